@@ -1,0 +1,12 @@
+"""Outcomes: who was right. Schema, sources, answer grading."""
+
+from routellm_lab.benchmarks.outcomes import Outcomes
+from routellm_lab.benchmarks.sources import (
+    default_pair,
+    list_outcomes,
+    load_outcomes,
+    load_prompts,
+    outcomes_from_frames,
+)
+
+__all__ = ["Outcomes", "default_pair", "list_outcomes", "load_outcomes", "load_prompts", "outcomes_from_frames"]

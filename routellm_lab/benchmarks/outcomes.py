@@ -1,0 +1,124 @@
+"""Outcomes: who was right. Prompts (with a group) x models -> score."""
+
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from routellm_lab.errors import DataError, listed, nearest
+
+if TYPE_CHECKING:
+    from routellm_lab.preferences.models import ModelPair
+
+
+@dataclass(frozen=True)
+class Outcomes:
+    """Scores of models on the prompts of one benchmark.
+
+    Attributes
+    ----------
+    name : str
+        The benchmark.
+    prompts : Series of str
+        Indexed by prompt id, (n,).
+    scores : DataFrame
+        (n, models), same index; higher is better; NaN where a score is missing.
+    groups : Series of str
+        The domain of each prompt.
+    keys : Series of str
+        `routellm_lab.preferences.prompt_key` of each prompt: split by this.
+    score_unit : str
+        What a score of 1 is, for axes: ``share correct`` or ``judge score, 1-10``.
+    tokens : DataFrame or None
+        (n, models) output tokens, where known.
+    responses : DataFrame or None
+        (n, models) answers, where kept.
+    competence : DataFrame or None
+        (n, models) planted probability of a good answer; only for simulated outcomes.
+    details : DataFrame or None
+        Further columns of the source's prompts file, same index.
+    data : str
+        Where the set comes from (``sample`` is simulated).
+    dropped : int
+        Questions left out because the source lists them as contaminated.
+    """
+
+    name: str
+    prompts: pd.Series
+    scores: pd.DataFrame
+    groups: pd.Series
+    keys: pd.Series
+    score_unit: str = "share correct"
+    tokens: pd.DataFrame | None = None
+    responses: pd.DataFrame | None = field(default=None, repr=False)
+    competence: pd.DataFrame | None = field(default=None, repr=False)
+    details: pd.DataFrame | None = field(default=None, repr=False)
+    data: str = "frame"
+    dropped: int = 0
+
+    def __post_init__(self) -> None:
+        index = self.prompts.index
+        if len(index) == 0:
+            raise DataError(f"outcomes {self.name}: no prompts")
+        if index.has_duplicates:
+            raise DataError(f"outcomes {self.name}: prompt id twice: {listed(index[index.duplicated()].unique())}")
+        for part in ("scores", "groups", "keys", "tokens", "responses", "competence", "details"):
+            value = getattr(self, part)
+            if value is not None and not value.index.equals(index):
+                raise DataError(f"outcomes {self.name}: {part} and prompts have different prompt ids")
+        bad = self.prompts.isna() | (self.prompts == "")
+        if bad.any():
+            raise DataError(f"outcomes {self.name}: empty prompt: {listed(index[bad])}")
+        if not all(pd.api.types.is_numeric_dtype(dtype) for dtype in self.scores.dtypes):
+            raise DataError(f"outcomes {self.name}: scores must be numbers")
+        infinite = np.isinf(self.scores.to_numpy(float)).any(axis=1)
+        if infinite.any():
+            raise DataError(f"outcomes {self.name}: infinite score: {listed(index[infinite])}")
+
+    def __len__(self) -> int:
+        return len(self.prompts)
+
+    @property
+    def models(self) -> list[str]:
+        """Names of the models with scores."""
+        return list(self.scores.columns)
+
+    @property
+    def simulated(self) -> bool:
+        """Whether the planted truth is known."""
+        return self.competence is not None
+
+    def select(self, rows) -> "Outcomes":
+        """The outcomes of some prompts.
+
+        Parameters
+        ----------
+        rows : boolean mask (n,) or list of prompt ids
+        """
+        rows = np.asarray(rows)
+        index = self.prompts.index[rows] if rows.dtype == bool else pd.Index(rows)
+        unknown = index.difference(self.prompts.index)
+        if len(unknown):
+            raise DataError(f"outcomes {self.name}: no such prompt id: {listed(unknown)}")
+        frames = ("prompts", "scores", "groups", "keys", "tokens", "responses", "competence", "details")
+        parts = {part: getattr(self, part) for part in frames}
+        return replace(self, **{part: value.loc[index] for part, value in parts.items() if value is not None})
+
+    def of(self, model: str) -> pd.Series:
+        """Scores of one model, (n,).
+
+        Raises
+        ------
+        DataError
+            When the model has no scores here; the message lists the nearest names.
+        """
+        if model not in self.scores:
+            raise DataError(
+                f"outcomes {self.name}: no scores of model {model!r}; nearest: {nearest(model, self.models)}"
+            )
+        return self.scores[model]
+
+    def gap(self, pair: "ModelPair") -> pd.Series:
+        """Score of the strong minus score of the weak model, (n,); NaN where either is missing."""
+        return self.of(pair.strong) - self.of(pair.weak)

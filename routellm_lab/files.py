@@ -1,0 +1,93 @@
+"""Reading tables from disk with errors that name the file and the row, and writing files whole or not at all."""
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pandas as pd
+
+from routellm_lab.errors import DataError, ParameterError, listed
+
+TABLE_SUFFIXES = (".parquet", ".csv", ".jsonl")
+
+
+def read_table(path: Path) -> pd.DataFrame:
+    """Read a parquet, csv or jsonl file; text stays text (a prompt ``NA`` is not a missing value).
+
+    Raises
+    ------
+    DataError
+        When the file is missing, truncated, not UTF-8 or malformed.
+    """
+    path = Path(path)
+    if path.suffix not in TABLE_SUFFIXES:
+        raise DataError(f"{path}: cannot read {path.suffix or 'a file without suffix'}; use {listed(TABLE_SUFFIXES)}")
+    if not path.is_file():
+        raise DataError(f"{path}: no such file")
+    try:
+        if path.suffix == ".parquet":
+            return pd.read_parquet(path)
+        if path.suffix == ".csv":
+            return pd.read_csv(path, encoding="utf-8", keep_default_na=False, na_values={})
+        return _read_jsonl(path)
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: not UTF-8 (byte {error.start}: {error.reason}); save it as UTF-8") from error
+    except pd.errors.ParserError as error:
+        raise DataError(f"{path}: malformed csv: {str(error).strip()}") from error
+    except pd.errors.EmptyDataError as error:
+        raise DataError(f"{path}: empty file") from error
+    except (OSError, ValueError) as error:
+        if isinstance(error, DataError):
+            raise
+        raise DataError(f"{path}: unreadable, truncated or not {path.suffix[1:]}: {error}") from error
+
+
+def _read_jsonl(path: Path) -> pd.DataFrame:
+    rows = []
+    with open(path, encoding="utf-8") as lines:
+        for number, line in enumerate(lines, start=1):
+            if not line.strip():
+                continue
+            try:
+                row = json.loads(line)
+            except json.JSONDecodeError as error:
+                raise DataError(f"{path}: line {number} is not JSON: {error}") from error
+            if not isinstance(row, dict):
+                raise DataError(f"{path}: line {number} is not a JSON object")
+            rows.append(row)
+    return pd.DataFrame(rows)
+
+
+@contextmanager
+def replacing(target: Path) -> Iterator[Path]:
+    """A temporary path beside ``target`` that takes its place when the block ends well, and goes when it does not."""
+    target = Path(target)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    aside = target.with_name(f".{target.name}.{os.getpid()}.part")
+    try:
+        yield aside
+        os.replace(aside, target)
+    finally:
+        if aside.is_file():
+            aside.unlink()
+
+
+def data_folder(data: str | Path, *parts: str) -> Path:
+    """The data folder, checked.
+
+    Raises
+    ------
+    ParameterError
+        When it does not exist or holds neither ``battles/`` nor ``outcomes/``.
+    """
+    root = Path(data).expanduser()
+    if not root.is_dir():
+        raise ParameterError(
+            f"data folder {str(data)!r} does not exist. Use data='sample', data='hub' or a folder with battles/ "
+            "and outcomes/ in it (--data, ROUTELLM_LAB_DATA)."
+        )
+    if not any((root / part).is_dir() for part in ("battles", "outcomes")):
+        raise ParameterError(f"data folder {str(data)!r} holds neither battles/ nor outcomes/")
+    return root.joinpath(*parts)

@@ -1,0 +1,32 @@
+"""Battles: who was preferred. Schema, sources, the simulated sample, ratings and tiers, splits, decontamination."""
+
+from routellm_lab.preferences.augment import battles_from_outcomes, pool_battles
+from routellm_lab.preferences.battles import models_of, prompt_key, score_a, validate_battles, vote_weights
+from routellm_lab.preferences.decontamination import decontaminate
+from routellm_lab.preferences.models import PAPER_PAIR, STAND_INS, ModelPair, find_model, resolve_pair
+from routellm_lab.preferences.ratings import Tiers, fit_ratings, fit_tiers
+from routellm_lab.preferences.sources import list_battles, load_battles
+from routellm_lab.preferences.splits import sample_questions, split_by_prompt
+
+__all__ = [
+    "PAPER_PAIR",
+    "STAND_INS",
+    "ModelPair",
+    "Tiers",
+    "battles_from_outcomes",
+    "decontaminate",
+    "find_model",
+    "fit_ratings",
+    "fit_tiers",
+    "list_battles",
+    "load_battles",
+    "models_of",
+    "pool_battles",
+    "prompt_key",
+    "resolve_pair",
+    "sample_questions",
+    "score_a",
+    "split_by_prompt",
+    "validate_battles",
+    "vote_weights",
+]

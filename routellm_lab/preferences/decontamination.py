@@ -1,0 +1,95 @@
+"""No evaluation prompt in the training votes: not literally, not nearly, not in meaning."""
+
+import re
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from routellm_lab.errors import DataError
+
+if TYPE_CHECKING:
+    from routellm_lab.benchmarks import Outcomes
+    from routellm_lab.encoders import Encoder
+
+
+def decontaminate(
+    battles: pd.DataFrame,
+    *evaluations: "Outcomes",
+    encoder: "Encoder | None" = None,
+    cosine: float = 0.95,
+    jaccard: float = 0.8,
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Drop training votes whose prompt is, or nearly is, an evaluation prompt.
+
+    Three rules: the same ``prompt_key``; word-trigram MinHash similarity of at least ``jaccard`` (datasketch); and,
+    with an encoder, cosine of at least ``cosine`` (the paper's rule, section 5.1, which drops evaluation prompts
+    instead; here evaluation sets stay whole).
+
+    Returns
+    -------
+    kept : DataFrame
+        The votes left, fresh index.
+    dropped : DataFrame
+        One row per dropped prompt and benchmark: ``evaluation``, ``rule``, ``prompt_key``, ``votes``.
+
+    Raises
+    ------
+    DataError
+        When nothing is left.
+    """
+    prompts = battles.dropna(subset="prompt").drop_duplicates("prompt_key").set_index("prompt_key")["prompt"]
+    found: list[tuple[str, str, str]] = []
+    for outcomes in evaluations:
+        hits = dict.fromkeys(prompts.index[prompts.index.isin(set(outcomes.keys))], "same prompt")
+        for key in _near_duplicates(prompts, outcomes.prompts, jaccard):
+            hits.setdefault(key, "near duplicate")
+        if encoder is not None:
+            for key in prompts.index[_max_cosine(prompts, outcomes.prompts, encoder) >= cosine]:
+                hits.setdefault(key, "same meaning")
+        found += [(outcomes.name, rule, key) for key, rule in hits.items()]
+    dropped = pd.DataFrame(found, columns=["evaluation", "rule", "prompt_key"])
+    dropped["votes"] = dropped["prompt_key"].map(battles["prompt_key"].value_counts()).astype(int)
+    kept = battles[~battles["prompt_key"].isin(set(dropped["prompt_key"]))].reset_index(drop=True)
+    if kept.empty:
+        raise DataError("decontamination leaves no vote: the training prompts are the evaluation prompts")
+    return kept, dropped
+
+
+def _max_cosine(prompts: pd.Series, evaluation: pd.Series, encoder: "Encoder", batch: int = 2048) -> np.ndarray:
+    train, test = encoder.transform(prompts.tolist()), encoder.transform(evaluation.unique().tolist())
+    best = [(train[start : start + batch] @ test.T).max(axis=1) for start in range(0, len(train), batch)]
+    return np.concatenate(best)
+
+
+def _shingles(text: str) -> set[bytes]:
+    words = re.findall(r"\w+", text.lower())
+    return {" ".join(words[i : i + 3]).encode() for i in range(max(1, len(words) - 2))}
+
+
+def _near_duplicates(prompts: pd.Series, evaluation: pd.Series, jaccard: float) -> list[str]:
+    from datasketch import MinHash, MinHashLSH
+
+    evaluation_shingles = [_shingles(text) for text in evaluation.unique()]
+    # only texts that share a trigram with an evaluation prompt can be near: hashing the rest would be wasted
+    vocabulary = set().union(*evaluation_shingles)
+    index = MinHashLSH(threshold=max(jaccard - 0.2, 0.1), num_perm=128)  # wide net: exact similarity decides below
+    train_shingles = {}
+    for key, text in zip(prompts.index.astype(str), prompts, strict=True):
+        shingles = _shingles(text)
+        if len(shingles & vocabulary) >= jaccard * len(shingles):
+            train_shingles[key] = shingles
+    if not train_shingles:
+        return []
+    near_vocabulary = set().union(*train_shingles.values())
+    candidates = [s for s in evaluation_shingles if len(s & near_vocabulary) >= jaccard * len(s)]
+    for number, minhash in enumerate(MinHash.bulk(candidates, num_perm=128, seed=1)):
+        index.insert(number, minhash)
+    hits = []
+    for (key, shingles), minhash in zip(
+        train_shingles.items(), MinHash.bulk(train_shingles.values(), num_perm=128, seed=1), strict=True
+    ):
+        near = (candidates[number] for number in index.query(minhash))
+        if any(len(shingles & other) >= jaccard * len(shingles | other) for other in near):
+            hits.append(key)
+    return hits

@@ -1,0 +1,284 @@
+"""Ratings of models from votes, and the tiers they fall into."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from routellm_lab.errors import DataError, ParameterError, listed
+from routellm_lab.files import replacing
+from routellm_lab.preferences.battles import models_of, score_a, vote_weights
+from routellm_lab.preferences.models import STAND_INS, ModelPair, find_model
+
+ELO_SCALE = 400 / np.log(10)
+"""Elo points per unit of a Bradley-Terry log-strength."""
+
+_VIRTUAL = "\0prior"
+
+
+def fit_ratings(
+    battles: pd.DataFrame,
+    prior: float = 1.0,
+    n_resamples: int = 0,
+    level: float = 0.95,
+    random_state: int | None = 0,
+) -> pd.DataFrame:
+    """Bradley-Terry ratings with ties as half wins, by evalica.
+
+    Parameters
+    ----------
+    battles : DataFrame
+        Votes of one set (do not pool judges); prompts are not needed.
+    prior : float
+        Ties of every model against one virtual opponent, in votes: keeps a model that never won finite. 0 gives the
+        maximum-likelihood ratings, which need every model to have won and lost.
+    n_resamples : int
+        Bootstrap resamples of the votes for the interval; 0 leaves it out.
+    level : float
+        Level of the percentile interval.
+
+    Returns
+    -------
+    DataFrame
+        Indexed by model, strongest first: ``rating`` (Elo points, mean 1000), ``votes``, and ``low``, ``high``.
+
+    Raises
+    ------
+    DataError
+        With ``prior=0`` when some model never won or never lost against the rest.
+    """
+    models = models_of(battles)
+    index = pd.Index([*models, _VIRTUAL])
+    a, b = (index.get_indexer(pd.Index(battles[side])) for side in ("model_a", "model_b"))
+    wins = np.zeros((len(index), len(index)))
+    weight, score = vote_weights(battles), score_a(battles)
+    np.add.at(wins, (a, b), weight * score)
+    np.add.at(wins, (b, a), weight * (1 - score))
+    if prior == 0:
+        outside = _outside_main_component(wins[:-1, :-1])
+        if outside.any():
+            raise DataError(
+                f"ratings: without a prior {listed(np.array(models)[outside])} cannot be rated (never won or never "
+                "lost against the rest); pass prior=1"
+            )
+    wins[-1, :-1] += prior / 2
+    wins[:-1, -1] += prior / 2
+    ratings = pd.DataFrame({"rating": _solve(wins)}, index=pd.Index(models, name="model"))
+    ratings["votes"] = pd.concat([battles["model_a"], battles["model_b"]]).value_counts().reindex(models).to_numpy()
+    if n_resamples:
+        rng = np.random.default_rng(random_state)
+        draws = np.empty((n_resamples, len(models)))
+        for row in range(n_resamples):
+            count = rng.multinomial(len(battles), np.full(len(battles), 1 / len(battles)))
+            resampled = np.zeros_like(wins)
+            np.add.at(resampled, (a, b), count * weight * score)
+            np.add.at(resampled, (b, a), count * weight * (1 - score))
+            resampled[-1, :-1] += max(prior, 1e-3) / 2
+            resampled[:-1, -1] += max(prior, 1e-3) / 2
+            draws[row] = _solve(resampled)
+        tail = (1 - level) / 2
+        ratings["low"], ratings["high"] = np.quantile(draws, [tail, 1 - tail], axis=0)
+    return ratings.sort_values("rating", ascending=False, kind="stable")
+
+
+def _solve(wins: np.ndarray) -> np.ndarray:
+    """Elo ratings of all but the last (virtual) player from a matrix of wins (ties split in half)."""
+    import evalica
+
+    rows, columns = np.nonzero(wins)
+    names = [str(i) for i in range(len(wins))]
+    limit = 10_000
+    result = evalica.bradley_terry(
+        [names[row] for row in rows],
+        [names[column] for column in columns],
+        [evalica.Winner.X] * len(rows),
+        weights=wins[rows, columns].tolist(),
+        tolerance=1e-12,
+        limit=limit,
+    )
+    if result.iterations >= limit:
+        raise DataError(f"ratings: no convergence in {limit} iterations; the votes hardly connect some models")
+    strength = np.log(result.scores.reindex(names[:-1]).to_numpy(float))
+    return 1000 + ELO_SCALE * (strength - strength.mean())
+
+
+def _outside_main_component(wins: np.ndarray) -> np.ndarray:
+    """Which players are outside the largest set in which everyone has beaten everyone, directly or through others."""
+    from scipy.sparse.csgraph import connected_components
+
+    _, labels = connected_components(wins > 0, directed=True, connection="strong")
+    return labels != np.bincount(labels).argmax()
+
+
+@dataclass(frozen=True)
+class Tiers:
+    """Models grouped by rating; tier 0 is the strongest.
+
+    Attributes
+    ----------
+    tier : dict of str to int
+        Tier of each model.
+    source : str
+        The one vote set that the ratings come from.
+    """
+
+    tier: Mapping[str, int]
+    source: str
+
+    @property
+    def n_tiers(self) -> int:
+        return max(self.tier.values()) + 1
+
+    def members(self, tier: int) -> list[str]:
+        """Models of one tier."""
+        return [model for model, number in self.tier.items() if number == tier]
+
+    def frame(self) -> pd.DataFrame:
+        """One row per tier: its size and its members."""
+        rows = [(tier, len(self.members(tier)), ", ".join(self.members(tier))) for tier in range(self.n_tiers)]
+        return pd.DataFrame(rows, columns=["tier", "models", "members"]).set_index("tier")
+
+    def save(self, path: str | Path) -> None:
+        """Write the tiers as JSON."""
+        with replacing(Path(path)) as aside:
+            aside.write_text(json.dumps({"source": self.source, "tier": dict(self.tier)}, indent=1), encoding="utf-8")
+
+    @classmethod
+    def load(cls, path: str | Path) -> "Tiers":
+        """Read tiers written by `save`."""
+        try:
+            content = json.loads(Path(path).read_text(encoding="utf-8"))
+            return cls({str(model): int(tier) for model, tier in content["tier"].items()}, str(content["source"]))
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise DataError(f"{path}: not a file of tiers: {error!r}") from error
+
+    def including(self, models, stand_ins: Mapping | None = None) -> "Tiers":
+        """Tiers in which each unknown model that has a stand-in here joins its stand-in's tier."""
+        table = STAND_INS if stand_ins is None else stand_ins
+        extra = {}
+        for model in models:
+            if model not in self.tier and any(name in self.tier for name in table.get(model, ())):
+                extra[model] = self.tier[find_model(model, self.tier, table)]
+        return Tiers({**self.tier, **extra}, self.source)
+
+    def pair(self, pair: ModelPair) -> tuple[int, int]:
+        """Tier of the strong and of the weak model.
+
+        Raises
+        ------
+        DataError
+            When both fall into one tier, or a model has none.
+        """
+        for name in (pair.strong, pair.weak):
+            if name not in self.tier:
+                raise DataError(f"tiers of {self.source!r} do not hold {name!r}; they hold {listed(self.tier)}")
+        strong, weak = self.tier[pair.strong], self.tier[pair.weak]
+        if strong >= weak:
+            how = "share tier" if strong == weak else "are the wrong way round: tiers"
+            raise DataError(
+                f"{pair.strong!r} and {pair.weak!r} {how} {strong}{'' if strong == weak else f' and {weak}'} in the "
+                f"tiers of {self.source!r} ({listed(self.members(strong))}); use more tiers, other votes or "
+                "another pair"
+            )
+        return strong, weak
+
+
+def fit_tiers(battles: pd.DataFrame, n_tiers: int = 10, source: str | None = None) -> Tiers:
+    """Group the models of one vote set into tiers of similar rating.
+
+    Parameters
+    ----------
+    battles : DataFrame
+        Votes of one set.
+    n_tiers : int
+        10 in the paper (section 4.2); fewer when there are fewer models.
+    source : str, optional
+        Name of the set; by default what the votes say of themselves.
+
+    Returns
+    -------
+    Tiers
+
+    Notes
+    -----
+    Exact: dynamic programming over the sorted ratings, smallest within-tier sum of squares (as the paper says; the
+    released code minimises the sum of variances).
+    """
+    if n_tiers < 1:
+        raise ParameterError(f"n_tiers must be at least 1, got {n_tiers}")
+    ratings = fit_ratings(battles)["rating"]
+    labels = optimal_partition(ratings.to_numpy(), min(n_tiers, len(ratings)))
+    names = sorted(battles["source"].dropna().unique()) if "source" in battles else []
+    return Tiers(
+        dict(zip(ratings.index, labels.tolist(), strict=True)),
+        source or battles.attrs.get("name") or " + ".join(names) or "the votes given",
+    )
+
+
+def optimal_partition(values: np.ndarray, n_groups: int) -> np.ndarray:
+    """Split sorted values into contiguous groups with the smallest within-group sum of squares, exactly.
+
+    Parameters
+    ----------
+    values : (n,) array, sorted either way
+    n_groups : int
+        At most n.
+
+    Returns
+    -------
+    (n,) int array
+        Group of each value, 0 first.
+    """
+    values = np.asarray(values, float)
+    n = len(values)
+    if not 1 <= n_groups <= n:
+        raise ParameterError(f"cannot split {n} values into {n_groups} groups")
+    centred = values - values.mean()
+    total, square = np.concatenate([[0], centred.cumsum()]), np.concatenate([[0], (centred**2).cumsum()])
+
+    def spread(start: np.ndarray, stop: int) -> np.ndarray:
+        return square[stop] - square[start] - (total[stop] - total[start]) ** 2 / (stop - start)
+
+    best = np.full((n_groups + 1, n + 1), np.inf)
+    cut = np.zeros((n_groups + 1, n + 1), int)
+    best[0, 0] = 0
+    for group in range(1, n_groups + 1):
+        for stop in range(group, n + 1):
+            starts = np.arange(group - 1, stop)
+            costs = best[group - 1, starts] + spread(starts, stop)
+            cut[group, stop] = starts[costs.argmin()]
+            best[group, stop] = costs.min()
+    labels, stop = np.empty(n, int), n
+    for group in range(n_groups, 0, -1):
+        start = cut[group, stop]
+        labels[start:stop] = group - 1
+        stop = start
+    return labels
+
+
+def merge_unrateable_tiers(tiers: Tiers, battles: pd.DataFrame) -> Tiers:
+    """Merge tiers until each has won and lost against the others, directly or through others.
+
+    A tier that never won (or never lost) has no finite Bradley-Terry rating; it joins its neighbour.
+    """
+    known = battles[battles["model_a"].isin(tiers.tier) & battles["model_b"].isin(tiers.tier)]
+    a, b = known["model_a"].map(tiers.tier).to_numpy(int), known["model_b"].map(tiers.tier).to_numpy(int)
+    score = score_a(known)
+    labels = np.arange(tiers.n_tiers)
+    while True:
+        size = labels.max() + 1
+        wins = np.zeros((size, size))
+        np.add.at(wins, (labels[a], labels[b]), score)
+        np.add.at(wins, (labels[b], labels[a]), 1 - score)
+        outside = _outside_main_component(wins)
+        if not outside.any():
+            break
+        lone = int(np.flatnonzero(outside)[0])
+        inside = np.flatnonzero(~outside)
+        neighbour = lone + 1 if (inside > lone).any() and (lone == 0 or inside.min() > lone) else lone - 1
+        upper = max(lone, neighbour)
+        labels = np.where(labels >= upper, labels - 1, labels)
+    return Tiers({model: int(labels[number]) for model, number in tiers.tier.items()}, tiers.source)

@@ -1,0 +1,62 @@
+"""Splits by prompt: the same prompt never on both sides."""
+
+import numpy as np
+import pandas as pd
+
+from routellm_lab.errors import DataError, ParameterError
+
+
+def split_by_prompt(
+    battles: pd.DataFrame, test_share: float = 0.1, random_state: int | None = 0
+) -> tuple[np.ndarray, np.ndarray]:
+    """Row numbers of a training and a held-out part that share no ``prompt_key``.
+
+    Parameters
+    ----------
+    battles : DataFrame
+        With ``prompt_key``.
+    test_share : float
+        Share of the prompts (not of the votes) held out, in (0, 1).
+
+    Raises
+    ------
+    DataError
+        With fewer than two distinct prompts.
+    """
+    if not 0 < test_share < 1:
+        raise ParameterError(f"test_share must be in (0, 1), got {test_share}")
+    codes, keys = pd.factorize(battles["prompt_key"])
+    if len(keys) < 2:
+        raise DataError("cannot split: the votes have a single distinct prompt")
+    n_test = min(max(1, round(test_share * len(keys))), len(keys) - 1)
+    held_out = np.zeros(len(keys), bool)
+    held_out[np.random.default_rng(random_state).permutation(len(keys))[:n_test]] = True
+    return np.flatnonzero(~held_out[codes]), np.flatnonzero(held_out[codes])
+
+
+def sample_questions(outcomes, size: int, random_state: int | None = 0) -> pd.Index:
+    """Prompt ids of a random part of a benchmark, stratified by group, never splitting equal prompts.
+
+    Parameters
+    ----------
+    outcomes : Outcomes
+    size : int
+        Questions wanted; the result holds at most so many (copies of a prompt come along whole).
+
+    Returns
+    -------
+    Index
+        Prompt ids in the order of the benchmark.
+    """
+    if not 0 < size < len(outcomes):
+        raise ParameterError(f"size must be between 1 and {len(outcomes) - 1}, got {size}")
+    rng = np.random.default_rng(random_state)
+    frame = pd.DataFrame({"key": outcomes.keys, "group": outcomes.groups})
+    first = frame.drop_duplicates("key")
+    copies = frame["key"].value_counts()
+    order = first.iloc[rng.permutation(len(first))]
+    # the r-th question of a group of g is wanted at time (r + u) / g: equal shares, whatever the cut
+    rank = order.groupby("group").cumcount() + rng.random(len(order))
+    wanted = order.assign(time=rank / order["group"].map(first["group"].value_counts())).sort_values("time")
+    taken = wanted["key"][copies.loc[wanted["key"]].cumsum().to_numpy() <= size]
+    return frame.index[frame["key"].isin(set(taken))]

@@ -1,0 +1,21 @@
+"""Routers: from prompts to win rates."""
+
+from routellm_lab.routers.base import ManyModelRouter, PairOnlyRouter, Router, load_router, tier_votes
+from routellm_lab.routers.baselines import ConstantRouter, KNNRouter, PromptLengthRouter, RandomRouter, RidgeRouter
+from routellm_lab.routers.factorization import MatrixFactorizationRouter
+from routellm_lab.routers.similarity import SimilarityWeightedRouter
+
+__all__ = [
+    "ConstantRouter",
+    "KNNRouter",
+    "ManyModelRouter",
+    "MatrixFactorizationRouter",
+    "PairOnlyRouter",
+    "PromptLengthRouter",
+    "RandomRouter",
+    "RidgeRouter",
+    "Router",
+    "SimilarityWeightedRouter",
+    "load_router",
+    "tier_votes",
+]

@@ -1,0 +1,385 @@
+"""What every router is: a scikit-learn estimator that turns prompts into win rates."""
+
+import json
+import os
+import shutil
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+import numpy as np
+import pandas as pd
+from sklearn.base import BaseEstimator
+from sklearn.utils.validation import check_is_fitted
+
+from routellm_lab import __version__
+from routellm_lab.encoders import Encoder, as_texts, make_encoder
+from routellm_lab.errors import DataError, ParameterError, listed
+from routellm_lab.preferences.battles import models_of, score_a, validate_battles, vote_weights, with_prompts
+from routellm_lab.preferences.models import ModelPair, find_model, resolve_pair
+from routellm_lab.preferences.ratings import Tiers, fit_tiers
+
+_REGISTRY: dict[str, type["Router"]] = {}
+
+
+class Router(BaseEstimator):
+    """Base of all routers. The constructor only stores; `fit` learns from battles; `win_rate` answers.
+
+    Parameters
+    ----------
+    pair : ModelPair
+        The models to choose between.
+
+    Attributes
+    ----------
+    pair_used_ : ModelPair
+        The pair as the votes know it (stand-ins resolved). Name it beside every result.
+    """
+
+    _needs_votes: ClassVar[bool] = True
+
+    pair: ModelPair
+    pair_used_: ModelPair
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        _REGISTRY[cls.__name__] = cls
+
+    def fit(self, battles: pd.DataFrame, y: Any = None) -> Self:
+        """Learn from votes.
+
+        Parameters
+        ----------
+        battles : DataFrame
+            See `routellm_lab.preferences.battles`; a ``weight`` column is honoured.
+
+        Raises
+        ------
+        DataError
+            When the votes break their contract or have no prompts.
+        ParameterError
+            When a model of the pair has neither votes nor a stand-in with votes.
+        """
+        if not isinstance(self.pair, ModelPair):
+            raise ParameterError(f"pair must be a ModelPair, got {self.pair!r}")
+        battles = with_prompts(validate_battles(battles))
+        if self._needs_votes:
+            self.pair_used_ = resolve_pair(self.pair, models_of(battles), getattr(self, "stand_ins", None))
+        else:
+            self.pair_used_ = self.pair
+        self._fit(battles)
+        return self
+
+    def win_rate(self, prompts: Iterable[str]) -> np.ndarray:
+        """P(strong wins) + P(tie) / 2 for each prompt.
+
+        Parameters
+        ----------
+        prompts : iterable of str, (n,)
+
+        Returns
+        -------
+        (n,) float64 array in [0, 1]
+        """
+        check_is_fitted(self, "pair_used_")
+        texts = as_texts(prompts)
+        if not texts:
+            return np.zeros(0)
+        return np.asarray(self._win_rate(texts), float)
+
+    def route(self, prompts: Iterable[str], threshold: float = 0.5) -> np.ndarray:
+        """The model to call for each prompt: the strong one when its win rate is at least ``threshold``.
+
+        Returns
+        -------
+        (n,) array of str
+        """
+        if not isinstance(threshold, (int, float, np.number)) or np.isnan(threshold):
+            raise ParameterError(f"threshold must be a number, got {threshold!r}")
+        return np.where(self.win_rate(prompts) >= threshold, self.pair.strong, self.pair.weak)
+
+    def save(self, folder: str | Path) -> Path:
+        """Write the fitted router: ``weights.safetensors`` and ``config.json``, nothing executable.
+
+        An earlier router in the same folder is replaced; any other folder that is not empty is refused.
+        """
+        from safetensors.numpy import save_file
+
+        check_is_fitted(self, "pair_used_")
+        folder = Path(folder)
+        if folder.exists() and not folder.is_dir():
+            raise ParameterError(f"{folder} is a file; a router is saved to a folder")
+        if folder.is_dir() and any(folder.iterdir()) and not (folder / "config.json").is_file():
+            raise ParameterError(f"{folder} is not empty and holds no router; choose another folder")
+        arrays, state = self._state()
+        aside = folder.with_name(f".{folder.name}.{os.getpid()}.part")
+        try:
+            aside.mkdir(parents=True)
+            save_file(
+                {name: np.ascontiguousarray(value) for name, value in arrays.items()}, aside / "weights.safetensors"
+            )
+            config = {
+                "router": type(self).__name__,
+                "version": __version__,
+                "parameters": {name: to_json(value) for name, value in self.get_params(deep=False).items()},
+                "pair_used": to_json(self.pair_used_),
+                "encoder": self._encoder_identity(),
+                "state": state,
+                "weights_sha256": _sha256(aside / "weights.safetensors"),
+            }
+            (aside / "config.json").write_text(json.dumps(config, indent=1, ensure_ascii=False), encoding="utf-8")
+            if folder.is_dir():
+                shutil.rmtree(folder)
+            os.replace(aside, folder)
+        finally:
+            shutil.rmtree(aside, ignore_errors=True)
+        return folder
+
+    @classmethod
+    def load(cls, folder: str | Path) -> Self:
+        """Read a router saved by `save`; no code from the folder is run.
+
+        Raises
+        ------
+        DataError
+            When a file is missing, truncated or was changed, or the encoder here is not the one it was fitted with.
+        """
+        from safetensors import SafetensorError
+        from safetensors.numpy import load_file
+
+        folder = Path(folder)
+        try:
+            config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+            kind, parameters, weights = config["router"], config["parameters"], folder / "weights.safetensors"
+            if kind not in _REGISTRY or not issubclass(_REGISTRY[kind], cls):
+                raise DataError(f"{folder}: a saved {kind!r} is not a {cls.__name__}")
+            if _sha256(weights) != config["weights_sha256"]:
+                raise DataError(f"{weights}: changed or truncated since it was saved; save the router again")
+            arrays = load_file(weights)
+        except (OSError, KeyError, TypeError, ValueError, SafetensorError) as error:
+            if isinstance(error, DataError):
+                raise
+            raise DataError(f"{folder}: not a saved router, or a damaged one: {error!r}") from error
+        router = _REGISTRY[kind](**{name: from_json(value) for name, value in parameters.items()})
+        router.pair_used_ = from_json(config["pair_used"])
+        identity = router._encoder_identity()
+        if identity != config["encoder"]:
+            raise DataError(
+                f"{folder}: fitted on encoder {config['encoder']}, but {router.get_params()['encoder']!r} is "
+                f"{identity} here; fit again, or install the same encoder"
+            )
+        try:
+            router._restore(arrays, config["state"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise DataError(f"{folder}: weights and config.json do not belong together: {error!r}") from error
+        return router  # type: ignore[return-value]
+
+    def _encoder_identity(self) -> str | None:
+        return make_encoder(self.get_params()["encoder"]).fingerprint if "encoder" in self.get_params() else None
+
+    def _encode(self, prompts: Iterable[str]) -> np.ndarray:
+        return make_encoder(self.get_params()["encoder"]).transform(prompts)
+
+    def _fit(self, battles: pd.DataFrame) -> None:
+        raise NotImplementedError
+
+    def _win_rate(self, texts: list[str]) -> np.ndarray:
+        raise NotImplementedError
+
+    def _state(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+        """What `fit` learned, as arrays and JSON."""
+        return {}, {}
+
+    def _restore(self, arrays: dict[str, np.ndarray], state: dict[str, Any]) -> None:
+        """The inverse of `_state`."""
+
+
+class ManyModelRouter(Router):
+    """A router that knows many models: serves any pair of them without refitting."""
+
+    models_: list[str]
+
+    def utilities(self, prompts: Iterable[str]) -> pd.DataFrame:
+        """How good each known model is for each prompt.
+
+        Returns
+        -------
+        (n, models) DataFrame
+            Log-strengths: sigmoid of a difference is the win rate of one model over the other.
+        """
+        check_is_fitted(self, "pair_used_")
+        return pd.DataFrame(self._utilities(as_texts(prompts), self.models_), columns=self.models_)
+
+    def win_rate(self, prompts: Iterable[str], pair: ModelPair | None = None) -> np.ndarray:
+        """P(strong wins) + P(tie) / 2 for each prompt, for the router's own or any other pair of known models.
+
+        Parameters
+        ----------
+        prompts : iterable of str, (n,)
+        pair : ModelPair, optional
+
+        Returns
+        -------
+        (n,) float64 array in [0, 1]
+        """
+        check_is_fitted(self, "pair_used_")
+        texts = as_texts(prompts)
+        if not texts:
+            return np.zeros(0)
+        used = self.pair_used_
+        if pair is not None and pair != self.pair:
+            used = resolve_pair(pair, self.models_, getattr(self, "stand_ins", None))
+        both = self._utilities(texts, [used.strong, used.weak])
+        return sigmoid(both[:, 0] - both[:, 1])
+
+    def _utilities(self, texts: list[str], models: list[str]) -> np.ndarray:
+        raise NotImplementedError
+
+
+class TieredRouter(Router):
+    """A router that groups models into tiers (section 4.2 of the paper)."""
+
+    tiers: Tiers | None
+    n_tiers: int
+    tiers_: Tiers
+
+    def _resolve_tiers(self, battles: pd.DataFrame) -> Tiers:
+        stand_ins = getattr(self, "stand_ins", None)
+        tiers = self.tiers
+        if tiers is None:
+            source, votes = tier_votes(battles, self.pair, stand_ins)
+            tiers = fit_tiers(votes, self.n_tiers, source=source)
+        tiers = tiers.including(models_of(battles), stand_ins)
+        if any(name not in tiers.tier for name in (self.pair_used_.strong, self.pair_used_.weak)):
+            self.pair_used_ = resolve_pair(self.pair, tiers.tier, stand_ins)
+        return tiers
+
+
+class PairOnlyRouter(TieredRouter):
+    """A router that learns one pair, from the votes between the models at or above the strong one's tier and those in
+    the weak one's tier (section 4.1 of the paper)."""
+
+    strong_models_: list[str]
+    weak_models_: list[str]
+    n_votes_: int
+
+    def _fit(self, battles: pd.DataFrame) -> None:
+        self.tiers_ = self._resolve_tiers(battles)
+        strong, weak = self.tiers_.pair(self.pair_used_)
+        self.strong_models_ = [model for model, tier in self.tiers_.tier.items() if tier <= strong]
+        self.weak_models_ = self.tiers_.members(weak)
+        forward = battles["model_a"].isin(self.strong_models_) & battles["model_b"].isin(self.weak_models_)
+        backward = battles["model_b"].isin(self.strong_models_) & battles["model_a"].isin(self.weak_models_)
+        self.n_votes_ = int((forward | backward).sum())
+        if not self.n_votes_:
+            raise DataError(
+                f"no vote between the strong tiers ({listed(self.strong_models_)}) and the weak tier "
+                f"({listed(self.weak_models_)}) of {self.tiers_.source!r}; use other votes or tiers"
+            )
+        label = np.where(forward, score_a(battles), 1 - score_a(battles))
+        rows = (forward | backward).to_numpy()
+        votes = pd.DataFrame({"prompt": battles["prompt"], "key": battles["prompt_key"]})[rows]
+        votes = votes.assign(weight=vote_weights(battles)[rows], label=label[rows])
+        votes["mass"] = votes["weight"] * votes["label"]
+        per_prompt = votes.groupby("key", sort=False).agg(
+            prompt=("prompt", "first"), weight=("weight", "sum"), mass=("mass", "sum")
+        )
+        self._fit_prompts(
+            per_prompt["prompt"].tolist(),
+            (per_prompt["mass"] / per_prompt["weight"]).to_numpy(),
+            per_prompt["weight"].to_numpy(),
+        )
+
+    def _fit_prompts(self, prompts: list[str], label: np.ndarray, weight: np.ndarray) -> None:
+        """Learn from distinct prompts: mean result of the strong side in [0, 1], and the weight of the votes on it."""
+        raise NotImplementedError
+
+    def _tier_state(self) -> dict[str, Any]:
+        return {"tiers": to_json(self.tiers_), "n_votes": self.n_votes_}
+
+    def _restore_tiers(self, state: dict[str, Any]) -> None:
+        self.tiers_, self.n_votes_ = from_json(state["tiers"]), int(state["n_votes"])
+        strong, weak = self.tiers_.pair(self.pair_used_)
+        self.strong_models_ = [model for model, tier in self.tiers_.tier.items() if tier <= strong]
+        self.weak_models_ = self.tiers_.members(weak)
+
+
+def tier_votes(
+    battles: pd.DataFrame, pair: ModelPair, stand_ins: Mapping[str, Iterable[str]] | None = None
+) -> tuple[str, pd.DataFrame]:
+    """The votes of the one judge that tiers are read from when none are named: judges are never pooled.
+
+    Of the judges who saw both models of the pair (or stand-ins), the one with more of the pair's own names, then with
+    more models; a judge of only two models (gold labels) comes last.
+
+    Returns
+    -------
+    name : str
+        The judge and its sources.
+    votes : DataFrame
+    """
+    if "judge" not in battles:
+        return battles.attrs.get("name", "the votes given"), battles
+    candidates = []
+    for judge, votes in battles.groupby("judge", sort=True):
+        models = models_of(votes)
+        try:
+            used = {find_model(name, models, stand_ins) for name in (pair.strong, pair.weak)}
+        except ParameterError:
+            continue
+        if len(used) == 2:
+            own = len({pair.strong, pair.weak} & set(models))
+            candidates.append(((len(models) > 2, own, len(models), len(votes)), str(judge), votes))
+    if not candidates:
+        raise DataError(
+            f"no single judge saw both {pair.strong!r} and {pair.weak!r} (or stand-ins); pass tiers=fit_tiers(...) of "
+            f"a set that did. Judges: {listed(sorted(battles['judge'].dropna().unique()))}"
+        )
+    _, judge, votes = max(candidates, key=lambda candidate: candidate[:2])
+    sources = listed(sorted(votes["source"].dropna().unique()), 3) if "source" in votes else "all votes"
+    return f"{judge} on {sources}", votes
+
+
+def load_router(folder: str | Path) -> Router:
+    """Read any saved router (see `Router.load`)."""
+    return Router.load(folder)
+
+
+def sigmoid(x: np.ndarray) -> np.ndarray:
+    """1 / (1 + exp(-x)) without overflow."""
+    from scipy.special import expit
+
+    return expit(x)
+
+
+def to_json(value: Any) -> Any:
+    match value:
+        case ModelPair():
+            return {"__pair__": [value.strong, value.weak]}
+        case Tiers():
+            return {"__tiers__": dict(value.tier), "source": value.source}
+        case Encoder():
+            if type(make_encoder(value.spec)) is not type(value):
+                raise ParameterError(f"{value!r} cannot be saved: give the router an encoder by name")
+            return value.spec
+        case Mapping():
+            return {str(name): list(others) for name, others in value.items()}
+        case np.generic():
+            return value.item()
+        case tuple() | list():
+            return [to_json(item) for item in value]
+    return value
+
+
+def from_json(value: Any) -> Any:
+    if isinstance(value, dict) and "__pair__" in value:
+        return ModelPair(*value["__pair__"])
+    if isinstance(value, dict) and "__tiers__" in value:
+        return Tiers({model: int(tier) for model, tier in value["__tiers__"].items()}, value["source"])
+    return value
+
+
+def _sha256(file: Path) -> str:
+    import hashlib
+
+    return hashlib.sha256(file.read_bytes()).hexdigest()

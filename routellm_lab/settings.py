@@ -1,0 +1,67 @@
+"""Paths, data root and device: the only reader of the environment.
+
+Every field can be set by an environment variable ``ROUTELLM_LAB_<FIELD>`` (``ROUTELLM_LAB_DATA=../shared/data``).
+"""
+
+from functools import lru_cache
+from pathlib import Path
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+_CHECKOUT = Path(__file__).resolve().parent.parent
+
+
+def _default_root() -> Path:
+    return _CHECKOUT if (_CHECKOUT / "notebooks").is_dir() else Path.cwd()
+
+
+class Settings(BaseSettings):
+    """What the environment may change.
+
+    Attributes
+    ----------
+    data : str
+        ``sample`` (simulated, ships with the package), ``hub`` (public sources) or a folder.
+    root : Path
+        The workbook: the folder that holds ``notebooks/``, ``data/`` and ``figures/``.
+    cache : Path or None
+        Where encodings and the static encoder are kept; ``<root>/data/cache`` unless set.
+    run_dir : Path or None
+        The run that a notebook belongs to; set by the runner.
+    device : str
+        ``auto``, ``cpu`` or ``cuda``.
+    progress : bool
+        Whether progress bars are drawn; the runner turns them off in notebooks.
+    """
+
+    model_config = SettingsConfigDict(env_prefix="ROUTELLM_LAB_")
+
+    data: str = "sample"
+    root: Path = Field(default_factory=_default_root)
+    cache: Path | None = None
+    run_dir: Path | None = None
+    device: str = "auto"
+    progress: bool = True
+
+    @property
+    def notebooks_dir(self) -> Path:
+        return self.root / "notebooks"
+
+    @property
+    def runs_dir(self) -> Path:
+        return self.root / "data" / "runs"
+
+    @property
+    def cache_dir(self) -> Path:
+        return self.cache or self.root / "data" / "cache"
+
+    @property
+    def figures_dir(self) -> Path:
+        return self.root / "figures"
+
+
+@lru_cache(maxsize=1)
+def settings() -> Settings:
+    """The settings of this process, read once (``settings.cache_clear()`` reads them again)."""
+    return Settings()
