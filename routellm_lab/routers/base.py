@@ -36,6 +36,9 @@ class Router(BaseEstimator):
         The pair as the votes know it (stand-ins resolved). Name it beside every result.
     """
 
+    name: ClassVar[str] = "router"
+    """What tables and plots call it; the paper's name where it has one."""
+
     _needs_votes: ClassVar[bool] = True
 
     pair: ModelPair

@@ -22,6 +22,7 @@ class RandomRouter(Router):
     random_state : int
     """
 
+    name = "random"
     _needs_votes = False
 
     def __init__(self, pair: ModelPair, random_state: int = 0) -> None:
@@ -46,6 +47,7 @@ class ConstantRouter(Router):
         In [0, 1].
     """
 
+    name = "constant"
     _needs_votes = False
 
     def __init__(self, pair: ModelPair, value: float = 0.5) -> None:
@@ -68,6 +70,7 @@ class PromptLengthRouter(Router):
     pair : ModelPair
     """
 
+    name = "prompt_length"
     _needs_votes = False
 
     def __init__(self, pair: ModelPair) -> None:
@@ -113,6 +116,8 @@ class RidgeRouter(PairOnlyRouter):
     alpha_ : float
         The chosen penalty.
     """
+
+    name = "ridge"
 
     def __init__(
         self,
@@ -167,6 +172,8 @@ class KNNRouter(PairOnlyRouter):
     k_ : int
         The chosen number of neighbours.
     """
+
+    name = "knn"
 
     def __init__(
         self,

@@ -50,6 +50,8 @@ class SimilarityWeightedRouter(ManyModelRouter, TieredRouter):
     product for the cosines, one sparse product for the tables, and a handful of Newton steps on T ratings.
     """
 
+    name = "similarity_weighted"
+
     def __init__(
         self,
         pair: ModelPair,

@@ -1,0 +1,504 @@
+"""RoutingCurve: quality against the share of strong calls, and what is read off it."""
+
+import warnings
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from statistics import NormalDist
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from routellm_lab.benchmarks.outcomes import Outcomes
+from routellm_lab.errors import DataError, ParameterError, listed
+from routellm_lab.evaluation import metrics, significance
+from routellm_lab.preferences.models import ModelPair
+
+
+@dataclass(frozen=True, eq=False)
+class RoutingCurve:
+    """Quality against the share of strong calls, of one router for one pair on one benchmark.
+
+    Prompts are ranked by win rate; at a share c of strong calls, the c n prompts with the highest win rates go to the
+    strong model. The order of tied win rates is averaged over (the expected curve), never taken from the file.
+    Build it with `from_win_rates` or `evaluate`.
+
+    Attributes
+    ----------
+    win_rate : (n,) array
+        Of the prompts with both scores, in [0, 1].
+    strong_scores, weak_scores : (n,) arrays
+        Score of the strong and of the weak model.
+    prompt_ids : Index
+        Ids of those prompts, (n,).
+    pair : ModelPair
+    name : str
+        The benchmark.
+    n_missing : int
+        Prompts left out because one of the two scores is missing.
+    score_unit : str
+        What a score of 1 is.
+    simulated : bool
+        Whether the outcomes are simulated.
+
+    Notes
+    -----
+    With r(c) the mean score of the routed model, r_w and r_s those of the weak and the strong model alone
+    (RouteLLM, section 2): PGR(c) = (r(c) - r_w) / (r_s - r_w), the share of the performance gap recovered; APGR = the
+    area under PGR; CPT(x) = the smallest c with PGR(c) >= x.
+    """
+
+    win_rate: np.ndarray = field(repr=False)
+    strong_scores: np.ndarray = field(repr=False)
+    weak_scores: np.ndarray = field(repr=False)
+    prompt_ids: pd.Index = field(repr=False)
+    pair: ModelPair
+    name: str = "benchmark"
+    n_missing: int = 0
+    score_unit: str = field(default="share correct", repr=False)
+    simulated: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("win_rate", "strong_scores", "weak_scores"):
+            values = np.array(getattr(self, name), dtype=float)
+            values.flags.writeable = False
+            object.__setattr__(self, name, values)
+
+    @classmethod
+    def from_win_rates(cls, win_rate: Any, outcomes: Outcomes, pair: ModelPair) -> "RoutingCurve":
+        """The curve of given win rates.
+
+        Parameters
+        ----------
+        win_rate : array-like (n,)
+            Of every prompt of ``outcomes``, in its order: P(strong wins) + P(tie) / 2.
+        outcomes : Outcomes
+        pair : ModelPair
+            Whose scores are routed between.
+
+        Returns
+        -------
+        RoutingCurve
+            On the prompts with both scores.
+
+        Raises
+        ------
+        DataError
+            When win rates are NaN, infinite, outside [0, 1] or not one per prompt, or no prompt has both scores.
+
+        Warns
+        -----
+        UserWarning
+            When all win rates are the same: such a router cannot rank, its APGR is .500.
+        """
+        values = _checked(win_rate, outcomes)
+        strong, weak = outcomes.of(pair.strong).to_numpy(float), outcomes.of(pair.weak).to_numpy(float)
+        scored = ~(np.isnan(strong) | np.isnan(weak))
+        if not scored.any():
+            raise DataError(
+                f"outcomes {outcomes.name}: no prompt has a score of both {pair.strong!r} and {pair.weak!r}"
+            )
+        curve = cls(
+            win_rate=values[scored],
+            strong_scores=strong[scored],
+            weak_scores=weak[scored],
+            prompt_ids=outcomes.prompts.index[scored],
+            pair=pair,
+            name=outcomes.name,
+            n_missing=int((~scored).sum()),
+            score_unit=outcomes.score_unit,
+            simulated=outcomes.simulated,
+        )
+        if np.ptp(curve.win_rate) == 0:
+            warnings.warn(
+                f"all {len(curve)} win rates on {outcomes.name} are {curve.win_rate[0]:g}: they rank nothing, "
+                "APGR is that of a random router, .500",
+                UserWarning,
+                stacklevel=2,
+            )
+        return curve
+
+    def __len__(self) -> int:
+        return len(self.win_rate)
+
+    @property
+    def strong_mean(self) -> float:
+        """Mean score of the strong model alone (all calls strong)."""
+        return float(self.strong_scores.mean())
+
+    @property
+    def weak_mean(self) -> float:
+        """Mean score of the weak model alone (no call strong)."""
+        return float(self.weak_scores.mean())
+
+    @property
+    def strong_better(self) -> float:
+        """Share of the prompts on which the strong model scores higher (0/1 scores: it alone is right)."""
+        return float((self._gap > 0).mean())
+
+    @property
+    def weak_better(self) -> float:
+        """Share of the prompts on which the weak model scores higher."""
+        return float((self._gap < 0).mean())
+
+    @cached_property
+    def _gap(self) -> np.ndarray:
+        return self.strong_scores - self.weak_scores
+
+    @cached_property
+    def _order(self) -> np.ndarray:
+        return np.argsort(-self.win_rate, kind="stable")
+
+    @cached_property
+    def _group_starts(self) -> np.ndarray:
+        """Where each group of tied win rates starts in the ranking."""
+        ranked = self.win_rate[self._order]
+        return np.flatnonzero(np.append(True, ranked[1:] != ranked[:-1]))
+
+    @cached_property
+    def _sweep(self) -> metrics.Sweep:
+        return self.sweep(np.ones((1, len(self))))
+
+    def sweep(self, counts: np.ndarray) -> metrics.Sweep:
+        """The curve on resamples of the prompts.
+
+        Parameters
+        ----------
+        counts : (b, n) array
+            How often each prompt is drawn.
+        """
+        weak = counts @ self.weak_scores / len(self)
+        steps = counts[:, self._order]
+        gains = steps * self._gap[self._order]
+        if len(self._group_starts) < len(self):
+            steps = np.add.reduceat(steps, self._group_starts, axis=1)
+            gains = np.add.reduceat(gains, self._group_starts, axis=1)
+        calls, gain = np.zeros((2, len(steps), steps.shape[1] + 1))
+        np.cumsum(steps, axis=1, out=calls[:, 1:])
+        np.cumsum(gains, axis=1, out=gain[:, 1:])
+        return metrics.Sweep(calls, gain, weak, floor=1e-12 * float(np.abs(self._gap).sum()))
+
+    def _require_gap(self) -> None:
+        if np.isnan(self._sweep.total[0]):
+            raise DataError(
+                f"{self.name}: PGR, APGR and CPT are undefined, since the strong model is not better: mean score of "
+                f"{self.pair.strong} {self.strong_mean:.4g}, of {self.pair.weak} {self.weak_mean:.4g} "
+                f"({len(self)} prompts). Swap the pair, or read quality() instead."
+            )
+
+    def value(self, metric: str) -> float:
+        """A metric by name.
+
+        Parameters
+        ----------
+        metric : str
+            ``apgr``, ``apgr_paper``, or ``cpt``, ``pgr``, ``quality`` and a percentage, such as ``cpt50``.
+
+        Raises
+        ------
+        DataError
+            When it needs a strong model that is better, and it is not.
+        """
+        function = metrics.metric(metric)
+        if not metric.startswith("quality"):
+            self._require_gap()
+        return float(function(self._sweep)[0])
+
+    @property
+    def apgr(self) -> float:
+        """Area under PGR over all n + 1 cut-offs; .5 is a random router. The metric to report."""
+        return self.value("apgr")
+
+    @property
+    def apgr_paper(self) -> float:
+        """Area under PGR over the paper's 11 thresholds (10 equal-count bins of the scores), to compare with it."""
+        return self.value("apgr_paper")
+
+    def cpt(self, x: float) -> float:
+        """Call-performance threshold: the smallest share of strong calls at which PGR reaches x.
+
+        Parameters
+        ----------
+        x : float
+            In (0, 1].
+
+        Returns
+        -------
+        float
+            Share in [0, 1]; the first crossing, linear between cut-offs.
+        """
+        if not 0 < x <= 1:
+            raise ParameterError(f"cpt: x must be in (0, 1], got {x!r}")
+        self._require_gap()
+        return float(metrics.cpt(self._sweep, x)[0])
+
+    def quality(self, share: Any) -> Any:
+        """Mean score of the routed model at shares of strong calls.
+
+        Parameters
+        ----------
+        share : float or array-like
+            In [0, 1].
+
+        Returns
+        -------
+        float or array
+            In the benchmark's unit.
+        """
+        return _like(share, self.weak_mean + self._gain_at(share) / len(self))
+
+    def pgr(self, share: Any) -> Any:
+        """Share of the performance gap recovered at shares of strong calls: 0 at none, 1 at all, may leave [0, 1]."""
+        self._require_gap()
+        return _like(share, self._gain_at(share) / self._sweep.total[0])
+
+    def _gain_at(self, share: Any) -> np.ndarray:
+        shares = np.asarray(share, float)
+        if not ((shares >= 0) & (shares <= 1)).all():
+            raise ParameterError(f"share of strong calls must be in [0, 1], got {share!r}")
+        return np.interp(shares * len(self), self._sweep.calls[0], self._sweep.gain[0])
+
+    def frame(self) -> pd.DataFrame:
+        """The curve at its cut-offs: between groups of tied win rates, and at shares 0 and 1.
+
+        Returns
+        -------
+        DataFrame
+            ``share`` of strong calls, ``quality`` in the benchmark's unit, ``pgr`` (NaN where undefined), and the
+            ``threshold`` on the win rate that gives it (infinity: above all). Linear in between.
+        """
+        sweep = self._sweep
+        return pd.DataFrame(
+            {
+                "share": sweep.calls[0] / len(self),
+                "quality": self.weak_mean + sweep.gain[0] / len(self),
+                "pgr": sweep.gain[0] / sweep.total[0],
+                "threshold": np.append(np.inf, self.win_rate[self._order][self._group_starts]),
+            }
+        )
+
+    def oracle(self) -> "RoutingCurve":
+        """The curve of a router that ranks prompts by strong minus weak score: no ranking does better."""
+        _, rank = np.unique(self._gap, return_inverse=True)
+        return replace(self, win_rate=rank / max(rank.max(), 1))
+
+    @property
+    def null_sd(self) -> float:
+        """Standard deviation of APGR of a random ranking of these prompts.
+
+        Closed form, without ties: with gaps g and their sum of squared deviations SS,
+        sqrt(SS (n + 1) n / 12) / (n sum g).
+        """
+        self._require_gap()
+        n = len(self)
+        spread = ((self._gap - self._gap.mean()) ** 2).sum()
+        return float(np.sqrt(spread * n * (n + 1) / 12) / (n * self._sweep.total[0]))
+
+    def random_band(self, level: float = 0.95, shares: Any = None) -> pd.DataFrame:
+        """Where a random router lies, share by share.
+
+        Parameters
+        ----------
+        level : float
+            Of the pointwise band; the number of gains among k random prompts is taken as normal.
+        shares : array-like, optional
+            Shares of strong calls; 101 equal steps by default.
+
+        Returns
+        -------
+        DataFrame
+            ``share``, ``quality`` (the expected one), ``low``, ``high``, in the benchmark's unit.
+        """
+        if not 0 < level < 1:
+            raise ParameterError(f"level must be between 0 and 1, got {level!r}")
+        share = np.linspace(0, 1, 101) if shares is None else np.asarray(shares, float)
+        centre = self.weak_mean + share * self._gap.mean()
+        variance = self._gap.var(ddof=1) if len(self) > 1 else 0.0
+        half = NormalDist().inv_cdf((1 + level) / 2) * np.sqrt(variance * share * (1 - share) / len(self))
+        return pd.DataFrame({"share": share, "quality": centre, "low": centre - half, "high": centre + half})
+
+    def facts(self) -> dict[str, float]:
+        """What the benchmark gives whatever the router: sizes, both models, the oracle, the spread of a random router.
+
+        Returns
+        -------
+        dict
+            ``prompts``, ``missing``, ``weak``, ``strong`` (mean scores), ``strong_better``, ``weak_better`` (shares of
+            the prompts), ``best_quality`` (every prompt sent to the better model), ``oracle_apgr``,
+            ``oracle_apgr_paper``, ``random_sd``.
+        """
+        oracle = self.oracle()
+        return {
+            "prompts": len(self),
+            "missing": self.n_missing,
+            "weak": self.weak_mean,
+            "strong": self.strong_mean,
+            "strong_better": self.strong_better,
+            "weak_better": self.weak_better,
+            "best_quality": oracle.quality(self.strong_better),
+            "oracle_apgr": oracle.apgr,
+            "oracle_apgr_paper": oracle.apgr_paper,
+            "random_sd": self.null_sd,
+        }
+
+    def interval(
+        self, metric: str = "apgr", level: float = 0.95, n_resamples: int = 2000, random_state: int | None = 0
+    ) -> tuple[float, float]:
+        """Bootstrap interval of a metric over prompts (percentile).
+
+        Parameters
+        ----------
+        metric : str
+            See `value`.
+        level : float
+        n_resamples : int
+        random_state : int, optional
+            Equal seeds draw equal prompts, also for other routers on the same prompts.
+
+        Returns
+        -------
+        (low, high)
+
+        Raises
+        ------
+        DataError
+            When the strong model is not better in more than 5 % of the resamples.
+        """
+        table = self.intervals([metric], level, n_resamples, random_state)
+        return float(table["low"].iloc[0]), float(table["high"].iloc[0])
+
+    def intervals(
+        self,
+        names: Iterable[str] = ("apgr", "cpt50", "cpt80"),
+        level: float = 0.95,
+        n_resamples: int = 2000,
+        random_state: int | None = 0,
+    ) -> pd.DataFrame:
+        """Several metrics with their bootstrap intervals, from the same resamples.
+
+        Returns
+        -------
+        DataFrame
+            Indexed by metric: ``value``, ``low``, ``high``.
+        """
+        names = list(names)
+        values = [self.value(name) for name in names]
+        low, high = significance.percentile_interval(
+            significance.bootstrap(self, names, n_resamples, random_state), level, self.name
+        )
+        return pd.DataFrame({"value": values, "low": low, "high": high}, index=pd.Index(names, name="metric"))
+
+    def p_value_vs_random(self, n_permutations: int = 2000, random_state: int | None = 0) -> float:
+        """Two-sided permutation test that the win rates rank no better or worse than chance (APGR .5).
+
+        Win rates are permuted over the prompts; p = (1 + permutations at least as far from .5) / (1 + permutations).
+        """
+        self._require_gap()
+        return significance.permutation_p_value(self, n_permutations, random_state)
+
+    def compare(
+        self,
+        other: "RoutingCurve",
+        metric: str = "apgr",
+        n_resamples: int = 2000,
+        random_state: int | None = 0,
+        level: float = 0.95,
+    ) -> significance.Comparison:
+        """Paired bootstrap against another router on the same prompts.
+
+        Parameters
+        ----------
+        other : RoutingCurve
+        metric : str
+            See `value`.
+
+        Returns
+        -------
+        Comparison
+            Of this curve minus the other.
+
+        Raises
+        ------
+        DataError
+            When the curves differ in pair, prompts or scores.
+        """
+        return significance.compare(self, other, metric, n_resamples, random_state, level)
+
+    def aligned(self, prompt_ids: pd.Index) -> "RoutingCurve":
+        """The same curve with its prompts in another order.
+
+        Raises
+        ------
+        DataError
+            When the prompts are not the same ones.
+        """
+        if self.prompt_ids.equals(prompt_ids):
+            return self
+        odd = self.prompt_ids.symmetric_difference(prompt_ids)
+        if len(odd):
+            raise DataError(
+                f"{self.name}: the curves are not on the same prompts: {len(odd)} are in one only ({listed(odd, 5)}). "
+                "Evaluate both on outcomes.select(the shared prompts)."
+            )
+        rows = self.prompt_ids.get_indexer(prompt_ids)
+        parts = {part: getattr(self, part)[rows] for part in ("win_rate", "strong_scores", "weak_scores")}
+        return replace(self, prompt_ids=prompt_ids, **parts)
+
+
+def evaluate(router: Any, outcomes: Outcomes, pair: ModelPair | None = None) -> RoutingCurve:
+    """Evaluate a fitted router on a benchmark.
+
+    Parameters
+    ----------
+    router : Router
+        Anything with ``win_rate(prompts)`` and ``pair``.
+    outcomes : Outcomes
+    pair : ModelPair, optional
+        Whose scores are routed between; the router's own by default. Another pair shows how far its win rates carry
+        over (the paper's Table 4).
+
+    Returns
+    -------
+    RoutingCurve
+    """
+    pair = pair or getattr(router, "pair", None)
+    if pair is None:
+        raise ParameterError(f"{type(router).__name__} names no pair; pass pair=ModelPair(strong=..., weak=...)")
+    return RoutingCurve.from_win_rates(router.win_rate(outcomes.prompts), outcomes, pair)
+
+
+def _like(argument: Any, values: np.ndarray) -> Any:
+    return float(values) if np.ndim(argument) == 0 else values
+
+
+def _checked(win_rate: Any, outcomes: Outcomes) -> np.ndarray:
+    n = len(outcomes)
+    if isinstance(win_rate, pd.Series):
+        index = win_rate.index
+        if not index.equals(outcomes.prompts.index) and not isinstance(index, pd.RangeIndex):
+            raise DataError(
+                f"win rates on {outcomes.name}: their index is not the prompt ids in order; pass "
+                "win_rate.loc[outcomes.prompts.index], or an array"
+            )
+    try:
+        values = np.asarray(win_rate, dtype=float)
+    except (TypeError, ValueError) as error:
+        raise DataError(f"win rates on {outcomes.name}: not numbers: {error}") from error
+    if values.shape != (n,):
+        raise DataError(
+            f"win rates on {outcomes.name}: expected one per prompt, shape ({n},), got shape {values.shape}"
+        )
+    for problem, bad in (
+        ("NaN", np.isnan(values)),
+        ("infinite", np.isinf(values)),
+        ("outside [0, 1]", (values < 0) | (values > 1)),
+    ):
+        if bad.any():
+            ids = outcomes.prompts.index
+            shown = (f"{row} (prompt {ids[row]}: {values[row]:g})" for row in np.flatnonzero(bad).tolist())
+            raise DataError(
+                f"win rates on {outcomes.name}: {problem} in {int(bad.sum())} of {n}, at positions (from 0) "
+                f"{listed(shown, 5)}"
+            )
+    return values

@@ -1,0 +1,71 @@
+"""Learning curves: what more votes bring."""
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from routellm_lab.benchmarks.outcomes import Outcomes
+from routellm_lab.errors import ParameterError
+from routellm_lab.evaluation.achievable import achieved_share, best_possible
+from routellm_lab.evaluation.curve import evaluate
+from routellm_lab.preferences.models import ModelPair
+from routellm_lab.settings import settings
+
+if TYPE_CHECKING:
+    from routellm_lab.routers import Router
+
+
+def learning_curve(
+    router: "Router",
+    battles: pd.DataFrame,
+    outcomes: Outcomes,
+    sizes: Iterable[int],
+    pair: ModelPair | None = None,
+    level: float = 0.95,
+    random_state: int | None = 0,
+) -> pd.DataFrame:
+    """Fit a router on growing parts of the votes and evaluate each.
+
+    Parameters
+    ----------
+    router : Router
+        Cloned for every size; itself left as it is.
+    battles : DataFrame
+    outcomes : Outcomes
+    sizes : iterable of int
+        Votes to train on; each part holds the smaller ones.
+    pair : ModelPair, optional
+        To evaluate; the router's own by default.
+    level : float
+        Of the bootstrap interval over prompts.
+    random_state : int, optional
+        Of the order in which votes are added.
+
+    Returns
+    -------
+    DataFrame
+        ``router``, ``votes``, ``apgr``, ``low``, ``high``; on simulated outcomes also ``achieved_share``, and then
+        ``low`` and ``high`` are those of the share.
+    """
+    from sklearn.base import clone
+    from tqdm.auto import tqdm
+
+    sizes = list(sizes)
+    too_many = [size for size in sizes if not 1 <= size <= len(battles)]
+    if too_many:
+        raise ParameterError(f"learning_curve: sizes must be between 1 and {len(battles)} votes, got {too_many}")
+    order = np.random.default_rng(random_state).permutation(len(battles))
+    rows = []
+    for size in tqdm(sizes, desc="learning curve", disable=not settings().progress, leave=False):
+        fitted = clone(router).fit(battles.iloc[np.sort(order[:size])])
+        curve = evaluate(fitted, outcomes, pair)
+        low, high = curve.interval("apgr", level=level, random_state=random_state)
+        row = {"router": router.name, "votes": size, "apgr": curve.apgr, "low": low, "high": high}
+        if outcomes.simulated:
+            row["achieved_share"] = achieved_share(curve, outcomes)
+            gain = best_possible(outcomes, curve.pair).apgr - 0.5
+            row["low"], row["high"] = (low - 0.5) / gain, (high - 0.5) / gain
+        rows.append(row)
+    return pd.DataFrame(rows)

@@ -1,0 +1,157 @@
+"""The paper's published figures, and our curves beside them."""
+
+from collections.abc import Iterable, Mapping
+from functools import lru_cache
+from importlib.resources import files
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from routellm_lab.benchmarks.outcomes import Outcomes
+from routellm_lab.errors import DataError, ParameterError, listed
+from routellm_lab.evaluation.achievable import achieved_share
+from routellm_lab.evaluation.curve import RoutingCurve
+from routellm_lab.evaluation.significance import holm
+from routellm_lab.preferences.models import PAPER_PAIR, ModelPair
+
+PAPER_SOURCE = "RouteLLM, arXiv 2406.18665 v4"
+"""Where the figures of `paper_results` and `paper_other_tables` were printed."""
+
+
+@lru_cache(maxsize=2)
+def _table(name: str) -> pd.DataFrame:
+    with files("routellm_lab.evaluation").joinpath(name).open(encoding="utf-8") as file:
+        return pd.read_csv(file, keep_default_na=False, na_values={})
+
+
+def paper_results() -> pd.DataFrame:
+    """Tables 1-4 of the paper: every router on every benchmark.
+
+    Returns
+    -------
+    DataFrame
+        ``table``, ``benchmark``, ``strong``, ``weak``, ``training`` (``none``, ``arena``, ``arena+judge``,
+        ``arena+gold``), ``router``, ``cpt50``, ``cpt80`` (shares of strong calls in [0, 1]; the paper prints per
+        cent), ``apgr`` (11-point protocol), ``confirmed`` (how well the figure is confirmed; ``single source``: printed
+        once).
+    """
+    frame = _table("paper_results.csv").copy()
+    pairs = frame.pop("pair").str.split("/", n=1, expand=True)
+    frame.insert(2, "strong", pairs[0])
+    frame.insert(3, "weak", pairs[1])
+    frame[["cpt50", "cpt80"]] = (frame[["cpt50", "cpt80"]] / 100).round(4)
+    return frame
+
+
+def paper_other_tables() -> pd.DataFrame:
+    """The paper's figures on similarity, cost, prices and overhead: table, row, column, value, unit."""
+    return _table("paper_other_tables.csv").copy()
+
+
+def paper_figure(
+    benchmark: str, training: str, router: str, metric: str = "apgr", pair: ModelPair = PAPER_PAIR
+) -> float | None:
+    """One printed figure.
+
+    Parameters
+    ----------
+    benchmark : str
+        ``mmlu``, ``gsm8k`` or ``mt_bench``.
+    training : str
+        ``arena``, ``arena+judge`` or ``arena+gold``; blanks do not matter. Not used for the random router.
+    router : str
+        As in ``paper_results()["router"]``.
+    metric : {"apgr", "cpt50", "cpt80"}
+    pair : ModelPair
+
+    Returns
+    -------
+    float or None
+        None when the paper prints no such figure.
+    """
+    if metric not in ("apgr", "cpt50", "cpt80"):
+        raise ParameterError(f"the paper prints 'apgr', 'cpt50' and 'cpt80', not {metric!r}")
+    training = "none" if router == "random" else training.replace(" ", "")
+    wanted = {
+        "benchmark": benchmark,
+        "strong": pair.strong,
+        "weak": pair.weak,
+        "training": training,
+        "router": router,
+    }
+    frame = paper_results()
+    rows = frame[np.logical_and.reduce([frame[column] == value for column, value in wanted.items()])]
+    return float(rows[metric].iloc[0]) if len(rows) else None
+
+
+def comparison_table(
+    curves: Mapping[tuple[str, str], RoutingCurve] | Iterable[Mapping[str, Any]],
+    paper: bool = True,
+    level: float = 0.95,
+    n_resamples: int = 2000,
+    n_permutations: int = 2000,
+    random_state: int | None = 0,
+    outcomes: Outcomes | None = None,
+) -> pd.DataFrame:
+    """Routers by training set, with intervals, tests against random and the paper's figure.
+
+    Parameters
+    ----------
+    curves : dict of (training, router) to RoutingCurve, or list of dict
+        Records hold ``training``, ``router``, ``curve`` and, where known, ``pair_used``: the pair whose votes served.
+    paper : bool
+        Whether to add the paper's figure (missing where it prints none for this benchmark and pair).
+    level : float
+        Of the bootstrap interval of APGR.
+    n_resamples, n_permutations : int
+    random_state : int, optional
+        The same resamples for every row on the same number of prompts.
+    outcomes : Outcomes, optional
+        Simulated outcomes; adds ``achieved_share``.
+
+    Returns
+    -------
+    DataFrame
+        One row per curve: ``training``, ``router``, ``pair_used`` (if any record has it), ``prompts``, ``cpt50``,
+        ``cpt80``, ``apgr`` (exact area), ``low``, ``high``, ``p_value`` (permutation test against random), ``p_holm``
+        (corrected over the table's rows), ``random_sd`` (spread of APGR of a random router on these prompts),
+        ``apgr_paper_protocol`` (11 points), ``paper_apgr``, ``achieved_share``.
+    """
+    if isinstance(curves, Mapping):
+        records: list[dict[str, Any]] = [
+            {"training": key[0], "router": key[1], "curve": curve} for key, curve in curves.items()
+        ]
+    else:
+        records = [dict(record) for record in curves]
+    if not records:
+        raise ParameterError("comparison_table: no curves given")
+    for number, record in enumerate(records, start=1):
+        lacking = [key for key in ("training", "router", "curve") if key not in record]
+        if lacking:
+            raise ParameterError(f"comparison_table: record {number} lacks {listed(lacking)}")
+    names = sorted({record["curve"].name for record in records})
+    if len(names) > 1:
+        raise DataError(f"comparison_table: one benchmark a table, got {listed(names)}")
+
+    rows = []
+    for record in records:
+        curve: RoutingCurve = record["curve"]
+        row: dict[str, Any] = {key: record[key] for key in ("training", "router", "pair_used") if key in record}
+        if "pair_used" in row:
+            row["pair_used"] = str(row["pair_used"]) if row["pair_used"] is not None else ""
+        low, high = curve.interval("apgr", level, n_resamples, random_state)
+        row |= {"prompts": len(curve), "cpt50": curve.cpt(0.5), "cpt80": curve.cpt(0.8), "apgr": curve.apgr}
+        row |= {"low": low, "high": high, "p_value": curve.p_value_vs_random(n_permutations, random_state)}
+        row |= {"p_holm": np.nan, "random_sd": curve.null_sd, "apgr_paper_protocol": curve.apgr_paper}
+        if paper:
+            figure = paper_figure(curve.name, row["training"], row["router"], pair=curve.pair)
+            row["paper_apgr"] = np.nan if figure is None else figure
+        if outcomes is not None and outcomes.simulated:
+            row["achieved_share"] = achieved_share(curve, outcomes)
+        rows.append(row)
+    table = pd.DataFrame(rows)
+    if "pair_used" in table:
+        table.insert(2, "pair_used", table.pop("pair_used").fillna(""))
+    table["p_holm"] = holm(table["p_value"])
+    return table

@@ -1,0 +1,653 @@
+"""The figures of the workbook: one theme, one function per figure, each returns a matplotlib Figure.
+
+Titles state what the data shows. Figures of simulated data say so above the axes. The colours suit colour-blind readers
+(seaborn's ``colorblind`` palette), and lines also differ in their dashes or markers.
+"""
+
+import functools
+import textwrap
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.colors import LogNorm
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter, PercentFormatter
+
+from routellm_lab.errors import DataError, ParameterError, listed
+from routellm_lab.evaluation.curve import RoutingCurve
+from routellm_lab.preferences.battles import models_of, score_a, vote_weights
+
+PALETTE: list[str] = list(sns.color_palette("colorblind").as_hex())
+INK, MUTED, SIMULATED = "#222222", "#666666", "#b34700"
+STRONG, WEAK = PALETTE[0], PALETTE[1]
+WIDTH = 9.0
+"""Width of every figure in inches: 900 px at 100 dpi."""
+
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "h", "<", ">")
+DASHES: tuple[Any, ...] = ("-", (0, (6, 1.5)), (0, (2, 1.2)), (0, (6, 1.5, 1.5, 1.5)), (0, (1, 1)), (0, (9, 2)))
+
+_THEME: dict[str, Any] = {
+    "axes.edgecolor": "#999999",
+    "axes.labelcolor": INK,
+    "axes.labelsize": 11,
+    "axes.spines.right": False,
+    "axes.spines.top": False,
+    "figure.dpi": 100,
+    "font.size": 11,
+    "grid.color": "#e6e6e6",
+    "grid.linewidth": 0.8,
+    "legend.fontsize": 10,
+    "legend.frameon": False,
+    "legend.title_fontsize": 10,
+    "lines.linewidth": 2.0,
+    "savefig.dpi": 150,
+    "text.color": INK,
+    "xtick.color": MUTED,
+    "xtick.labelsize": 10,
+    "ytick.color": MUTED,
+    "ytick.labelsize": 10,
+}
+
+
+def _theme() -> dict[str, Any]:
+    return {**sns.axes_style("whitegrid"), **_THEME}
+
+
+def set_theme() -> None:
+    """Make the workbook's theme the default of matplotlib in this process, for figures of one's own."""
+    sns.set_theme(style="whitegrid", palette="colorblind", rc=_THEME)
+
+
+def _figure(draw: Callable[..., Figure]) -> Callable[..., Figure]:
+    """Draw in the theme and leave neither settings nor an open figure behind, whether it succeeds or fails."""
+
+    @functools.wraps(draw)
+    def themed(*args: Any, **options: Any) -> Figure:
+        before = set(plt.get_fignums())
+        try:
+            with plt.rc_context(_theme()):  # type: ignore[arg-type]
+                figure = draw(*args, **options)
+                figure.draw_without_rendering()  # ticks take their settings when they are first drawn
+                return figure
+        finally:
+            for number in set(plt.get_fignums()) - before:
+                plt.close(number)
+
+    return themed
+
+
+@_figure
+def routing_curves(
+    curves: Mapping[str, RoutingCurve],
+    outcomes_name: str | None = None,
+    *,
+    simulated: bool | None = None,
+    title: str | None = None,
+    intervals: bool = True,
+    level: float = 0.95,
+    n_resamples: int = 2000,
+    random_state: int | None = 0,
+) -> Figure:
+    """Quality against the share of strong calls, between the two models alone, a random router and the oracle.
+
+    Parameters
+    ----------
+    curves : dict of str to RoutingCurve
+        By router; of one benchmark and pair. The band and the oracle are those of the first.
+    outcomes_name : str, optional
+        The benchmark; by default as the curves say.
+    simulated : bool, optional
+        By default as the curves say.
+    title : str, optional
+        By default what the best router does.
+    intervals : bool
+        Whether the legend gives the bootstrap interval of every APGR.
+    level : float
+        Of the intervals and of the band of random routers.
+    n_resamples, random_state
+        Of the bootstrap.
+
+    Returns
+    -------
+    Figure
+    """
+    if not curves:
+        raise ParameterError("routing_curves: no curves given")
+    first = next(iter(curves.values()))
+    odd = [name for name, curve in curves.items() if (curve.name, curve.pair) != (first.name, first.pair)]
+    if odd:
+        raise DataError(f"routing_curves: {listed(odd)} differ in benchmark or pair from {next(iter(curves))}")
+    benchmark = outcomes_name or first.name
+    figure, axes = plt.subplots(figsize=(WIDTH, 6.2), layout="constrained")
+
+    band = first.random_band(level)
+    axes.fill_between(band["share"], band["low"], band["high"], color="#cccccc", alpha=0.6, linewidth=0)
+    axes.plot(band["share"], band["quality"], color="#888888", linewidth=1.2)
+    oracle = first.oracle().frame()
+    axes.plot(oracle["share"], oracle["quality"], color=INK, linewidth=1.2, linestyle=(0, (4, 3)))
+    grey: list[Any] = [
+        Line2D([], [], color=INK, linewidth=1.2, linestyle=(0, (4, 3)), label=f"oracle   {first.oracle().apgr:.3f}"),
+        Line2D([], [], color="#888888", linewidth=1.2, label="random, expected   0.500"),
+        Patch(color="#cccccc", alpha=0.6, label=f"random, {level:.0%} range"),
+    ]
+    coloured = []
+    for number, (name, curve) in enumerate(curves.items()):
+        frame = curve.frame()
+        look = {"color": PALETTE[number % len(PALETTE)], "linestyle": DASHES[number % len(DASHES)]}
+        axes.plot(frame["share"], frame["quality"], **look)
+        label = f"{_words(name)}   {curve.apgr:.3f}"
+        if intervals:
+            low, high = curve.interval("apgr", level, n_resamples, random_state)
+            label += f"  [{low:.3f}, {high:.3f}]"
+        coloured.append(Line2D([], [], label=label, **look))
+
+    aside: dict[str, Any] = {"textcoords": "offset points", "fontsize": 9, "color": MUTED}
+    for score in (first.strong_mean, first.weak_mean):
+        axes.axhline(score, color="#999999", linewidth=0.9, linestyle=":")
+    axes.annotate("strong alone", (0, first.strong_mean), xytext=(3, 3), ha="left", va="bottom", **aside)
+    axes.annotate("weak alone", (1, first.weak_mean), xytext=(-3, -4), ha="right", va="top", **aside)
+    axes.set(xlim=(0, 1), xlabel="calls of the strong model (% of prompts)", ylabel=_quality_label(first.score_unit))
+    axes.margins(y=0.08)
+    axes.xaxis.set_major_formatter(PercentFormatter(1, symbol=""))
+    if first.score_unit == "share correct":
+        axes.yaxis.set_major_formatter(PercentFormatter(1, symbol=""))
+    heading = f"APGR  [{level:.0%} interval]" if intervals else "APGR"
+    _legend_below(figure, [*coloured, *grey], heading, columns=2)
+    _title(
+        figure,
+        axes,
+        title or _routing_finding(curves, level),
+        f"{benchmark}, {len(first):,} prompts, {first.pair}",
+        any(curve.simulated for curve in curves.values()) if simulated is None else simulated,
+    )
+    return figure
+
+
+def _routing_finding(curves: Mapping[str, RoutingCurve], level: float) -> str:
+    name, best = max(curves.items(), key=lambda item: item[1].apgr)
+    if best.apgr - 0.5 <= _normal_quantile(level) * best.null_sd:
+        return f"No router stands out from random: the best APGR, {best.apgr:.3f} ({_words(name)}), is within its range"
+    return f"{_capital(_words(name))} needs {best.cpt(0.5):.0%} strong calls for half of the gap, a random router 50%"
+
+
+@_figure
+def apgr_forest(
+    table: pd.DataFrame, *, simulated: bool, name: str = "", title: str | None = None, level: float = 0.95
+) -> Figure:
+    """APGR of every router with its interval, grouped by training votes, over the range of random routers.
+
+    Parameters
+    ----------
+    table : DataFrame
+        As `routellm_lab.evaluation.comparison_table` makes it: ``training``, ``router``, ``apgr``, ``low``, ``high``,
+        ``random_sd`` and, where known, ``paper_apgr`` (drawn as a hollow diamond).
+    simulated : bool
+    name : str
+        The benchmark.
+    title : str, optional
+    level : float
+        Of the table's intervals; the band of random routers is drawn at the same level.
+
+    Returns
+    -------
+    Figure
+    """
+    _require(table, ("training", "router", "apgr", "low", "high", "random_sd"), "apgr_forest")
+    trainings = list(dict.fromkeys(table["training"]))
+    figure, axes = plt.subplots(figsize=(WIDTH, 1.9 + 0.3 * (len(table) + len(trainings))), layout="constrained")
+    quantile = _normal_quantile(level)
+    y, ticks, labels = 0.0, [], []
+    for group, training in enumerate(trainings):
+        ticks.append(y)
+        labels.append(f"training: {training}")
+        y += 1
+        for row in table[table["training"] == training].itertuples():
+            half = quantile * row.random_sd
+            axes.fill_betweenx([y - 0.5, y + 0.5], 0.5 - half, 0.5 + half, color="#dddddd", linewidth=0)
+            colour = PALETTE[group % len(PALETTE)]
+            axes.plot([row.low, row.high], [y, y], color=colour, linewidth=2.2, solid_capstyle="butt")
+            axes.plot(row.apgr, y, MARKERS[group % len(MARKERS)], color=colour, markersize=7)
+            paper = getattr(row, "paper_apgr", np.nan)
+            if paper is not None and np.isfinite(paper):
+                axes.plot(paper, y, "D", markerfacecolor="white", markeredgecolor=INK, markersize=6.5)
+            ticks.append(y)
+            labels.append(_words(row.router))
+            y += 1
+        y += 0.4
+    axes.axvline(0.5, color="#888888", linewidth=1.2)
+    axes.set_yticks(ticks, labels)
+    for label in axes.get_yticklabels():
+        header = label.get_text().startswith("training: ")
+        label.set(color=INK, fontweight="bold" if header else "normal")
+    axes.set(ylim=(y - 0.9, -0.7), xlabel="APGR (area under the share of the quality gap recovered; .5 is random)")
+    axes.grid(axis="y", visible=False)
+    handles: list[Any] = [
+        Line2D([], [], color=INK, marker="o", markersize=7, label=f"here, {level:.0%} bootstrap interval"),
+        Patch(color="#dddddd", label=f"random router, {level:.0%} range"),
+    ]
+    if "paper_apgr" in table and table["paper_apgr"].notna().any():
+        hollow = {"marker": "D", "markerfacecolor": "white", "markeredgecolor": INK, "linestyle": "none"}
+        handles.append(Line2D([], [], **hollow, label="the paper (11 thresholds)"))  # type: ignore[arg-type]
+    _legend_below(figure, handles, columns=3)
+    finding = title or _forest_finding(table)
+    detail = name
+    if "prompts" in table:
+        counts = sorted({int(count) for count in table["prompts"]})
+        detail = ", ".join(filter(None, [name, " or ".join(f"{count:,}" for count in counts) + " prompts"]))
+    _title(figure, axes, finding, detail, simulated)
+    return figure
+
+
+def _forest_finding(table: pd.DataFrame) -> str:
+    routers = table[table["router"] != "random"]
+    better, worse = int((routers["low"] > 0.5).sum()), int((routers["high"] < 0.5).sum())
+    if not better:
+        rest = f", {worse} {'is' if worse == 1 else 'are'} worse" if worse else ""
+        return f"None of {len(routers)} routers beats a random one{rest}"
+    best = routers.iloc[int(routers["apgr"].argmax())]
+    which = f"{_words(best['router'])} on {best['training']}, APGR {best['apgr']:.3f}"
+    return f"{better} of {len(routers)} routers beat a random one; best: {which}"
+
+
+@_figure
+def rating_ladder(
+    ratings: pd.DataFrame,
+    tiers: Any = None,
+    *,
+    simulated: bool,
+    name: str = "",
+    pair: Any = None,
+    title: str | None = None,
+) -> Figure:
+    """Models by rating, with intervals where known, coloured by tier.
+
+    Parameters
+    ----------
+    ratings : DataFrame
+        As `routellm_lab.preferences.fit_ratings` makes it: indexed by ``model`` or with a column of that name;
+        ``rating`` in Elo points, and where known ``low``, ``high`` and ``tier``.
+    tiers : Tiers or dict of str to int, optional
+        Tier of each model, 0 the strongest.
+    simulated : bool
+    name : str
+        The vote set.
+    pair : ModelPair, optional
+        Printed in bold.
+    title : str, optional
+
+    Returns
+    -------
+    Figure
+    """
+    frame = ratings if "model" in ratings else ratings.rename_axis("model").reset_index()
+    _require(frame, ("model", "rating"), "rating_ladder")
+    frame = frame.sort_values("rating", ascending=False, kind="stable").reset_index(drop=True)
+    if tiers is not None:
+        frame["tier"] = frame["model"].map(dict(getattr(tiers, "tier", tiers)))
+    tiered = "tier" in frame
+    figure, axes = plt.subplots(figsize=(WIDTH, 1.6 + 0.235 * len(frame)), layout="constrained")
+    numbers = sorted(frame["tier"].dropna().unique()) if tiered else []
+    for row, (_, model) in enumerate(frame.iterrows()):
+        known = tiered and pd.notna(model["tier"])
+        place = numbers.index(model["tier"]) if known else 0
+        colour = PALETTE[place % 2] if known else PALETTE[7]
+        if {"low", "high"} <= set(frame):
+            axes.plot([model["low"], model["high"]], [row, row], color=colour, linewidth=2, solid_capstyle="butt")
+        axes.plot(model["rating"], row, MARKERS[place % 2], color=colour, markersize=6)
+    start, span = 0, np.ptp(frame["rating"])
+    for stop in range(1, len(frame) + 1):
+        if tiered and (stop == len(frame) or frame["tier"].iloc[stop] != frame["tier"].iloc[start]):
+            if stop < len(frame):
+                axes.axhline(stop - 0.5, color="#bbbbbb", linewidth=0.8)
+            if pd.notna(frame["tier"].iloc[start]):
+                axes.text(
+                    1.01,
+                    (start + stop - 1) / 2,
+                    f"tier {int(frame['tier'].iloc[start])}",
+                    transform=axes.get_yaxis_transform(),
+                    va="center",
+                    fontsize=9,
+                    color=PALETTE[numbers.index(frame["tier"].iloc[start]) % 2],
+                )
+            start = stop
+    axes.set_yticks(range(len(frame)), frame["model"])
+    bold = {pair.strong, pair.weak} if pair is not None else set()
+    for label in axes.get_yticklabels():
+        label.set(color=INK, fontweight="bold" if label.get_text() in bold else "normal", fontsize=9)
+    axes.set(ylim=(len(frame) - 0.4, -0.6), xlabel="rating (Elo points, mean 1000)")
+    axes.grid(axis="y", visible=False)
+    if title is None:
+        title = f"{frame['model'].iloc[0]} leads {len(frame)} models that span {span:,.0f} Elo points"
+        if bold <= set(frame["model"]) and bold:
+            rated = frame.set_index("model")["rating"]
+            title = f"{pair.strong} stands {rated[pair.strong] - rated[pair.weak]:,.0f} Elo points above {pair.weak}"
+    detail = f"{name}, {len(frame)} models" if name else f"{len(frame)} models"
+    if tiered:
+        detail += f" in {frame['tier'].nunique()} tiers"
+    if {"low", "high"} <= set(frame):
+        detail += ", bars: bootstrap intervals"
+    _title(figure, axes, title, detail, simulated)
+    return figure
+
+
+@_figure
+def learning_curve(
+    frame: pd.DataFrame,
+    value: str | None = None,
+    *,
+    simulated: bool,
+    name: str = "",
+    title: str | None = None,
+) -> Figure:
+    """What more votes bring: a metric against the number of training votes, a line per router.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        ``votes``, ``router``, the metric, and where known ``low``, ``high``.
+    value : str, optional
+        The metric's column; ``achieved_share`` if there, else ``apgr``.
+    simulated : bool
+    name : str
+        The benchmark.
+    title : str, optional
+
+    Returns
+    -------
+    Figure
+    """
+    value = value or ("achieved_share" if "achieved_share" in frame else "apgr")
+    _require(frame, ("votes", "router", value), "learning_curve")
+    figure, axes = plt.subplots(figsize=(WIDTH, 4.8), layout="constrained")
+    handles, ends = [], {}
+    for number, (router, part) in enumerate(frame.groupby("router", sort=False)):
+        rows = part.sort_values("votes")
+        look = {"color": PALETTE[number % len(PALETTE)], "linestyle": DASHES[number % len(DASHES)]}
+        marker = MARKERS[number % len(MARKERS)]
+        axes.plot(rows["votes"], rows[value], marker=marker, markersize=6, **look)
+        if {"low", "high"} <= set(frame):
+            axes.fill_between(rows["votes"], rows["low"], rows["high"], color=look["color"], alpha=0.12, linewidth=0)
+        handles.append(Line2D([], [], marker=marker, markersize=6, label=_words(router), **look))
+        ends[router] = rows[["votes", value]].iloc[[0, -1]].to_numpy(float)
+    percent = value == "achieved_share"
+    axes.axhline(0 if percent else 0.5, color="#888888", linewidth=1.2, zorder=1)
+    label = "random"
+    axes.annotate(
+        label,
+        (1, 0 if percent else 0.5),
+        xycoords=axes.get_yaxis_transform(),
+        xytext=(-3, 3),
+        textcoords="offset points",
+        ha="right",
+        fontsize=9,
+        color=MUTED,
+    )
+    axes.set_xscale("log")
+    votes = sorted(frame["votes"].unique())
+    axes.set_xticks(_spread_out(votes), [f"{int(count):,}" for count in _spread_out(votes)])
+    axes.xaxis.set_minor_formatter(NullFormatter())
+    axes.tick_params(axis="x", which="minor", length=0)
+    if percent:
+        axes.yaxis.set_major_formatter(PercentFormatter(1, symbol=""))
+    axes.set(xlabel="training votes (log scale)", ylabel=_metric_label(value))
+    _legend_below(figure, handles, columns=4)
+    if title is None:
+        best = max(ends, key=lambda router: ends[router][-1, 1])
+        (few, before), (many, after) = ends[best]
+        shown = (f"{before:.0%}", f"{after:.0%}") if percent else (f"{before:.3f}", f"{after:.3f}")
+        what = "of the achievable gain" if percent else value.upper().replace("_", " ")
+        title = f"{_capital(_words(best))}: {shown[0]} {what} with {few:,.0f} votes, {shown[1]} with {many:,.0f}"
+    bars = "bands: intervals" if {"low", "high"} <= set(frame) else ""
+    _title(figure, axes, title, ", ".join(filter(None, [name, bars])), simulated)
+    return figure
+
+
+@_figure
+def training_loss(
+    history: Any,
+    *,
+    simulated: bool,
+    name: str = "",
+    title: str | None = None,
+    unit: str = "cross-entropy, nats per vote",
+) -> Figure:
+    """Loss by epoch, on the training and on the held-out votes.
+
+    Parameters
+    ----------
+    history : DataFrame or list of dict
+        ``epoch`` (or ``step``) and one column per loss, such as ``train_loss`` and ``held_out_loss``; further columns
+        are left out unless their name holds ``loss``.
+    simulated : bool
+    name : str
+        The router or the votes.
+    title : str, optional
+    unit : str
+        Of the loss.
+
+    Returns
+    -------
+    Figure
+    """
+    frame = pd.DataFrame(history)
+    x = next((column for column in ("epoch", "step") if column in frame), None)
+    losses = [str(column) for column in frame if "loss" in str(column)]
+    if x is None or not losses or frame.empty:
+        raise DataError(f"training_loss: needs epoch or step and a column named ...loss, got {listed(frame.columns)}")
+    figure, axes = plt.subplots(figsize=(WIDTH, 4.4), layout="constrained")
+    handles = []
+    for number, column in enumerate(losses):
+        rows = frame[[x, column]].astype(float).dropna()
+        look = {"color": PALETTE[number], "linestyle": DASHES[number], "marker": MARKERS[number], "markersize": 5}
+        axes.plot(rows[x], rows[column], **look)
+        handles.append(Line2D([], [], label=str(column).removesuffix("_loss").replace("_", " "), **look))
+    judged = next((column for column in losses if "train" not in str(column)), losses[0])
+    rows = frame[[x, judged]].astype(float).dropna()
+    best = rows.iloc[int(rows[judged].argmin())]
+    axes.axvline(best[x], color="#888888", linewidth=1.2, linestyle=":", zorder=1)
+    handles.append(Line2D([], [], color="#888888", linewidth=1.2, linestyle=":", label=f"lowest: {x} {best[x]:g}"))
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.set(xlabel=x, ylabel=f"loss ({unit})")
+    _legend_below(figure, handles, columns=4)
+    which = "Held-out loss" if judged != losses[0] or len(losses) > 1 else "Training loss"
+    start = float(rows[judged].iloc[0])
+    verb = f"falls from {start:.3f} to {best[judged]:.3f}" if best[judged] < start else f"never falls below {start:.3f}"
+    _title(figure, axes, title or f"{which} {verb}, lowest at {x} {best[x]:g}", name, simulated)
+    return figure
+
+
+@_figure
+def win_rate_histogram(
+    win_rates: Mapping[str, Any] | Any,
+    *,
+    simulated: bool,
+    name: str = "",
+    pair: Any = None,
+    title: str | None = None,
+) -> Figure:
+    """How win rates are spread, a panel per router.
+
+    Parameters
+    ----------
+    win_rates : dict of str to (n,) array, or one array
+        In [0, 1].
+    simulated : bool
+    name : str
+        The benchmark.
+    pair : ModelPair, optional
+        Named on the axis.
+    title : str, optional
+
+    Returns
+    -------
+    Figure
+    """
+    if not isinstance(win_rates, Mapping):
+        win_rates = {"": win_rates}
+    values = {router: np.asarray(rates, float) for router, rates in win_rates.items()}
+    if not values or any(rates.size == 0 or not np.isfinite(rates).all() for rates in values.values()):
+        raise DataError("win_rate_histogram: needs win rates, all finite")
+    figure, panels = plt.subplots(
+        len(values), 1, figsize=(WIDTH, 1.7 + 1.55 * len(values)), layout="constrained", sharex=True, squeeze=False
+    )
+    edges = np.linspace(0, 1, 51)
+    medians = {router: float(np.median(rates)) for router, rates in values.items()}
+    for number, (axes, (router, rates)) in enumerate(zip(panels[:, 0], values.items(), strict=True)):
+        colour = PALETTE[number % len(PALETTE)]
+        sns.histplot(x=rates, bins=edges, ax=axes, color=colour, edgecolor="white", linewidth=0.4, stat="count")
+        axes.axvline(medians[router], color=INK, linewidth=1.4)
+        facts = f"median {medians[router]:.2f}, {(rates >= 0.5).mean():.0%} at .5 or more"
+        axes.set_title(": ".join(filter(None, [_words(router), facts])), loc="right", fontsize=10, color=INK, pad=4)
+        axes.set(xlim=(0, 1), ylabel="prompts", xlabel="")
+        axes.margins(y=0.12)
+    who = f"{pair.strong} over {pair.weak}" if pair is not None else "strong over weak model"
+    panels[-1, 0].set_xlabel(f"win rate of {who} (a tie counts one half)")
+    if title is None:
+        widths = {router: np.subtract(*np.quantile(rates, [0.95, 0.05])) for router, rates in values.items()}
+        widest = max(widths, key=lambda router: widths[router])
+        low, high = np.quantile(values[widest], [0.05, 0.95])
+        subject = f"{_capital(_words(widest))} spreads prompts most:" if len(values) > 1 else ""
+        title = _capital(f"{subject} nine in ten win rates lie between {low:.2f} and {high:.2f}".strip())
+    count = len(next(iter(values.values())))
+    _title(figure, panels[0, 0], title, ", ".join(filter(None, [name, f"{count:,} prompts"])), simulated)
+    return figure
+
+
+@_figure
+def vote_heatmap(
+    battles: pd.DataFrame,
+    value: str = "votes",
+    max_models: int = 30,
+    *,
+    simulated: bool,
+    name: str = "",
+    title: str | None = None,
+) -> Figure:
+    """Who met whom how often, or who beat whom.
+
+    Parameters
+    ----------
+    battles : DataFrame
+        ``model_a``, ``model_b``, ``winner``.
+    value : {"votes", "win_share"}
+        Votes between two models, or the share of them that the row's model won (ties count one half).
+    max_models : int
+        The models with the most votes are shown.
+    simulated : bool
+    name : str
+        The vote set.
+    title : str, optional
+
+    Returns
+    -------
+    Figure
+    """
+    if value not in ("votes", "win_share"):
+        raise ParameterError(f"vote_heatmap: value must be 'votes' or 'win_share', got {value!r}")
+    models = pd.Index(models_of(battles))
+    a, b = (models.get_indexer(pd.Index(battles[side])) for side in ("model_a", "model_b"))
+    weight, score = vote_weights(battles), score_a(battles)
+    wins = np.zeros((len(models), len(models)))
+    np.add.at(wins, (a, b), weight * score)
+    np.add.at(wins, (b, a), weight * (1 - score))
+    votes = wins + wins.T
+    met = np.triu(votes, 1) > 0
+    pairs = len(models) * (len(models) - 1) // 2
+    shown = np.argsort(-votes.sum(axis=1), kind="stable")[:max_models]
+    strength = wins.sum(axis=1) / np.maximum(votes.sum(axis=1), 1e-12)
+    shown = shown[np.argsort(-strength[shown], kind="stable")]
+    votes, wins = votes[np.ix_(shown, shown)], wins[np.ix_(shown, shown)]
+    side = max(5.0, min(WIDTH - 0.6, 2.6 + 0.24 * len(shown)))
+    figure, axes = plt.subplots(figsize=(WIDTH, side), layout="constrained")
+    labels = models[shown]
+    look: dict[str, Any] = {"linewidths": 0.4, "linecolor": "white", "ax": axes}
+    look |= {"xticklabels": labels, "yticklabels": labels, "mask": votes == 0}
+    if value == "votes":
+        counts = FuncFormatter(lambda count, _: f"{count:,.0f}")
+        bar: dict[str, Any] = {"label": "votes (log scale; empty: never met)", "format": counts}
+        norm = LogNorm(vmin=max(votes[votes > 0].min(), 1e-9), vmax=votes.max())
+        sns.heatmap(votes, cmap="viridis", norm=norm, cbar_kws=bar, **look)
+        figure.axes[-1].yaxis.set_minor_formatter(counts)
+    else:
+        bar = {"label": "share won by the row's model (empty: never met)", "format": PercentFormatter(1)}
+        share = np.divide(wins, votes, out=np.full(wins.shape, np.nan), where=votes > 0)
+        sns.heatmap(share, cmap="PuOr", vmin=0, vmax=1, cbar_kws=bar, **look)
+    axes.grid(visible=False)
+    axes.set(xlabel="opponent", ylabel="model, by share of votes won")
+    axes.tick_params(axis="both", labelsize=8, length=0)
+    axes.tick_params(axis="x", labelrotation=90)
+    total = f"{weight.sum():,.0f} votes on {len(models)} models"
+    if title is None:
+        empty = 1 - met.sum() / pairs
+        title = f"{empty:.0%} of the pairs of models never met" if empty else "Every pair of models has met"
+        if value == "win_share":
+            best, worst = (f"{models[row]} won {strength[row]:.0%} of its votes" for row in shown[[0, -1]])
+            title = f"{best}, {worst}"
+    rest = f", the {len(shown)} with the most votes shown" if len(shown) < len(models) else ""
+    _title(figure, axes, title, ", ".join(filter(None, [name, total])) + rest, simulated)
+    return figure
+
+
+def _title(figure: Figure, axes: Axes, finding: str, detail: str, simulated: bool) -> None:
+    figure.suptitle(
+        textwrap.fill(finding, 90), x=0.01, ha="left", fontsize=12, fontweight="bold", color=INK, linespacing=1.15
+    )
+    shown = " · ".join(filter(None, ["SIMULATED DATA" if simulated else "", detail]))
+    axes.set_title(shown, loc="left", fontsize=10, color=SIMULATED if simulated else MUTED, pad=8)
+
+
+def _legend_below(figure: Figure, handles: Sequence[Any], heading: str | None = None, columns: int = 3) -> None:
+    figure.legend(
+        handles=list(handles),
+        loc="outside lower center",
+        ncols=min(columns, len(handles)),
+        title=heading,
+        handlelength=2.8,
+    )
+
+
+def _require(frame: pd.DataFrame, columns: Sequence[str], where: str) -> None:
+    missing = [column for column in columns if column not in frame]
+    if missing or frame.empty:
+        raise DataError(f"{where}: needs rows with {listed(columns)}; missing {listed(missing) or 'rows'}")
+
+
+def _normal_quantile(level: float) -> float:
+    from statistics import NormalDist
+
+    return NormalDist().inv_cdf((1 + level) / 2)
+
+
+def _quality_label(unit: str) -> str:
+    return "quality (% correct)" if unit == "share correct" else f"quality ({unit})"
+
+
+def _metric_label(value: str) -> str:
+    return {
+        "achieved_share": "achieved share of the gain (%)",
+        "apgr": "APGR (.5 is random)",
+    }.get(value, value.replace("_", " "))
+
+
+def _words(name: object) -> str:
+    return str(name).replace("_", " ")
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]
+
+
+def _spread_out(values: Sequence[float], ratio: float = 1.35) -> list[float]:
+    """The values that are far enough apart on a log scale to be labelled, the last one first."""
+    kept: list[float] = []
+    for value in sorted(values, reverse=True):
+        if not kept or kept[-1] / value >= ratio:
+            kept.append(value)
+    return kept[::-1]

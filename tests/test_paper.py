@@ -1,0 +1,126 @@
+"""The paper's figures as packaged, and the table that sets ours beside them."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from routellm_lab.benchmarks.outcomes import Outcomes
+from routellm_lab.errors import DataError, ParameterError
+from routellm_lab.evaluation import (
+    RoutingCurve,
+    achieved_share,
+    comparison_table,
+    holm,
+    paper_figure,
+    paper_other_tables,
+    paper_results,
+)
+from routellm_lab.preferences.models import PAPER_PAIR, ModelPair
+
+
+def make_outcomes(n=150, name="mmlu", pair=PAPER_PAIR, simulated=False):
+    rng = np.random.default_rng(0)
+    ids = pd.Index([f"q{number}" for number in range(n)])
+    text = pd.Series([f"question {row}" for row in ids], index=ids)
+    truth = pd.DataFrame({pair.strong: 0.6 + 0.4 * rng.random(n), pair.weak: rng.random(n)}, index=ids)
+    scores = (rng.random(truth.shape) < truth).astype(float)
+    return Outcomes(
+        name=name, prompts=text, scores=scores, groups=text, keys=text, competence=truth if simulated else None
+    )
+
+
+def curve_of(outcomes, seed=1, pair=PAPER_PAIR, skill=0.0):
+    noise = np.random.default_rng(seed).random(len(outcomes))
+    helped = (outcomes.gap(pair).to_numpy() + 1) / 2
+    return RoutingCurve.from_win_rates(skill * helped + (1 - skill) * noise, outcomes, pair)
+
+
+def test_published_tables_are_complete():
+    frame = paper_results()
+    assert frame.groupby("table").size().to_dict() == {1: 9, 2: 9, 3: 9, 4: 10}
+    assert set(frame["router"]) == {"random", "bert", "causal_llm", "matrix_factorization", "similarity_weighted"}
+    figures = frame[["cpt50", "cpt80", "apgr"]]
+    assert ((figures > 0) & (figures < 1)).all().all()
+    assert (frame["cpt50"] < frame["cpt80"]).all()
+    assert frame.notna().all().all()
+    assert {"5 similarity", "6 prices", "7 overhead"} <= set(paper_other_tables()["table"])
+
+
+def test_callers_cannot_change_the_packaged_figures():
+    for read, column in ((paper_results, "apgr"), (paper_other_tables, "value")):
+        mine = read()
+        mine[column] = 0.0
+        assert (read()[column] > 0).all()
+
+
+@pytest.mark.parametrize(
+    ("key", "metric", "printed"),
+    [
+        (("mt_bench", "arena+judge", "matrix_factorization"), "apgr", 0.802),
+        (("mt_bench", "arena + judge", "matrix_factorization"), "cpt50", 0.134),
+        (("mmlu", "arena", "similarity_weighted"), "apgr", 0.473),
+        (("mmlu", "anything", "random"), "cpt80", 0.7993),
+        (("mmlu", "arena+judge", "similarity_weighted"), "apgr", None),
+        (("mmlu", "arena", "ridge"), "apgr", None),
+    ],
+)
+def test_one_printed_figure(key, metric, printed):
+    assert paper_figure(*key, metric=metric) == printed
+
+
+def test_figures_belong_to_their_pair():
+    other = ModelPair(strong="claude-3-opus", weak="claude-3-sonnet")
+    assert paper_figure("mt_bench", "arena+judge", "similarity_weighted", pair=other) == 0.772
+    assert paper_figure("mt_bench", "arena", "similarity_weighted", pair=other) is None
+    with pytest.raises(ParameterError, match="cpt50"):
+        paper_figure("mmlu", "arena", "bert", metric="cpt90")
+
+
+def test_table_holds_every_metric_of_every_curve():
+    outcomes = make_outcomes()
+    curves = {
+        ("none", "random"): curve_of(outcomes),
+        ("arena", "matrix_factorization"): curve_of(outcomes, 2, skill=0.4),
+        ("arena", "ridge"): curve_of(outcomes, 3, skill=0.2),
+    }
+    table = comparison_table(curves, n_resamples=100, n_permutations=100)
+    assert not {"pair_used", "achieved_share"} & set(table)
+    np.testing.assert_array_equal(table["paper_apgr"], [0.5, 0.524, np.nan])
+    for row, curve in zip(table.itertuples(), curves.values(), strict=True):
+        assert (row.prompts, row.apgr, row.apgr_paper_protocol) == (150, curve.apgr, curve.apgr_paper)
+        assert (row.cpt50, row.cpt80, row.random_sd) == (curve.cpt(0.5), curve.cpt(0.8), curve.null_sd)
+        assert (row.low, row.high) == curve.interval("apgr", n_resamples=100)
+        assert row.p_value == curve.p_value_vs_random(100)
+    np.testing.assert_allclose(table["p_holm"], holm(table["p_value"]))
+    assert "paper_apgr" not in comparison_table(curves, paper=False, n_resamples=10, n_permutations=10)
+
+
+def test_table_names_the_pair_whose_votes_served():
+    outcomes = make_outcomes()
+    used = ModelPair(strong="gpt-4", weak="gpt-3.5-turbo")
+    records = [
+        {"training": "none", "router": "random", "curve": curve_of(outcomes), "pair_used": None},
+        {"training": "arena", "router": "knn", "curve": curve_of(outcomes, 2), "pair_used": used},
+    ]
+    table = comparison_table(records, n_resamples=10, n_permutations=10)
+    assert table.columns[:4].tolist() == ["training", "router", "pair_used", "prompts"]
+    assert table["pair_used"].tolist() == ["", "gpt-4 / gpt-3.5-turbo"]
+
+
+def test_simulated_tables_show_the_achieved_share_and_no_paper_figure():
+    pair = ModelPair(strong="sim-a", weak="sim-b")
+    outcomes = make_outcomes(pair=pair, simulated=True)
+    curve = curve_of(outcomes, pair=pair)
+    table = comparison_table({("arena", "bert"): curve}, outcomes=outcomes, n_resamples=10, n_permutations=10)
+    assert table["achieved_share"].tolist() == [achieved_share(curve, outcomes)]
+    assert table["paper_apgr"].isna().all()
+
+
+def test_table_refuses_what_it_cannot_set_side_by_side():
+    one, two = make_outcomes(), make_outcomes(name="gsm8k")
+    with pytest.raises(DataError, match="gsm8k, mmlu"):
+        comparison_table({("arena", "a"): curve_of(one), ("arena", "b"): curve_of(two)})
+    with pytest.raises(ParameterError, match="record 1 lacks training"):
+        comparison_table([{"router": "a", "curve": curve_of(one)}])
+    with pytest.raises(ParameterError, match="no curves"):
+        comparison_table({})

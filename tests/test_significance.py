@@ -1,0 +1,257 @@
+"""Bootstrap, permutation test, paired comparison and Holm against plain-loop references, and their behaviour."""
+
+import itertools
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+from routellm_lab.errors import DataError, ParameterError
+from routellm_lab.evaluation import RoutingCurve, holm, significance
+from routellm_lab.preferences.models import ModelPair
+
+PAIR = ModelPair(strong="large", weak="small")
+METRICS = ["apgr", "apgr_paper", "cpt50", "cpt80", "pgr30", "quality30"]
+
+
+def curve_of(win_rate, strong, weak, ids=None, pair=PAIR):
+    ids = pd.Index([f"q{number}" for number in range(len(strong))] if ids is None else ids)
+    return RoutingCurve(win_rate, strong, weak, ids, pair)
+
+
+def world(n=120, seed=0, tied=False, skill=0.3):
+    rng = np.random.default_rng(seed)
+    strong, weak = rng.random(n) < 0.85, rng.random(n) < 0.6
+    score = skill * (strong.astype(float) - weak) + rng.random(n)
+    win_rate = (score - score.min()) / np.ptp(score)
+    return (np.round(win_rate * 8) / 8 if tied else win_rate), strong.astype(float), weak.astype(float)
+
+
+def metrics_by_loop(win_rate, strong, weak):
+    """All metrics of one resample from their definitions: walk through the groups of tied win rates."""
+    n = len(win_rate)
+    rows = sorted(zip(win_rate, strong, weak, strict=True), key=lambda row: -row[0])
+    total = sum(s - w for _, s, w in rows)
+    base = sum(w for _, _, w in rows) / n
+    gains = [0.0]
+    for _, tied in itertools.groupby(rows, key=lambda row: row[0]):
+        group = list(tied)
+        step = sum(s - w for _, s, w in group) / len(group)
+        for _ in group:
+            gains.append(gains[-1] + step)
+    pgr = [gain / total for gain in gains]
+
+    def between(values, calls):
+        low = min(int(calls), n - 1)
+        return values[low] + (calls - low) * (values[low + 1] - values[low])
+
+    def crossing(level):
+        for calls in range(n):
+            if pgr[calls + 1] >= level - 1e-13:
+                return (calls + (level - pgr[calls]) / (pgr[calls + 1] - pgr[calls])) / n
+
+    edges = [n - -(-(n - 1) * j // 10) for j in range(10)] + [0]
+    return [
+        sum((pgr[i] + pgr[i + 1]) / 2 / n for i in range(n)),
+        sum((a - b) / n * (pgr[a] + pgr[b]) / 2 for a, b in itertools.pairwise(edges)),
+        crossing(0.5),
+        crossing(0.8),
+        between(pgr, 0.3 * n),
+        base + between(gains, 0.3 * n) / n,
+    ]
+
+
+@pytest.mark.parametrize("tied", [False, True])
+def test_bootstrap_equals_the_plain_loop_on_the_same_resamples(tied):
+    win_rate, strong, weak = world(tied=tied)
+    draws = significance.bootstrap(curve_of(win_rate, strong, weak), METRICS, n_resamples=200, random_state=5)
+    rng = np.random.default_rng(5)
+    for row in draws:
+        drawn = rng.integers(len(win_rate), size=len(win_rate))
+        np.testing.assert_allclose(row, metrics_by_loop(win_rate[drawn], strong[drawn], weak[drawn]), atol=1e-12)
+
+
+def test_interval_is_the_percentile_of_the_resamples():
+    curve = curve_of(*world())
+    draws = significance.bootstrap(curve, METRICS, 300, 1)
+    table = curve.intervals(METRICS, level=0.9, n_resamples=300, random_state=1)
+    assert table.index.tolist() == METRICS
+    for column, metric in enumerate(METRICS):
+        low, high = curve.interval(metric, level=0.9, n_resamples=300, random_state=1)
+        np.testing.assert_allclose((low, high), np.quantile(draws[:, column], [0.05, 0.95]), rtol=1e-12)
+        np.testing.assert_allclose(table.loc[metric, ["low", "high"]].astype(float), (low, high), rtol=1e-12)
+        assert low < table.loc[metric, "value"] == curve.value(metric) < high
+
+
+def test_draws_do_not_depend_on_the_chunks(monkeypatch):
+    whole = np.concatenate(list(significance.resample_counts(50, 37, 2)))
+    monkeypatch.setattr(significance, "_CHUNK", 120)
+    np.testing.assert_array_equal(whole, np.concatenate(list(significance.resample_counts(50, 37, 2))))
+    assert whole.shape == (37, 50)
+    assert (whole.sum(axis=1) == 50).all()
+
+
+def test_seeds_repeat_and_differ():
+    curve = curve_of(*world())
+    assert curve.interval("apgr", random_state=3) == curve.interval("apgr", random_state=3)
+    assert curve.interval("apgr", random_state=3) != curve.interval("apgr", random_state=4)
+    assert curve.p_value_vs_random(random_state=3) == curve.p_value_vs_random(random_state=3)
+
+
+def test_intervals_cover_the_truth_as_often_as_they_say():
+    rng = np.random.default_rng(0)
+    win_rate, strong, weak = world(n=20_000, seed=1)
+    truth = curve_of(win_rate, strong, weak).value("apgr")
+    hits = 0
+    for _ in range(200):
+        rows = rng.integers(len(win_rate), size=250)
+        low, high = curve_of(win_rate[rows], strong[rows], weak[rows]).interval("apgr", 0.9, 200)
+        hits += low <= truth <= high
+    # 200 trials at .90: two-sided 99.9 % range
+    assert 165 <= hits <= 193
+
+
+def test_permutation_test_equals_the_plain_loop():
+    win_rate, strong, weak = world(n=40, tied=True, skill=0.15)
+    curve = curve_of(win_rate, strong, weak)
+    rng = np.random.default_rng(7)
+    extreme = 0
+    for _ in range(400):
+        # permuting average ranks over the prompts is permuting the win rates
+        ranks = rng.permutation(pd.Series(win_rate).rank().to_numpy() - (len(win_rate) + 1) / 2)
+        permuted = curve_of((ranks - ranks.min()) / np.ptp(ranks), strong, weak).apgr
+        extreme += abs(permuted - 0.5) >= abs(curve.apgr - 0.5) - 1e-12
+    assert curve.p_value_vs_random(n_permutations=400, random_state=7) == (1 + extreme) / 401
+    assert 1 < extreme < 400
+
+
+def test_p_values_of_random_routers_are_uniform():
+    rng = np.random.default_rng(11)
+    _, strong, weak = world(n=100)
+    p_values = np.array([curve_of(rng.random(100), strong, weak).p_value_vs_random(199, seed) for seed in range(300)])
+    shares = [(p_values <= level).mean() for level in (0.1, 0.5, 0.9)]
+    np.testing.assert_allclose(shares, [0.1, 0.5, 0.9], atol=0.08)
+
+
+def test_both_tails_count():
+    win_rate, strong, weak = world(n=300, skill=1.0)
+    smallest = 1 / 501
+    assert curve_of(win_rate, strong, weak).p_value_vs_random(500) == smallest
+    assert curve_of(1 - win_rate, strong, weak).p_value_vs_random(500) == smallest
+    assert curve_of(np.full(300, 0.5), strong, weak).p_value_vs_random(500) == 1
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_comparison_equals_the_plain_loop(metric):
+    first, strong, weak = world(n=60, skill=0.5)
+    second, _, _ = world(n=60, seed=0, skill=0.2, tied=True)
+    result = curve_of(first, strong, weak).compare(
+        curve_of(second, strong, weak), metric=metric, n_resamples=150, random_state=2, level=0.8
+    )
+    rng, column, draws = np.random.default_rng(2), METRICS.index(metric), []
+    for _ in range(150):
+        rows = rng.integers(60, size=60)
+        draws.append(
+            metrics_by_loop(first[rows], strong[rows], weak[rows])[column]
+            - metrics_by_loop(second[rows], strong[rows], weak[rows])[column]
+        )
+    draws = np.array(draws)
+    low, high = np.quantile(draws, [0.1, 0.9])
+    side = min((draws <= 1e-12).sum(), (draws >= -1e-12).sum())
+    assert (result.low, result.high) == (pytest.approx(low, abs=1e-12), pytest.approx(high, abs=1e-12))
+    assert result.p_value == pytest.approx(min(1, 2 * (1 + side) / 151))
+    assert (result.metric, result.n, result.level) == (metric, 60, 0.8)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 10_000), st.booleans(), st.sampled_from(METRICS))
+def test_comparison_is_antisymmetric(seed, tied, metric):
+    first, strong, weak = world(n=50, seed=seed, tied=tied)
+    assume(strong.sum() > weak.sum() + 12)
+    second = np.random.default_rng(seed + 1).random(50)
+    a, b = curve_of(first, strong, weak), curve_of(second, strong, weak)
+    one, two = a.compare(b, metric, n_resamples=50), b.compare(a, metric, n_resamples=50)
+    assert one.difference == -two.difference == a.value(metric) - b.value(metric)
+    assert (one.low, one.high) == (pytest.approx(-two.high, abs=1e-12), pytest.approx(-two.low, abs=1e-12))
+    assert one.p_value == two.p_value
+
+
+def test_comparison_tells_apart_what_differs_and_nothing_else():
+    good, strong, weak = world(n=600, skill=1.0)
+    noise = np.random.default_rng(1).random(600)
+    a, b = curve_of(good, strong, weak), curve_of(noise, strong, weak)
+    clear = a.compare(b, n_resamples=500)
+    assert clear.low > 0
+    assert clear.p_value == pytest.approx(2 / 501)
+    same = a.compare(a, n_resamples=500)
+    assert (same.difference, same.low, same.high, same.p_value) == (0, 0, 0, 1)
+
+
+def test_comparison_pairs_prompts_by_id():
+    win_rate, strong, weak = world(n=80)
+    order = np.random.default_rng(0).permutation(80)
+    a = curve_of(win_rate, strong, weak)
+    shuffled = curve_of(win_rate[order], strong[order], weak[order], ids=[f"q{row}" for row in order])
+    same = a.compare(shuffled, n_resamples=50)
+    assert (same.low, same.high) == (0, 0)
+
+
+def test_comparison_refuses_other_prompts_pairs_and_scores():
+    win_rate, strong, weak = world(n=30)
+    curve = curve_of(win_rate, strong, weak)
+    with pytest.raises(DataError, match=r"not on the same prompts: 2 are in one only \(q0, x\)"):
+        curve.compare(curve_of(win_rate, strong, weak, ids=["x", *(f"q{row}" for row in range(1, 30))]))
+    with pytest.raises(DataError, match="different pairs: large / small and large / tiny"):
+        curve.compare(curve_of(win_rate, strong, weak, pair=ModelPair("large", "tiny")))
+    with pytest.raises(DataError, match="different scores"):
+        curve.compare(curve_of(win_rate, 1 - strong + 1, weak))
+
+
+def test_no_interval_where_the_two_models_cannot_be_told_apart():
+    strong, weak = np.array([1.0, 0, 1, 0, 1, 1]), np.array([0.0, 1, 0, 1, 0, 1])
+    curve = curve_of(np.linspace(0, 1, 6), strong, weak)
+    draws = significance.bootstrap(curve, ["apgr", "quality50"], 300)
+    undefined = np.isnan(draws[:, 0])
+    assert undefined.mean() > 0.05
+    assert not np.isnan(draws[:, 1]).any()
+    with pytest.raises(DataError, match=r"strong model is not better in .*% of the resamples"):
+        curve.interval("apgr", n_resamples=300)
+    low, high = curve.interval("quality50", n_resamples=300)
+    assert 0 <= low < high <= 1
+
+
+def test_bad_arguments_are_named():
+    curve = curve_of(*world())
+    with pytest.raises(ParameterError, match="level"):
+        curve.interval("apgr", level=95, n_resamples=10)
+    with pytest.raises(ParameterError, match="n_resamples"):
+        curve.interval("apgr", n_resamples=0)
+    with pytest.raises(ParameterError, match="n_permutations"):
+        curve.p_value_vs_random(n_permutations=2.5)
+    with pytest.raises(ParameterError, match="no metric 'accuracy'"):
+        curve.interval("accuracy")
+
+
+def test_holm_on_a_worked_example():
+    np.testing.assert_allclose(holm([0.01, 0.04, 0.03, 0.005]), [0.03, 0.06, 0.06, 0.02])
+    assert holm([]).shape == (0,)
+
+
+@settings(deadline=None)
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=12))
+def test_holm_equals_the_step_down_definition(values):
+    adjusted = holm(values)
+    order = sorted(range(len(values)), key=values.__getitem__)
+    running = 0.0
+    for rank, row in enumerate(order):
+        running = max(running, min(1.0, (len(values) - rank) * values[row]))
+        assert adjusted[row] == pytest.approx(running)
+    assert (adjusted >= np.array(values)).all()
+
+
+@pytest.mark.parametrize("bad", [[0.1, 1.2], [-0.1], [np.nan], [[0.1, 0.2]]])
+def test_holm_refuses_what_is_no_p_value(bad):
+    with pytest.raises(ParameterError, match="holm"):
+        holm(bad)
