@@ -187,7 +187,7 @@ def apgr_forest(
     ----------
     table : DataFrame
         As `routellm_lab.evaluation.comparison_table` makes it: ``training``, ``router``, ``apgr``, ``low``, ``high``,
-        ``random_sd`` and, where known, ``paper_apgr`` (drawn as a hollow diamond).
+        ``random_sd`` and, where known, ``oracle_apgr`` (named in the subtitle) and ``paper_apgr`` (a hollow diamond).
     simulated : bool
     name : str
         The benchmark.
@@ -241,6 +241,8 @@ def apgr_forest(
     if "prompts" in table:
         counts = sorted({int(count) for count in table["prompts"]})
         detail = ", ".join(filter(None, [name, " or ".join(f"{count:,}" for count in counts) + " prompts"]))
+    if "oracle_apgr" in table:
+        detail += f", oracle {table['oracle_apgr'].max():.3f} (off the scale)"
     _title(figure, axes, finding, detail, simulated)
     return figure
 

@@ -116,7 +116,7 @@ def comparison_table(
         One row per curve: ``training``, ``router``, ``pair_used`` (if any record has it), ``prompts``, ``cpt50``,
         ``cpt80``, ``apgr`` (exact area), ``low``, ``high``, ``p_value`` (permutation test against random), ``p_holm``
         (corrected over the table's rows), ``random_sd`` (spread of APGR of a random router on these prompts),
-        ``apgr_paper_protocol`` (11 points), ``paper_apgr``, ``achieved_share``.
+        ``oracle_apgr`` (what no ranking exceeds), ``apgr_paper_protocol`` (11 points), ``paper_apgr``, ``achieved_share``.
     """
     if isinstance(curves, Mapping):
         records: list[dict[str, Any]] = [
@@ -143,7 +143,12 @@ def comparison_table(
         low, high = curve.interval("apgr", level, n_resamples, random_state)
         row |= {"prompts": len(curve), "cpt50": curve.cpt(0.5), "cpt80": curve.cpt(0.8), "apgr": curve.apgr}
         row |= {"low": low, "high": high, "p_value": curve.p_value_vs_random(n_permutations, random_state)}
-        row |= {"p_holm": np.nan, "random_sd": curve.null_sd, "apgr_paper_protocol": curve.apgr_paper}
+        row |= {
+            "p_holm": np.nan,
+            "random_sd": curve.null_sd,
+            "oracle_apgr": curve.oracle().apgr,
+            "apgr_paper_protocol": curve.apgr_paper,
+        }
         if paper:
             figure = paper_figure(curve.name, row["training"], row["router"], pair=curve.pair)
             row["paper_apgr"] = np.nan if figure is None else figure
