@@ -1,0 +1,229 @@
+"""The command line: ``routellm-lab run | list | status | report | data | route``."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from routellm_lab.errors import ParameterError, RoutellmLabError
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="""A research workbook on LLM routers: learn which prompts need the large model, measure it, decide with it.
+
+    Start with `routellm-lab run` (all notebooks on simulated data, no network), then open the report that it names.
+    """,
+)
+
+Data = Annotated[
+    str | None,
+    typer.Option(
+        "--data",
+        "-d",
+        help="Where votes and outcomes come from: 'sample' (simulated, needs nothing), 'hub' (public sources) or a "
+        "folder with battles/ and outcomes/. Default: ROUTELLM_LAB_DATA, else sample.",
+        show_default=False,
+    ),
+]
+RunName = Annotated[str | None, typer.Argument(metavar="[RUN]", help="A run's id; by default the latest.")]
+
+
+@app.command()
+def run(
+    notebooks: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[NOTEBOOK]...", help="Names or numbers (03); by default all. Also runs what they need."
+        ),
+    ] = None,
+    data: Data = None,
+    profile: Annotated[str, typer.Option(help="'quick' (minutes) or 'full' (all the data).")] = "quick",
+    seed: Annotated[int, typer.Option(help="One seed, one result.")] = 0,
+    parameter: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--parameter",
+            "-p",
+            metavar="NAME=VALUE",
+            help="A notebook's parameter, for every notebook that knows it; the value is JSON, else text. Repeatable.",
+        ),
+    ] = None,
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Begin anew and execute everything, even what is unchanged.")
+    ] = False,
+    run_id: Annotated[
+        str | None,
+        typer.Option("--run-id", help="The run's name; by default date, time and a hash.", show_default=False),
+    ] = None,
+    jobs: Annotated[int, typer.Option("--jobs", "-j", help="Notebooks executed at once.")] = 1,
+) -> None:
+    """Execute the notebooks without anybody watching, and write a report.
+
+    An interrupted run goes on where it stopped when the same command is given again (without --fresh). Notebooks whose
+    source, parameters, data, code and inputs are unchanged since an earlier complete run are taken over from it.
+    """
+    from routellm_lab.settings import settings
+    from routellm_lab.workbook.runner import run_workbook
+
+    try:
+        result = run_workbook(
+            notebooks=notebooks or None,
+            data=settings().data if data is None else data,
+            profile=profile,
+            seed=seed,
+            parameters=parse_parameters(parameter or []),
+            fresh=fresh,
+            run_id=run_id,
+            jobs=jobs,
+        )
+    except KeyboardInterrupt:
+        raise typer.Exit(130) from None
+    if not result.ok:
+        bad = [name for name, status in result.status.items() if status in ("failed", "blocked")]
+        typer.echo(f"{len(bad)} of {len(result.status)} notebooks did not finish:", err=True)
+        for name in bad:
+            typer.echo(f"  {name}: {result.errors.get(name, 'blocked by a notebook that failed')}", err=True)
+        raise typer.Exit(1)
+
+
+@app.command("list")
+def list_notebooks() -> None:
+    """List the notebooks: what each asks, reads and writes."""
+    from routellm_lab.workbook.notebooks import discover
+
+    for notebook in discover().values():
+        typer.echo(f"{notebook.name}\n    {notebook.question or notebook.title}")
+        for word, artifacts in (("reads", notebook.reads), ("writes", notebook.writes)):
+            if artifacts:
+                typer.echo(f"    {word}: {', '.join(artifacts)}")
+
+
+@app.command()
+def status(run: RunName = None) -> None:
+    """Show how far a run got, and which other runs there are."""
+    from routellm_lab.workbook.runs import all_runs, get_run
+
+    shown = get_run(run)
+    told = shown.manifest
+    typer.echo(f"Run {shown.id}: data {told['data']['name']}, profile {told['profile']}, seed {told['seed']}")
+    for name, entry in shown.entries.items():
+        seconds = f"{entry['seconds']:8.1f} s" if entry.get("seconds") is not None else ""
+        typer.echo(f"  {entry['status']:8} {name:32}{seconds}")
+        if "error" in entry:
+            typer.echo(f"           {entry['error']}")
+    others = [other for other in all_runs() if other.id != shown.id]
+    for other in others[:10]:
+        finished = sum(entry["status"] in ("done", "reused") for entry in other.entries.values())
+        name = other.manifest["data"]["name"]
+        typer.echo(f"Earlier: {other.id}: data {name}, {finished} of {len(other.entries)} finished")
+
+
+@app.command()
+def report(
+    run: RunName = None,
+    gallery: Annotated[
+        str | None,
+        typer.Option(
+            "--gallery", metavar="DIR", help="Also copy the figures there, with a README.", show_default=False
+        ),
+    ] = None,
+) -> None:
+    """Rebuild a run's report and name it."""
+    from routellm_lab.workbook.report import build_report, copy_gallery
+    from routellm_lab.workbook.runs import get_run
+
+    shown = get_run(run)
+    typer.echo(f"Report:  {build_report(shown)}")
+    if gallery is not None:
+        copied = copy_gallery(shown, Path(gallery))
+        typer.echo(f"Gallery: {Path(gallery) / 'README.md'} ({len(copied)} figures)")
+
+
+@app.command()
+def data(data: Data = None) -> None:
+    """List the sets of votes and the benchmarks that a data root holds."""
+    from routellm_lab.benchmarks.sources import list_outcomes
+    from routellm_lab.preferences.sources import list_battles
+    from routellm_lab.settings import settings
+
+    root = settings().data if data is None else data
+    for heading, table in (("Battles (votes)", list_battles(root)), ("Outcomes (benchmarks)", list_outcomes(root))):
+        text = table.to_string(index=False, na_rep="") if len(table) else "none"
+        typer.echo(f"{heading} in {root}\n{text}\n")
+
+
+@app.command()
+def route(
+    prompts: Annotated[list[str], typer.Argument(metavar="PROMPT...", help="One or more prompts.")],
+    router: Annotated[
+        str | None,
+        typer.Option(
+            "--router",
+            metavar="DIR",
+            help="A saved router; by default the matrix factorization of the latest run.",
+            show_default=False,
+        ),
+    ] = None,
+    threshold: Annotated[
+        float, typer.Option(min=0.0, max=1.0, help="The strong model is called from this win rate on.")
+    ] = 0.5,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Print the win rate as well.")] = False,
+) -> None:
+    """Print, for each prompt, the name of the model that should answer it."""
+    from routellm_lab.settings import settings
+
+    folder = settings().runs_dir / "latest" / "artifacts" / "matrix_factorization" if router is None else Path(router)
+    if not folder.is_dir():
+        where = f"{router} is not a folder" if router is not None else "the latest run holds no matrix factorization"
+        raise ParameterError(
+            f"no router: {where}. Make one with `routellm-lab run 04`, or save one of your own with "
+            "`router.save(DIR)` and name it with --router DIR."
+        )
+    from routellm_lab.routers import load_router
+
+    loaded = load_router(folder)
+    names = loaded.route(prompts, threshold=threshold)
+    win_rates = loaded.win_rate(prompts) if verbose else [None] * len(prompts)
+    for name, win_rate in zip(names, win_rates, strict=True):
+        typer.echo(name if win_rate is None else f"{name}\t{win_rate:.3f}")
+
+
+def parse_parameters(given: list[str]) -> dict[str, Any]:
+    """Parameters from ``name=value`` texts; the value is JSON, else text.
+
+    Raises
+    ------
+    ParameterError
+        Without a name and ``=``, or when a name is given twice.
+    """
+    parsed: dict[str, Any] = {}
+    for text in given:
+        name, equals, value = text.partition("=")
+        if not equals or not name.isidentifier():
+            raise ParameterError(f"-p {text!r}: write -p name=value")
+        if name in parsed:
+            raise ParameterError(f"-p {name} is given twice")
+        try:
+            parsed[name] = json.loads(value)
+        except json.JSONDecodeError:
+            parsed[name] = value
+    return parsed
+
+
+def main() -> None:
+    """Run the command line; errors of this package become one message and exit code 1."""
+    try:
+        app()
+    except RoutellmLabError as error:
+        typer.echo(f"error: {error}", err=True)
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

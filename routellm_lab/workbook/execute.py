@@ -1,0 +1,178 @@
+"""The process that executes one notebook: ``python -m routellm_lab.workbook.execute SPEC``.
+
+The runner holds the other end of this process's standard input. When that closes, because the runner asks or because it
+was killed, the kernel and everything it started are killed too. Events go to standard output, one JSON object a line.
+"""
+
+import json
+import os
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any, TextIO
+
+from routellm_lab.workbook.metrics import metrics_of
+
+SOURCE = "source.ipynb"
+"""The notebook as it was when the run began."""
+
+EXECUTED = "executed.ipynb"
+PAGE = "executed.html"
+KERNEL_START_SECONDS = 180
+
+
+def main(spec_path: str) -> None:
+    """Execute the notebook that a spec names, and say how it went."""
+    # the kernel inherits standard output: events go through a copy of it that the kernel does not get
+    sys.modules.setdefault("rfc3987_syntax", None)  # type: ignore[arg-type]  # 2 s to import; jsonschema can do without
+    with os.fdopen(os.dup(1), "w", buffering=1) as events:
+        os.dup2(2, 1)
+        threading.Thread(target=_die_with_runner, daemon=True).start()
+        spec = json.loads(Path(spec_path).read_text("utf-8"))
+        _say(events, "result", **execute(spec, events))
+
+
+def execute(spec: dict[str, Any], events: TextIO) -> dict[str, Any]:
+    """Execute a notebook in its stage and make its page.
+
+    Parameters
+    ----------
+    spec : dict
+        ``name``, ``stage`` (a folder with the source in it) and ``parameters``.
+    events : file
+        Where progress is told.
+
+    Returns
+    -------
+    dict
+        seconds, metrics, and where it failed: error, cell.
+    """
+    began = time.monotonic()
+    stage = Path(spec["stage"])
+    result: dict[str, Any] = {"metrics": {}, "error": None, "cell": None}
+    try:
+        _use_this_interpreter(stage)
+        result |= _run_papermill(spec, stage, events)
+        if result["error"] is None:
+            import nbformat
+
+            result["metrics"] = metrics_of(nbformat.read(stage / EXECUTED, as_version=4))
+        if (stage / EXECUTED).is_file():
+            from routellm_lab.workbook.pages import notebook_page
+
+            (stage / PAGE).write_text(notebook_page(stage / EXECUTED, spec["name"]), "utf-8")
+    except Exception as error:  # whatever it is, the runner says it and goes on with the other notebooks
+        result["error"] = result["error"] or f"{type(error).__name__}: {_first_line(str(error))}"
+        result["cell"] = result["cell"] or _failed_cell(stage)
+    return result | {"seconds": round(time.monotonic() - began, 1)}
+
+
+def _run_papermill(spec: dict[str, Any], stage: Path, events: TextIO) -> dict[str, Any]:
+    from papermill import PapermillExecutionError, execute_notebook
+    from papermill.engines import NBClientEngine, papermill_engines
+
+    class Engine(NBClientEngine):
+        @classmethod
+        def execute_managed_notebook(cls, nb_man, kernel_name, **options):
+            cells = len(nb_man.nb.cells)
+            complete = nb_man.cell_complete
+            _say(events, "cells", done=0, cells=cells)
+
+            def tell(cell, cell_index=None, **more):
+                complete(cell, cell_index=cell_index, **more)
+                _say(events, "cells", done=(cell_index or 0) + 1, cells=cells)
+
+            nb_man.cell_complete = tell
+            return super().execute_managed_notebook(nb_man, kernel_name, **options)
+
+    papermill_engines.register("routellm_lab", Engine)
+    try:
+        execute_notebook(
+            str(stage / SOURCE),
+            str(stage / EXECUTED),
+            parameters=spec["parameters"],
+            engine_name="routellm_lab",
+            kernel_name="python3",
+            language="python",
+            progress_bar=False,
+            start_timeout=KERNEL_START_SECONDS,
+        )
+    except PapermillExecutionError as error:
+        return {
+            "error": f"{error.ename}: {_first_line(error.evalue)}",
+            "cell": _failed_cell(stage),
+            "line": _raising_line(error.traceback, error.source),
+        }
+    return {}
+
+
+def _failed_cell(stage: Path) -> int | None:
+    """Number, from 1, of the cell that raised or in which the kernel died; papermill's own cells do not count."""
+    try:
+        cells = json.loads((stage / EXECUTED).read_text("utf-8"))["cells"]
+    except (OSError, ValueError):
+        return None
+    added = {"injected-parameters", "papermill-error-cell-tag"}
+    number = 0
+    for cell in cells:
+        number += not added & set(cell["metadata"].get("tags", ()))
+        begun = cell["metadata"].get("execution", {})
+        silent = "iopub.status.busy" in begun and "shell.execute_reply" not in begun
+        if silent or cell["metadata"].get("papermill", {}).get("exception") is True:
+            return number
+    return None
+
+
+def _raising_line(traceback: list[str], source: str) -> str:
+    """The line of the cell that raised, from IPython's traceback (marked ``---->``)."""
+    import re
+
+    plain = re.sub(r"\x1b\[[0-9;]*m", "", "\n".join(traceback))
+    arrows = re.findall(r"^-+> *\d+ (.*)$", plain, flags=re.MULTILINE)
+    written = {line.strip() for line in source.splitlines()}
+    return next((line.strip() for line in arrows if line.strip() in written), "")
+
+
+def _first_line(text: str) -> str:
+    lines = text.strip().splitlines()
+    return lines[0] if lines else ""
+
+
+def _use_this_interpreter(stage: Path) -> None:
+    """Let the kernel ``python3`` be this interpreter, whatever kernels the user has installed under that name.
+
+    ``JUPYTER_PATH`` is searched before the user's, the environment's and the system's kernels. Connection files and
+    IPython's history stay in the stage as well, so that nothing is left elsewhere.
+    """
+    from ipykernel.kernelspec import write_kernel_spec
+
+    private = (stage / "jupyter").resolve()
+    (private / "runtime").mkdir(parents=True, exist_ok=True)
+    (private / "ipython").mkdir(exist_ok=True)
+    write_kernel_spec(str(private / "kernels" / "python3"))
+    before = os.environ.get("JUPYTER_PATH")
+    os.environ["JUPYTER_PATH"] = os.pathsep.join([str(private), *([before] if before else [])])
+    os.environ["JUPYTER_RUNTIME_DIR"] = str(private / "runtime")
+    os.environ["IPYTHONDIR"] = str(private / "ipython")
+
+
+def _die_with_runner() -> None:
+    import psutil
+
+    while os.read(0, 1):
+        pass
+    for child in psutil.Process().children(recursive=True):
+        try:
+            child.kill()
+        except psutil.NoSuchProcess:
+            continue
+    os._exit(1)
+
+
+def _say(events: TextIO, event: str, **values: Any) -> None:
+    events.write(json.dumps({"event": event, **values}) + "\n")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

@@ -1,0 +1,105 @@
+"""What readers see of a run: a page that shows all of it, and a gallery of its figures."""
+
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from routellm_lab.errors import ParameterError
+from routellm_lab.files import replacing
+from routellm_lab.workbook.hashing import describe_data
+from routellm_lab.workbook.runs import Run, writing
+
+_TEMPLATE = Path(__file__).with_name("report.html.j2")
+
+
+def build_report(run: Run) -> Path:
+    """Write ``report.html``: what was run on what, what came of it, and every figure. Returns its path."""
+    from jinja2 import Environment
+
+    data = run.manifest["data"]
+    page = Environment(autoescape=True).from_string(_TEMPLATE.read_text("utf-8"))
+    text = page.render(
+        id=run.id,
+        manifest=run.manifest,
+        data=_data_in_words(data),
+        data_hash=data["hash"],
+        simulated=data["kind"] == "sample",
+        entries={
+            name: entry | {"page": (run.folder / "html" / f"{name}.html").is_file()}
+            for name, entry in run.entries.items()
+        },
+        metrics=run.metrics,
+        figures=_figures(run),
+    )
+    with writing(run.report), replacing(run.report) as aside:
+        aside.write_text(text, "utf-8")
+    return run.report
+
+
+def copy_gallery(run: Run, folder: Path) -> list[Path]:
+    """Copy a run's figures and their sidecars into a folder, with a README that shows them; returns the figures.
+
+    Figures of earlier galleries that this run does not have are removed.
+
+    Raises
+    ------
+    ParameterError
+        When the run has no figures, or the folder holds a picture without a sidecar (then it is no gallery).
+    """
+    figures = _figures(run)
+    if not figures:
+        raise ParameterError(f"run {run.id} has no figures")
+    strangers = [file.name for file in folder.glob("*.png") if not file.with_suffix(".json").is_file()]
+    if strangers:
+        raise ParameterError(f"{folder} holds {strangers[0]} without a sidecar: name another folder for the gallery")
+    copied = []
+    with writing(folder):
+        for old in folder.glob("*.png"):
+            if old.name not in {figure["file"] for figure in figures}:
+                old.unlink()
+                old.with_suffix(".json").unlink()
+        for figure in figures:
+            for file in (figure["file"], Path(figure["file"]).with_suffix(".json").name):
+                with replacing(folder / file) as aside:
+                    shutil.copyfile(run.figures / file, aside)
+            copied.append(folder / figure["file"])
+        with replacing(folder / "README.md") as aside:
+            aside.write_text(_gallery_page(run, figures), "utf-8")
+    return copied
+
+
+def _gallery_page(run: Run, figures: list[dict[str, Any]]) -> str:
+    told = run.manifest
+    lines = [
+        "# Figures",
+        "",
+        f"From run `{run.id}`: data {_data_in_words(told['data'])}, profile {told['profile']}, seed {told['seed']}; "
+        "written by `routellm-lab report --gallery`. Each picture has a JSON sidecar that says where it comes from.",
+    ]
+    notebook = ""
+    for figure in figures:
+        if figure["notebook"] != notebook:
+            notebook = figure["notebook"]
+            title = run.entries.get(notebook, {}).get("title", notebook)
+            lines += ["", f"## {title}", "", f"`notebooks/{notebook}.ipynb`"]
+        lines += ["", f"**{figure['title']}**", "", f"![{figure['title']}]({figure['file']})"]
+    return "\n".join(lines) + "\n"
+
+
+def _data_in_words(identity: Mapping[str, str]) -> str:
+    return f"folder {identity['name']}" if identity["kind"] == "folder" else describe_data(identity["kind"])
+
+
+def _figures(run: Run) -> list[dict[str, Any]]:
+    """Sidecars of a run's figures in the order of the notebooks, each with its file and origin in words."""
+    order = list(run.entries)
+    found = []
+    for path in sorted(run.figures.glob("*.png")):
+        sidecar = json.loads(path.with_suffix(".json").read_text("utf-8"))
+        data = "simulated data" if sidecar["simulated"] else f"data {sidecar['data']}"
+        told = (sidecar["notebook"], data, sidecar["profile"], f"seed {sidecar['seed']}", f"run {sidecar['run']}")
+        found.append(sidecar | {"file": path.name, "origin": " · ".join(told)})
+    rank = {name: number for number, name in enumerate(order)}
+    return sorted(found, key=lambda figure: (rank.get(figure["notebook"], len(order)), figure["file"]))

@@ -1,0 +1,609 @@
+"""Run the workbook without anybody watching: plan, execute in processes, skip what is unchanged, resume."""
+
+import json
+import os
+import queue
+import shutil
+import signal
+import site
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from graphlib import TopologicalSorter
+from pathlib import Path
+from typing import Any
+
+import routellm_lab
+from routellm_lab.errors import NotebookError, ParameterError, RoutellmLabError, listed
+from routellm_lab.settings import settings
+from routellm_lab.workbook import runs
+from routellm_lab.workbook.execute import EXECUTED, PAGE, SOURCE
+from routellm_lab.workbook.hashing import code_hash, data_identity, describe_data, hash_json, hash_path, versions
+from routellm_lab.workbook.notebooks import Notebook, assign, discover, needs, select
+from routellm_lab.workbook.runs import FINISHED, Run
+from routellm_lab.workbook.session import check_run_options, stage_of
+
+_THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+_STOP_SECONDS = 10
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """How a run ended.
+
+    Attributes
+    ----------
+    run : Run
+        The run on disk.
+    status : dict
+        Per notebook: done, reused, failed or blocked.
+    errors : dict
+        What the failed notebooks said.
+    """
+
+    run: Run
+    status: dict[str, str]
+    errors: dict[str, str]
+
+    @property
+    def ok(self) -> bool:
+        """Whether every notebook is finished."""
+        return all(status in FINISHED for status in self.status.values())
+
+    @property
+    def run_id(self) -> str:
+        return self.run.id
+
+    @property
+    def folder(self) -> Path:
+        return self.run.folder
+
+    @property
+    def report(self) -> Path:
+        return self.run.report
+
+    @property
+    def metrics(self) -> dict[str, dict[str, Any]]:
+        return self.run.metrics
+
+
+def run_workbook(
+    notebooks: Sequence[str] | None = None,
+    data: str | Path = "sample",
+    profile: str = "quick",
+    seed: int = 0,
+    parameters: Mapping[str, Any] | None = None,
+    fresh: bool = False,
+    run_id: str | None = None,
+    jobs: int = 1,
+    root: Path | None = None,
+) -> RunResult:
+    """Execute notebooks, with those they depend on, into ``data/runs/<id>``.
+
+    Parameters
+    ----------
+    notebooks : sequence of str, optional
+        Names or numbers; by default all.
+    data : str or Path
+        ``sample``, ``hub`` or a folder.
+    profile : str
+        ``quick`` or ``full``.
+    seed : int
+    parameters : mapping, optional
+        Further parameters; each goes to the notebooks that know it.
+    fresh : bool
+        Begin a new run and execute everything, whatever earlier runs hold. When such a run is interrupted, the same
+        call without ``fresh`` resumes it (and still executes everything that is left); with ``fresh`` begins again.
+    run_id : str, optional
+        The new run's name, or the run to go on with.
+    jobs : int
+        Notebooks executed at once; they share the cores.
+    root : Path, optional
+        The workbook: the folder that holds ``notebooks/`` and ``data/``.
+
+    Returns
+    -------
+    RunResult
+
+    Raises
+    ------
+    ParameterError
+        For an unknown notebook, parameter, profile or data root, before anything starts.
+    RoutellmLabError
+        When the run cannot be written, or another process is making it.
+
+    Notes
+    -----
+    An unfinished run with the same data, profile, seed, parameters, notebooks and code is resumed. Otherwise a new run
+    begins, and takes over notebooks of complete runs whose source, parameters, data, code and inputs are the same.
+    """
+    root = (settings().root if root is None else Path(root)).resolve()
+    check_run_options(profile, seed)
+    if jobs < 1:
+        raise ParameterError(f"jobs must be at least 1, got {jobs}")
+    if run_id is not None:
+        runs.check_run_id(run_id)
+    wanted, added = select(notebooks, discover(root))
+    given = assign(parameters or {}, wanted)
+    data = str(data)
+    identity = data_identity(data)
+    kernel_data = data if identity["kind"] != "folder" else str(Path(data).expanduser().resolve())
+    runs_dir = root / "data" / "runs"
+    runs.check_output(runs_dir)
+    asked = {
+        "data": identity,
+        "profile": profile,
+        "seed": seed,
+        "parameters": {name: value for values in given.values() for name, value in values.items()},
+        "notebooks_asked": sorted(set(wanted) - set(added)),
+        "code": code_hash(),
+    }
+    for notebook in wanted.values():
+        standard = {"data": kernel_data, "profile": profile, "seed": seed}
+        given[notebook.name] |= {name: value for name, value in standard.items() if name in notebook.parameters}
+    folder, resumed = _choose_folder(runs_dir, asked, fresh, run_id)
+    with runs.locked(folder):
+        try:
+            run = _open(folder, asked, wanted, fresh)
+        except RoutellmLabError:
+            if not (folder / runs.MANIFEST).is_file():
+                shutil.rmtree(folder, ignore_errors=True)
+            raise
+        print(f"Run {run.id}: {describe_data(data)}, profile {profile}, seed {seed}", flush=True)
+        if resumed:
+            left = [name for name, entry in run.entries.items() if entry["status"] not in FINISHED]
+            print(f"Resuming: {len(run.entries) - len(left)} of {len(run.entries)} notebooks are finished", flush=True)
+        if added:
+            print(f"Also: {listed(added)} (needed by what was asked)", flush=True)
+        runs.point_latest(folder)
+        work = _Work(run, wanted, given, identity, kernel_data, jobs, root)
+        with _signals():
+            work.do()
+        return _finish(run, work.errors)
+
+
+def _choose_folder(runs_dir: Path, asked: dict[str, Any], fresh: bool, run_id: str | None) -> tuple[Path, bool]:
+    """The run's folder, and whether there is a run in it to go on with."""
+    if run_id is not None:
+        folder = runs_dir / run_id
+        found = runs.load_run(folder)
+        if found is None:
+            return folder, False
+        if fresh:
+            raise ParameterError(f"run {run_id!r} exists: choose another --run-id for a fresh run")
+        if not found.same_settings(asked):
+            raise ParameterError(
+                f"run {run_id!r} exists with other data, profile, seed, parameters, notebooks or code: choose another "
+                "--run-id"
+            )
+        return folder, True
+    for run in [] if fresh else runs.all_runs(runs_dir):
+        if not run.complete and run.same_settings(asked):
+            return run.folder, True
+    return runs_dir / runs.new_run_id(runs.settings_key(asked)), False
+
+
+def _open(folder: Path, asked: dict[str, Any], wanted: Mapping[str, Notebook], fresh: bool) -> Run:
+    """The run in a folder, cleared of what a killed runner left, or a new one."""
+    shutil.rmtree(folder / ".work", ignore_errors=True)
+    for part in folder.rglob(".*.part"):
+        part.unlink(missing_ok=True)
+    found = runs.load_run(folder)
+    run = found or Run(folder, asked | {"fresh": fresh, "notebooks": {}, "started": _now()})
+    run.manifest |= {"id": run.id, "versions": versions(), "finished": None}
+    entries = {name: run.entries.get(name, {"status": "pending"}) for name in wanted}
+    for name, notebook in wanted.items():
+        if entries[name]["status"] not in FINISHED:
+            entries[name] = {"status": "pending"}
+        entries[name] |= {"title": notebook.title, "question": notebook.question}
+    run.manifest["notebooks"] = entries
+    run.save()
+    return run
+
+
+def _finish(run: Run, errors: dict[str, str]) -> RunResult:
+    from routellm_lab.workbook.report import build_report
+
+    run.manifest["finished"] = _now()
+    run.save()
+    with runs.writing(run.report):
+        build_report(run)
+    figures = len(list(run.figures.glob("*.png"))) if run.figures.is_dir() else 0
+    print(f"Report:  {_shown(run.report)}\nFigures: {_shown(run.figures)} ({figures})", flush=True)
+    return RunResult(run, {name: entry["status"] for name, entry in run.entries.items()}, errors)
+
+
+def _shown(path: Path) -> str:
+    """A path as short as it can be typed."""
+    return os.path.relpath(path) if path.is_relative_to(Path.cwd()) else str(path)
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="microseconds")
+
+
+@contextmanager
+def _signals() -> Iterator[None]:
+    """Let a request to end (SIGTERM, a closed terminal) end the run as Ctrl-C does."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def stop(number: int, frame: object) -> None:
+        raise KeyboardInterrupt
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGHUP)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@dataclass
+class _Worker:
+    name: str
+    process: subprocess.Popen
+    listener: threading.Thread
+    stage: Path
+    hashes: dict[str, Any]
+    result: dict[str, Any] | None = None
+
+    def let_go(self) -> None:
+        """Close the worker's standard input, its sign to end, and wait for the end."""
+        assert self.process.stdin is not None
+        self.process.stdin.close()
+        try:
+            self.process.wait(_STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+        self.listener.join(_STOP_SECONDS)
+
+
+@dataclass
+class _Work:
+    """The notebooks of one run on their way from pending to finished."""
+
+    run: Run
+    notebooks: Mapping[str, Notebook]
+    given: Mapping[str, Mapping[str, Any]]
+    identity: Mapping[str, str]
+    kernel_data: str
+    jobs: int
+    root: Path
+    errors: dict[str, str] = field(default_factory=dict)
+    workers: dict[str, _Worker] = field(default_factory=dict)
+    events: "queue.Queue[tuple[str, dict[str, Any] | None]]" = field(default_factory=queue.Queue)
+
+    def do(self) -> None:
+        """Work until everything is finished, failed or blocked."""
+        order = TopologicalSorter(needs(self.notebooks))
+        order.prepare()
+        ready: list[str] = []
+        self.progress = _Progress(len(self.notebooks))
+        try:
+            while order.is_active():
+                ready = sorted([*ready, *order.get_ready()])
+                while ready and len(self.workers) < self.jobs:
+                    name = ready.pop(0)
+                    if self._begin(name):
+                        order.done(name)
+                        break
+                else:
+                    if not self.workers:
+                        break
+                    finished = self._wait()
+                    if finished and self.run.entries[finished]["status"] in FINISHED:
+                        order.done(finished)
+            self._block()
+        except KeyboardInterrupt:
+            self._put_back()
+            self.progress.say("Interrupted. Finished notebooks are kept; the same command (without --fresh) goes on.")
+            raise
+        except RoutellmLabError:
+            self._put_back()
+            raise
+        finally:
+            self._stop()
+            self.progress.close()
+            shutil.rmtree(self.run.folder / ".work", ignore_errors=True)
+
+    def _begin(self, name: str) -> bool:
+        """Start a notebook, or find it finished already."""
+        entry, hashes = self.run.entries[name], self._hashes(name)
+        if entry["status"] in FINISHED and entry.get("hash") == hashes["hash"] and _intact(self.run, entry, name):
+            self.progress.finished(name, "unchanged")
+            return True
+        self._forget(name)
+        if not self.run.manifest["fresh"] and self._reuse(name, hashes):
+            return True
+        stage = stage_of(self.run.folder, name)
+        with runs.writing(stage):
+            shutil.rmtree(stage, ignore_errors=True)
+            stage.mkdir(parents=True)
+            (stage / SOURCE).write_text(json.dumps(self.notebooks[name].content), "utf-8")
+            spec = {"name": name, "stage": str(stage), "parameters": self.given[name]}
+            (stage / "spec.json").write_text(json.dumps(spec), "utf-8")
+            with open(stage / "log.txt", "wb") as log:
+                process = subprocess.Popen(
+                    [sys.executable, "-m", "routellm_lab.workbook.execute", str(stage / "spec.json")],
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    stderr=log,
+                    env=self._environment(),
+                    cwd=self.root / "notebooks",
+                    start_new_session=True,
+                )
+        listener = threading.Thread(target=self._listen, args=(name, process), daemon=True)
+        self.workers[name] = _Worker(name, process, listener, stage, hashes)
+        listener.start()
+        self.run.entries[name]["status"] = "running"
+        self.run.save()
+        self.progress.started(name)
+        return False
+
+    def _listen(self, name: str, process: subprocess.Popen) -> None:
+        assert process.stdout is not None
+        with process.stdout as events:
+            for line in events:
+                self.events.put((name, json.loads(line)))
+        self.events.put((name, None))
+
+    def _wait(self) -> str | None:
+        """Take one event; the name of the notebook that it ends."""
+        name, event = self.events.get()
+        worker = self.workers[name]
+        if event is None:
+            worker.let_go()
+            del self.workers[name]
+            self._end(worker)
+            return name
+        if event["event"] == "cells":
+            self.progress.cells(name, event["done"], event["cells"])
+        else:
+            worker.result = event
+        return None
+
+    def _end(self, worker: _Worker) -> None:
+        """Take over what a worker made, or say why it failed."""
+        name, result = worker.name, worker.result
+        if result is None:
+            result = {"error": _death(worker), "cell": None, "seconds": None, "metrics": {}}
+        entry = self.run.entries[name] | worker.hashes | {"seconds": result["seconds"]}
+        entry["parameters"] = {key: value for key, value in self.given[name].items() if key != "data"}
+        try:
+            if result["error"] is None:
+                entry |= self._outputs(name, worker.stage) | {"metrics": result["metrics"], "status": "done"}
+        except NotebookError as error:
+            result["error"] = str(error)
+        with runs.writing(self.run.folder):
+            self._take(name, worker.stage, entry)
+            if result["error"] is not None:
+                where = f"cell {result['cell']}" if result["cell"] else "after its cells"
+                line = f" at `{result['line']}`" if result.get("line") else ""
+                self.errors[name] = f"{where}{line}: {result['error']}"
+                entry |= {"status": "failed", "error": self.errors[name]}
+            shutil.rmtree(worker.stage, ignore_errors=True)
+        self.run.entries[name] = entry
+        self.run.save()
+        if entry["status"] == "done":
+            self.progress.finished(name, f"done in {entry['seconds']:.0f} s")
+        else:
+            copy = _shown(self.run.folder / "notebooks" / f"{name}.ipynb")
+            self.progress.finished(name, f"FAILED, {self.errors[name]}\n  executed copy: {copy}")
+
+    def _outputs(self, name: str, stage: Path) -> dict[str, Any]:
+        """Hashes of the artifacts and figures in a stage, checked against what is declared and taken."""
+        missing = [file for file in self.notebooks[name].writes if not (stage / "artifacts" / file).exists()]
+        if missing:
+            raise NotebookError(f"it declares to write {listed(missing)} but did not")
+        figures = sorted(file.name for file in (stage / "figures").glob("*"))
+        for other, entry in self.run.entries.items():
+            taken = sorted(set(figures) & set(entry.get("figures", ()))) if other != name else []
+            if taken:
+                raise NotebookError(f"its figure {taken[0]} is one of {other} already; choose another name")
+        return {
+            "artifacts": {file: hash_path(stage / "artifacts" / file) for file in self.notebooks[name].writes},
+            "figures": {file: hash_path(stage / "figures" / file) for file in figures},
+        }
+
+    def _take(self, name: str, stage: Path, entry: Mapping[str, Any]) -> None:
+        """Rename a stage's results into the run."""
+        moves = [(EXECUTED, f"notebooks/{name}.ipynb"), (PAGE, f"html/{name}.html")]
+        if entry["status"] in FINISHED:
+            moves += [(f"{kind}/{file}", f"{kind}/{file}") for kind in ("artifacts", "figures") for file in entry[kind]]
+        for source, target in moves:
+            if (stage / source).exists():
+                _rename(stage / source, self.run.folder / target)
+
+    def _reuse(self, name: str, hashes: Mapping[str, Any]) -> bool:
+        """Copy a notebook's results from an earlier complete run with the same hash."""
+        for other in runs.all_runs(self.run.folder.parent):
+            found = other.entries.get(name, {})
+            if other.id == self.run.id or not other.complete or found.get("hash") != hashes["hash"]:
+                continue
+            if not _intact(other, found, name):
+                continue
+            stage = stage_of(self.run.folder, name)
+            with runs.writing(stage):
+                shutil.rmtree(stage, ignore_errors=True)
+                for kind in ("artifacts", "figures"):
+                    (stage / kind).mkdir(parents=True)
+                    for file in found[kind]:
+                        _copy(other.folder / kind / file, stage / kind / file)
+                _copy(other.folder / "notebooks" / f"{name}.ipynb", stage / EXECUTED)
+                _copy(other.folder / "html" / f"{name}.html", stage / PAGE)
+                entry = found | {"status": "reused", "reused_from": found.get("reused_from", other.id)}
+                self._take(name, stage, entry)
+                shutil.rmtree(stage, ignore_errors=True)
+            self.run.entries[name] = entry
+            self.run.save()
+            self.progress.finished(name, f"unchanged since run {entry['reused_from']}")
+            return True
+        return False
+
+    def _forget(self, name: str) -> None:
+        """Remove what an earlier execution of a notebook left in this run."""
+        entry = self.run.entries[name]
+        self.run.entries[name] = {"status": "pending", "title": entry["title"], "question": entry["question"]}
+        for kind in ("artifacts", "figures"):
+            for file in entry.get(kind, ()):
+                _remove(self.run.folder / kind / file)
+
+    def _hashes(self, name: str) -> dict[str, Any]:
+        notebook = self.notebooks[name]
+        made: dict[str, str] = {}
+        for entry in self.run.entries.values():
+            made |= entry.get("artifacts", {})
+        inputs = {artifact: made[artifact] for artifact in notebook.reads}
+        parameters = dict(self.given[name]) | ({"data": self.identity["kind"]} if "data" in self.given[name] else {})
+        whole = [notebook.source_hash, parameters, self.identity["hash"], self.run.manifest["code"], inputs]
+        return {"hash": hash_json(whole), "source": notebook.source_hash, "inputs": inputs}
+
+    def _environment(self) -> dict[str, str]:
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        threads = max(1, cores // self.jobs)
+        own = os.environ.get("OMP_NUM_THREADS", "")
+        threads = min(threads, int(own)) if own.isdigit() and int(own) else threads
+        environment = dict(os.environ) | dict.fromkeys(_THREADS, str(threads))
+        environment |= {
+            "PYTHONHASHSEED": "0",
+            "TOKENIZERS_PARALLELISM": "false",
+            "MPLBACKEND": "module://matplotlib_inline.backend_inline",
+            "PYDEVD_DISABLE_FILE_VALIDATION": "1",
+            "ROUTELLM_LAB_ROOT": str(self.root),
+            "ROUTELLM_LAB_RUN_DIR": str(self.run.folder),
+            "ROUTELLM_LAB_DATA": self.kernel_data,
+            "ROUTELLM_LAB_CACHE": str(settings().cache_dir if settings().cache else self.root / "data" / "cache"),
+            "ROUTELLM_LAB_PROGRESS": "false",
+        }
+        if self.identity["kind"] != "hub":
+            environment["HF_HUB_OFFLINE"] = "1"
+        home = Path(routellm_lab.__file__).resolve().parent.parent
+        if str(home) not in site.getsitepackages():  # a checkout that need not be installed
+            before = os.environ.get("PYTHONPATH")
+            environment["PYTHONPATH"] = os.pathsep.join([str(home), *([before] if before else [])])
+        return environment
+
+    def _block(self) -> None:
+        """Mark what waits in vain for a failed notebook."""
+        graph = needs(self.notebooks)
+        for name, entry in self.run.entries.items():
+            if entry["status"] != "pending":
+                continue
+            entry["status"] = "blocked"
+            self._forget_outputs(name)
+            stuck = sorted(need for need in graph[name] if self.run.entries[need]["status"] not in FINISHED)
+            self.progress.finished(name, f"blocked: it reads what {listed(stuck)} did not write")
+        self.run.save()
+
+    def _forget_outputs(self, name: str) -> None:
+        for kind in ("notebooks/{}.ipynb", "html/{}.html"):
+            _remove(self.run.folder / kind.format(name))
+
+    def _put_back(self) -> None:
+        for entry in self.run.entries.values():
+            if entry["status"] == "running":
+                entry["status"] = "pending"
+        try:
+            self.run.save()
+        except RoutellmLabError:  # the disk may be what failed; the manifest that is there stays whole
+            return
+
+    def _stop(self) -> None:
+        """End the workers that are left, and their kernels with them."""
+        for worker in self.workers.values():
+            worker.let_go()
+        self.workers.clear()
+
+
+class _Progress:
+    """Bars for people; one line per finished notebook for everything else."""
+
+    def __init__(self, total: int) -> None:
+        self.total, self.count = total, 0
+        self.people = sys.stderr.isatty() and settings().progress
+        self.bars: dict[str, Any] = {}
+        self.began: dict[str, float] = {}
+
+    def started(self, name: str) -> None:
+        self.began[name] = time.monotonic()
+        if self.people:
+            from tqdm.auto import tqdm
+
+            self.bars[name] = tqdm(total=None, desc=name, unit="cell", leave=False)
+
+    def cells(self, name: str, done: int, cells: int) -> None:
+        if name in self.bars:
+            self.bars[name].total = cells
+            self.bars[name].n = done
+            self.bars[name].refresh()
+
+    def finished(self, name: str, words: str) -> None:
+        self.count += 1
+        if name in self.bars:
+            self.bars.pop(name).close()
+        self.say(f"[{self.count}/{self.total}] {name}: {words}")
+
+    def say(self, line: str) -> None:
+        if self.bars:
+            from tqdm.auto import tqdm
+
+            tqdm.write(line, file=sys.stdout)
+        else:
+            print(line, flush=True)
+
+    def close(self) -> None:
+        for bar in self.bars.values():
+            bar.close()
+
+
+def _death(worker: _Worker) -> str:
+    """What is known about a worker that ended without a result."""
+    try:
+        log = (worker.stage / "log.txt").read_text("utf-8", "replace").strip().splitlines()
+    except OSError:
+        log = []
+    code = worker.process.returncode
+    cause = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+    return f"its process ended with {cause}" + (f" ({log[-1]})" if log else "")
+
+
+def _intact(run: Run, entry: Mapping[str, Any], name: str) -> bool:
+    """Whether everything that a finished notebook made is still as it was."""
+    files = [run.folder / "notebooks" / f"{name}.ipynb", run.folder / "html" / f"{name}.html"]
+    if not all(file.is_file() for file in files):
+        return False
+    for kind in ("artifacts", "figures"):
+        for file, value in entry[kind].items():
+            path = run.folder / kind / file
+            if not path.exists() or hash_path(path) != value:
+                return False
+    return True
+
+
+def _rename(source: Path, target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if source.is_dir():
+        _remove(target)
+    os.replace(source, target)
+
+
+def _copy(source: Path, target: Path) -> None:
+    if source.is_dir():
+        shutil.copytree(source, target)
+    else:
+        shutil.copy2(source, target)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)

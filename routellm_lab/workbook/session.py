@@ -1,0 +1,284 @@
+"""What a notebook talks to: where it runs, what it records, shows, writes and reads."""
+
+import html
+import io
+import json
+import re
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from routellm_lab.errors import ParameterError, RoutellmLabError, listed, nearest
+from routellm_lab.files import replacing
+from routellm_lab.settings import settings
+from routellm_lab.workbook.execute import SOURCE
+from routellm_lab.workbook.hashing import data_name, describe_data
+from routellm_lab.workbook.metrics import METRICS_MIME, clean_metrics
+from routellm_lab.workbook.runs import writing
+
+if TYPE_CHECKING:
+    import numpy as np
+    from matplotlib.figure import Figure
+
+    from routellm_lab.workbook.notebooks import Notebook
+
+PROFILES = ("quick", "full")
+FIGURE_DPI = 150
+INTERACTIVE = "interactive"
+"""The name of the run that notebooks belong to when a person runs them."""
+
+_FIGURE_NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
+_ARTIFACT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+Choice = TypeVar("Choice")
+
+
+@dataclass(frozen=True)
+class Session:
+    """A notebook's part in a run. Made by `start`.
+
+    Attributes
+    ----------
+    notebook : Notebook
+        The notebook on disk, with what it declares to read and write.
+    data, profile : str
+        What ``start`` was given.
+    seed : int
+    folder : Path
+        The run's folder.
+    stage : Path
+        Where this notebook writes: a folder aside while the runner runs it, else the run's folder.
+    metrics : dict
+        What has been recorded so far.
+    """
+
+    notebook: "Notebook"
+    data: str
+    profile: str
+    seed: int
+    folder: Path
+    stage: Path
+    metrics: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def run_id(self) -> str:
+        return self.folder.name
+
+    @property
+    def simulated(self) -> bool:
+        """Whether the data is simulated."""
+        return self.data == "sample"
+
+    @cached_property
+    def rng(self) -> "np.random.Generator":
+        """A random generator seeded with the notebook's name and seed."""
+        import numpy as np
+
+        return np.random.default_rng([self.seed, *self.notebook.name.encode()])
+
+    def choose(self, *, quick: Choice, full: Choice) -> Choice:
+        """The value for this run's profile."""
+        return quick if self.profile == "quick" else full
+
+    def record(self, **metrics: Any) -> None:
+        """Record metrics of this notebook and show them as a table.
+
+        Parameters
+        ----------
+        **metrics
+            Finite numbers, text, truth values or None; NumPy scalars are converted and floats rounded to six
+            significant digits.
+
+        Raises
+        ------
+        ParameterError
+            When a value is not finite or not a scalar; names the metric.
+        """
+        from IPython.display import display
+
+        cleaned = clean_metrics(metrics)
+        self.metrics.update(cleaned)
+        rows = "".join(
+            f"<tr><th style='text-align:left'>{html.escape(name)}</th><td>{html.escape(_shown(value))}</td></tr>"
+            for name, value in cleaned.items()
+        )
+        text = "\n".join(f"{name}: {_shown(value)}" for name, value in cleaned.items())
+        display(
+            {METRICS_MIME: cleaned, "text/html": f"<table><tbody>{rows}</tbody></table>", "text/plain": text}, raw=True
+        )
+
+    def show(self, figure: "Figure", name: str, title: str | None = None) -> None:
+        """Show a figure and save it as ``<name>.png`` with a JSON sidecar that says where it comes from.
+
+        Parameters
+        ----------
+        figure : matplotlib Figure
+        name : str
+            Lower-case letters, digits, ``_`` and ``-``.
+        title : str, optional
+            The caption; by default the figure's own title.
+
+        Raises
+        ------
+        ParameterError
+            When the name is not usable as a file's name.
+        """
+        from IPython.display import Image, display
+
+        if not _FIGURE_NAME.fullmatch(name):
+            raise ParameterError(f"figure name {name!r}: use lower-case letters, digits, _ and -")
+        drawn = io.BytesIO()
+        figure.savefig(drawn, format="png", dpi=FIGURE_DPI, bbox_inches="tight", metadata={"Software": None})
+        sidecar = {
+            "name": name,
+            "title": title or _title(figure) or name,
+            "notebook": self.notebook.name,
+            "run": self.run_id,
+            "data": data_name(self.data),
+            "simulated": self.simulated,
+            "profile": self.profile,
+            "seed": self.seed,
+        }
+        path = self.stage / "figures" / f"{name}.png"
+        with writing(path), replacing(path) as aside:
+            aside.write_bytes(drawn.getvalue())
+        with writing(path), replacing(path.with_suffix(".json")) as aside:
+            aside.write_text(json.dumps(sidecar, indent=1, sort_keys=True, ensure_ascii=False) + "\n", "utf-8")
+        width = int(figure.get_figwidth() * 96)
+        display(Image(drawn.getvalue(), format="png", width=width, alt=sidecar["title"]))
+        _close(figure)
+
+    def path(self, name: str) -> Path:
+        """Where to write an artifact that later notebooks read: a file, or a folder that the caller makes.
+
+        Raises
+        ------
+        ParameterError
+            When this notebook does not declare it under ``writes``.
+        """
+        if name not in self.notebook.writes:
+            raise ParameterError(
+                f"{self.notebook.name} does not declare {name!r} under 'writes' in its metadata (routellm_lab); "
+                f"declared are: {listed(self.notebook.writes) or 'none'}"
+            )
+        if not _ARTIFACT_NAME.fullmatch(name):
+            raise ParameterError(f"artifact name {name!r}: use letters, digits, '.', _ and -")
+        target = self.stage / "artifacts" / name
+        with writing(target):
+            target.parent.mkdir(parents=True, exist_ok=True)
+        return target
+
+    def read(self, name: str) -> Path:
+        """The path of an artifact that this or an earlier notebook wrote.
+
+        Raises
+        ------
+        ParameterError
+            When this notebook does not declare it under ``reads`` (or ``writes``).
+        RoutellmLabError
+            When it is not there; names the notebook that writes it.
+        """
+        declared = (*self.notebook.reads, *self.notebook.writes)
+        if name not in declared:
+            raise ParameterError(
+                f"{self.notebook.name} does not declare {name!r} under 'reads' in its metadata (routellm_lab); "
+                f"nearest: {nearest(name, declared) or 'none'}"
+            )
+        places = [self.stage, self.folder]
+        if self.run_id == INTERACTIVE:
+            places.append(self.folder.parent / "latest")
+        for place in places:
+            found = place / "artifacts" / name
+            if found.exists():
+                return found
+        from routellm_lab.workbook.notebooks import discover
+
+        writer = next((other.name for other in discover().values() if name in other.writes), None)
+        way_out = f"run {writer} first" if writer else "no notebook writes it"
+        raise RoutellmLabError(f"artifact {name} is not there: {way_out}")
+
+
+def start(name: str, data: str = "sample", profile: str = "quick", seed: int = 0) -> Session:
+    """Begin a notebook: say which data it uses and give it a place in a run.
+
+    Parameters
+    ----------
+    name : str
+        The notebook's own name, such as ``03_similarity_weighted``.
+    data : str
+        ``sample``, ``hub`` or a folder.
+    profile : str
+        ``quick`` (minutes) or ``full``.
+    seed : int
+        Not negative.
+
+    Returns
+    -------
+    Session
+
+    Raises
+    ------
+    ParameterError
+        When the notebook, profile or folder does not exist, or the seed is not a whole number.
+    """
+    from routellm_lab.workbook.notebooks import find, read_notebook
+
+    check_run_options(profile, seed)
+    data = str(data)
+    if data not in ("sample", "hub"):
+        from routellm_lab.files import data_folder
+
+        data_folder(data)
+    here = settings()
+    folder = here.runs_dir / INTERACTIVE if here.run_dir is None else here.run_dir
+    stage = stage_of(folder, name)
+    path = here.notebooks_dir / f"{name}.ipynb"
+    if (stage / SOURCE).is_file():
+        path = stage / SOURCE
+    elif not path.is_file():
+        find(name, dict.fromkeys(other.stem for other in here.notebooks_dir.glob("*.ipynb")))  # type: ignore[arg-type]
+        raise ParameterError(f"start() needs the notebook's whole name, got {name!r}")
+    notebook = replace(read_notebook(path), name=name)
+    session = Session(notebook, data, profile, seed, folder, stage if stage.is_dir() else folder)
+    _set_theme()
+    print(f"Data: {describe_data(data)} | profile: {profile} | seed: {seed} | run: {session.run_id}")
+    return session
+
+
+def check_run_options(profile: str, seed: int) -> None:
+    """Refuse a profile that does not exist, or a seed that is no seed.
+
+    Raises
+    ------
+    ParameterError
+    """
+    if profile not in PROFILES:
+        raise ParameterError(f"no profile {profile!r}; there are: {listed(PROFILES)}")
+    if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
+        raise ParameterError(f"seed must be a whole number that is not negative, got {seed!r}")
+
+
+def stage_of(run_folder: Path, notebook: str) -> Path:
+    """The folder aside in which a notebook of a run works until it is finished."""
+    return run_folder / ".work" / notebook
+
+
+def _set_theme() -> None:
+    from routellm_lab import plots
+
+    plots.set_theme()
+
+
+def _title(figure: "Figure") -> str:
+    titles = [figure.get_suptitle(), *(axes.get_title(loc) for axes in figure.axes for loc in ("center", "left"))]
+    return next((" ".join(title.split()) for title in titles if title), "")
+
+
+def _close(figure: "Figure") -> None:
+    import matplotlib.pyplot as plt
+
+    plt.close(figure)  # shown once already: the inline backend would show it again at the end of the cell
+
+
+def _shown(value: Any) -> str:
+    return "-" if value is None else str(value)
