@@ -116,7 +116,8 @@ def comparison_table(
         One row per curve: ``training``, ``router``, ``pair_used`` (if any record has it), ``prompts``, ``cpt50``,
         ``cpt80``, ``apgr`` (exact area), ``low``, ``high``, ``p_value`` (permutation test against random), ``p_holm``
         (corrected over the table's rows), ``random_sd`` (spread of APGR of a random router on these prompts),
-        ``oracle_apgr`` (what no ranking exceeds), ``apgr_paper_protocol`` (11 points), ``paper_apgr``, ``achieved_share``.
+        ``oracle_apgr`` (what no ranking exceeds), ``apgr_paper_protocol`` (11 points), ``paper_apgr``,
+        ``achieved_share``.
     """
     if isinstance(curves, Mapping):
         records: list[dict[str, Any]] = [
