@@ -655,7 +655,7 @@ def test_start_refuses_what_does_not_exist(interactive, arguments, message):
 
 def test_artifacts_are_declared_and_found(interactive):
     writer, reader = start("01_a"), start("02_b")
-    with pytest.raises(RoutellmLabError, match=r"artifact a\.json is not there: run 01_a first"):
+    with pytest.raises(RoutellmLabError, match=r"artifact a\.json of data 'sample' is not there: run 01_a first"):
         reader.read("a.json")
     writer.path("a.json").write_text("1")
     assert reader.read("a.json").read_text() == "1"
@@ -669,10 +669,24 @@ def test_a_person_reads_what_the_latest_run_wrote(interactive):
     made = interactive / "data" / "runs" / "some-run" / "artifacts"
     made.mkdir(parents=True)
     (made / "a.json").write_text("from the run")
+    (made.parent / "manifest.json").write_text('{"data": {"name": "sample"}}')
     runs.point_latest(made.parent)
     assert start("02_b").read("a.json").read_text() == "from the run"
     start("01_a").path("a.json").write_text("my own")
     assert start("02_b").read("a.json").read_text() == "my own"
+
+
+def test_a_person_never_reads_what_was_made_from_other_data(interactive):
+    folder = interactive / "votes"
+    (folder / "battles").mkdir(parents=True)
+    made = interactive / "data" / "runs" / "some-run" / "artifacts"
+    made.mkdir(parents=True)
+    (made / "a.json").write_text("from the sample")
+    (made.parent / "manifest.json").write_text('{"data": {"name": "sample"}}')
+    runs.point_latest(made.parent)
+    start("01_a").path("a.json").write_text("from the sample as well")
+    with pytest.raises(RoutellmLabError, match=r"of data 'votes' is not there"):
+        start("02_b", data=str(folder)).read("a.json")
 
 
 def test_recorded_metrics_are_shown_and_kept(interactive, capsys):

@@ -2,7 +2,7 @@
 
 import re
 
-_NUMBER = re.compile(r"-?\$?\d[\d,]*(?:\.\d+)?")
+_NUMBER = re.compile(r"(?:(?<!\d)-)?\$?\d[\d,]*(?:\.\d+)?")  # the 5 of 10-5 is not negative
 
 
 def last_number(text: str) -> str | None:

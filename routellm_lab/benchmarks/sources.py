@@ -12,7 +12,7 @@ import pandas as pd
 
 from routellm_lab.benchmarks.grading import last_number
 from routellm_lab.benchmarks.outcomes import Outcomes
-from routellm_lab.errors import DataError, ParameterError, listed, nearest
+from routellm_lab.errors import DataError, ParameterError, known_options, listed, nearest
 from routellm_lab.files import data_folder, read_table, replacing
 from routellm_lab.preferences.battles import prompt_key
 from routellm_lab.preferences.models import PAPER_PAIR, ModelPair
@@ -137,10 +137,10 @@ def load_outcomes(
         _refuse_unknown(name, sample.OUTCOME_SETS, root)
         if score != "score":
             raise ParameterError(f"the sample has no score column {score!r}; it has score")
-        outcomes = sample.sample_outcomes(name, **options)
+        outcomes = sample.sample_outcomes(name, **known_options(options, ("size", "seed"), "the sample"))
     elif root == "hub":
         _refuse_unknown(name, RELEASED_SETS, root)
-        prompts, scores = _released_frames(name, **options)
+        prompts, scores = _released_frames(name, **known_options(options, ("path",), "the hub"))
         outcomes = outcomes_from_frames(name, prompts, scores, score=score, data="hub")
     else:
         if options:
@@ -300,8 +300,7 @@ def _refuse_unknown(name: str, known, root: str) -> None:
 def _released_frames(name: str, path: str | Path | None = None) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Prompts and scores of a released benchmark, from the paper's repository or a local copy of it."""
     folder = f"routellm/evals/{name}"
-    listed_file = f"{folder}/contaminated_prompts.jsonl"
-    flagged = {json.loads(line)["eval_prompt"] for line in _released(listed_file, path).splitlines() if line.strip()}
+    flagged = {row["eval_prompt"] for row in _released_rows(f"{folder}/contaminated_prompts.jsonl", path)}
     if name == "mt_bench":
         return _released_mt_bench(folder, flagged, path)
     files = [f"{folder}/responses/mmlu_{domain}.csv" for domain in MMLU_DOMAINS]
@@ -312,9 +311,10 @@ def _released_frames(name: str, path: str | Path | None = None) -> tuple[pd.Data
             rows.append({"id": f"{group}-{number:04d}", "group": group, "file": file} | row)
     prompts = pd.DataFrame([{"prompt_id": row["id"], "prompt": row["prompt"], "group": row["group"]} for row in rows])
     prompts["contaminated"] = prompts["prompt"].isin(flagged)
-    models = [key for key in rows[0] if f"{key}" in ("gpt-4-1106-preview", *RELEASED_NAMES)]
+    models = [key for key in rows[0] if RELEASED_NAMES.get(key, key) in (PAPER_PAIR.strong, PAPER_PAIR.weak)]
     if len(models) != 2:
-        raise DataError(f"{rows[0]['file']}: expected the columns {listed(['gpt-4-1106-preview', *RELEASED_NAMES])}")
+        raise DataError(f"{rows[0]['file']}: expected the columns {listed([PAPER_PAIR.strong, *RELEASED_NAMES])}")
+    references = _gsm8k_references(folder, prompts, path) if name == "gsm8k" else {}
     scores = []
     for row in rows:
         for model in models:
@@ -324,13 +324,23 @@ def _released_frames(name: str, path: str | Path | None = None) -> tuple[pd.Data
             score["score"] = float(row[model] == "True")
             if name == "gsm8k":
                 score["response"] = row[f"{model}_response"]
-                score["score_regraded"] = float(last_number(row[f"{model}_response"]) == last_number(row["answer"]))
+                score["score_regraded"] = float(last_number(row[f"{model}_response"]) == references[row["id"]])
             scores.append(score)
     return prompts, pd.DataFrame(scores)
 
 
+def _gsm8k_references(folder: str, prompts: pd.DataFrame, path: str | Path | None) -> dict[str, str | None]:
+    """The right number of every question by prompt id: the released answers name neither, the test questions do."""
+    file = f"{folder}/test.jsonl"
+    number = {test["question"]: last_number(test["answer"]) for test in _released_rows(file, path)}
+    unknown = prompts.loc[~prompts["prompt"].isin(number), "prompt_id"]
+    if len(unknown):
+        raise DataError(f"{file}: holds no answer to {listed(unknown)} of gsm8k_responses.csv")
+    return dict(zip(prompts["prompt_id"].astype(str), prompts["prompt"].map(number), strict=True))
+
+
 def _released_mt_bench(folder: str, flagged: set[str], path) -> tuple[pd.DataFrame, pd.DataFrame]:
-    questions = [json.loads(line) for line in _released(f"{folder}/question.jsonl", path).splitlines() if line.strip()]
+    questions = _released_rows(f"{folder}/question.jsonl", path)
     prompts = pd.DataFrame(
         {
             "prompt_id": [f"mt_bench-{question['question_id']}" for question in questions],
@@ -339,7 +349,7 @@ def _released_mt_bench(folder: str, flagged: set[str], path) -> tuple[pd.DataFra
             "contaminated": [question["turns"][0] in flagged for question in questions],
         }
     )
-    rows = [json.loads(line) for line in _released(f"{folder}/judgements.jsonl", path).splitlines() if line.strip()]
+    rows = _released_rows(f"{folder}/judgements.jsonl", path)
     scores = pd.DataFrame(
         {
             "prompt_id": [f"mt_bench-{row['question_id']}" for row in rows],
@@ -349,6 +359,17 @@ def _released_mt_bench(folder: str, flagged: set[str], path) -> tuple[pd.DataFra
         }
     )
     return prompts, scores
+
+
+def _released_rows(file: str, path: str | Path | None) -> list[dict]:
+    """Rows of one released jsonl file (its lines end at line feeds only: a prompt may hold other separators)."""
+    rows = []
+    for number, line in enumerate(_released(file, path).split("\n"), start=1):
+        try:
+            rows += [json.loads(line)] if line.strip() else []
+        except json.JSONDecodeError as error:
+            raise DataError(f"{file}: line {number} is not JSON: {error}") from error
+    return rows
 
 
 def _released(file: str, path: str | Path | None) -> str:

@@ -163,7 +163,7 @@ class Session:
             )
         if not _ARTIFACT_NAME.fullmatch(name):
             raise ParameterError(f"artifact name {name!r}: use letters, digits, '.', _ and -")
-        target = self.stage / "artifacts" / name
+        target = self._artifacts(self.stage) / name
         with writing(target):
             target.parent.mkdir(parents=True, exist_ok=True)
         return target
@@ -184,18 +184,29 @@ class Session:
                 f"{self.notebook.name} does not declare {name!r} under 'reads' in its metadata (routellm_lab); "
                 f"nearest: {nearest(name, declared) or 'none'}"
             )
-        places = [self.stage, self.folder]
-        if self.run_id == INTERACTIVE:
-            places.append(self.folder.parent / "latest")
+        places = [self._artifacts(self.stage), self._artifacts(self.folder)]
+        if self.run_id == INTERACTIVE and self._same_data(self.folder.parent / "latest"):
+            places.append(self.folder.parent / "latest" / "artifacts")
         for place in places:
-            found = place / "artifacts" / name
-            if found.exists():
-                return found
+            if (place / name).exists():
+                return place / name
         from routellm_lab.workbook.notebooks import discover
 
         writer = next((other.name for other in discover().values() if name in other.writes), None)
         way_out = f"run {writer} first" if writer else "no notebook writes it"
-        raise RoutellmLabError(f"artifact {name} is not there: {way_out}")
+        raise RoutellmLabError(f"artifact {name} of data {data_name(self.data)!r} is not there: {way_out}")
+
+    def _artifacts(self, place: Path) -> Path:
+        """A run has one data root; a person changes it at will, and must not read what was made from another."""
+        folder = place / "artifacts"
+        return folder / data_name(self.data) if self.run_id == INTERACTIVE else folder
+
+    def _same_data(self, run: Path) -> bool:
+        try:
+            manifest = json.loads((run / "manifest.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return False
+        return manifest["data"]["name"] == data_name(self.data)
 
 
 def start(name: str, data: str = "sample", profile: str = "quick", seed: int = 0) -> Session:
