@@ -140,20 +140,32 @@ class VectorCache:
         try:
             self._open()
         except sqlite3.DatabaseError as error:
-            if isinstance(error, sqlite3.OperationalError):
-                raise
-            self.path.unlink()  # not a database: made again from the texts
-            self._open()
+            self._begin_anew(error)
         return self
 
     def _open(self) -> None:
         self.connection = sqlite3.connect(self.path, timeout=120)
         self.connection.execute("create table if not exists vectors (hash blob primary key, vector blob) without rowid")
 
+    def _begin_anew(self, error: sqlite3.DatabaseError) -> None:
+        """A damaged file is made again from the texts; a lock or a full disk is not damage."""
+        if isinstance(error, sqlite3.OperationalError):
+            raise error
+        self.connection.close()
+        self.path.unlink(missing_ok=True)
+        self._open()
+
     def __exit__(self, *_: object) -> None:
         self.connection.close()
 
-    def get(self, hashes: list[bytes], chunk: int = 500) -> dict[bytes, np.ndarray]:
+    def get(self, hashes: list[bytes]) -> dict[bytes, np.ndarray]:
+        try:
+            return self._get(hashes)
+        except sqlite3.DatabaseError as error:
+            self._begin_anew(error)
+            return {}
+
+    def _get(self, hashes: list[bytes], chunk: int = 500) -> dict[bytes, np.ndarray]:
         found = {}
         for start in range(0, len(hashes), chunk):
             part = hashes[start : start + chunk]
@@ -241,8 +253,11 @@ class StaticEncoder(Encoder):
                 raise _missing_encoders("static") from error
             source = Path(_model_path(self.source))
             ready = (source / "config.json").is_file() and "model2vec" in (source / "config.json").read_text()
-            folder = source if ready else self._distilled(str(source))
-            self._model = StaticModel.from_pretrained(str(folder), quantize_to="float32")
+            try:
+                folder = source if ready else self._distilled(str(source))
+                self._model = StaticModel.from_pretrained(str(folder), quantize_to="float32")
+            except (OSError, ValueError) as error:
+                raise _cannot_load(self.source, error) from error
         return self._model
 
     def _distilled(self, source: str) -> Path:
@@ -313,10 +328,7 @@ class SentenceEncoder(Encoder):
                 with _quiet_transformers():
                     self._model = SentenceTransformer(_model_path(self.model), device=device)
             except (OSError, ValueError) as error:
-                raise ParameterError(
-                    f"encoder {self.model!r} cannot be loaded: {str(error).splitlines()[0]} Offline, use 'minilm', "
-                    "'static', 'hashing' or the folder of a downloaded model."
-                ) from error
+                raise _cannot_load(self.model, error) from error
             self._model.max_seq_length = self.max_tokens
         return self._model
 
@@ -371,6 +383,14 @@ def _weights_hash(path: str) -> str:
 def _missing_encoders(name: str) -> MissingExtraError:
     return MissingExtraError(
         f"encoder {name!r} needs: pip install 'routellm-lab[encoders]'; or use encoder='hashing', which needs no model"
+    )
+
+
+def _cannot_load(name: str, error: Exception) -> ParameterError:
+    reason = str(error).split("\n", 1)[0]
+    return ParameterError(
+        f"encoder {name!r} cannot be loaded: {reason} Offline, use 'minilm', 'static', 'hashing' or the folder of a "
+        "downloaded model."
     )
 
 

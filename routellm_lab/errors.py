@@ -34,3 +34,17 @@ def nearest(name: str, known: object, limit: int = 5) -> str:
 
     names = sorted(str(item) for item in known)  # type: ignore[attr-defined]
     return listed(get_close_matches(name, names, n=limit, cutoff=0.3) or names, limit)
+
+
+def known_options(options: dict, known: tuple[str, ...], where: str) -> dict:
+    """The options, if all of them are known.
+
+    Raises
+    ------
+    ParameterError
+        Names those that are not.
+    """
+    unknown = sorted(set(options) - set(known))
+    if unknown:
+        raise ParameterError(f"{where} has no option {listed(unknown)}; it takes {listed(known)}")
+    return options

@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -13,8 +13,14 @@ from routellm_lab.errors import DataError, ParameterError, listed
 TABLE_SUFFIXES = (".parquet", ".csv", ".jsonl")
 
 
-def read_table(path: Path) -> pd.DataFrame:
+def read_table(path: Path, text: Iterable[str] = ()) -> pd.DataFrame:
     """Read a parquet, csv or jsonl file; text stays text (a prompt ``NA`` is not a missing value).
+
+    Parameters
+    ----------
+    path : Path
+    text : iterable of str
+        Columns that are text in a csv, which cannot say so, whatever they look like (a prompt ``007``).
 
     Raises
     ------
@@ -30,7 +36,9 @@ def read_table(path: Path) -> pd.DataFrame:
         if path.suffix == ".parquet":
             return pd.read_parquet(path)
         if path.suffix == ".csv":
-            return pd.read_csv(path, encoding="utf-8", keep_default_na=False, na_values={})
+            return pd.read_csv(
+                path, encoding="utf-8", keep_default_na=False, na_values={}, dtype=dict.fromkeys(text, str)
+            )
         return _read_jsonl(path)
     except UnicodeDecodeError as error:
         raise DataError(f"{path}: not UTF-8 (byte {error.start}: {error.reason}); save it as UTF-8") from error

@@ -1,8 +1,6 @@
 """RoutingCurve against plain-loop references, its properties, its refusals, and the base facts on real data."""
 
 import itertools
-import os
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -346,14 +344,6 @@ def test_achieved_share_is_refused_where_it_means_nothing():
         achieved_share(best_possible(unlucky, PAIR), unlucky)
 
 
-def real_folder():
-    for variable in ("ROUTELLM_LAB_REAL_DATA", "ROUTELLM_LAB_DATA"):
-        told = os.environ.get(variable, "")
-        if told not in ("", "sample", "hub"):
-            return Path(told)
-    return Path(__file__).resolve().parents[1].parent / "shared" / "data"
-
-
 @pytest.mark.real_data
 @pytest.mark.parametrize(
     ("name", "prompts", "dropped", "weak", "strong", "oracle", "random_sd"),
@@ -363,13 +353,10 @@ def real_folder():
         ("mt_bench", 72, 8, "8.281", "9.212", 0.953, 0.0680),
     ],
 )
-def test_base_facts_of_the_released_benchmarks(name, prompts, dropped, weak, strong, oracle, random_sd):
-    folder = real_folder()
-    if not (folder / "outcomes" / f"{name}.scores.parquet").is_file():
-        pytest.skip(f"real data: no outcomes/{name} in {folder} (set ROUTELLM_LAB_REAL_DATA to a folder that has it)")
+def test_base_facts_of_the_released_benchmarks(real_folder, name, prompts, dropped, weak, strong, oracle, random_sd):
     from routellm_lab.benchmarks import load_outcomes
 
-    outcomes = load_outcomes(name, data=folder)
+    outcomes = load_outcomes(name, data=real_folder)
     curve = RoutingCurve.from_win_rates(np.random.default_rng(0).random(len(outcomes)), outcomes, PAPER_PAIR)
     facts = curve.facts()
     digits = len(weak.split(".")[1])

@@ -24,6 +24,7 @@ import pandas as pd
 from routellm_lab.errors import DataError, listed
 
 WINNERS = ("model_a", "model_b", "tie")
+_PLAYS_ITSELF = "a model playing itself"
 
 
 def prompt_key(prompt: str) -> str:
@@ -51,7 +52,7 @@ def _schema():  # built on first use: pandera is slow to import
             ),
             "weight": pa.Column(float, required=False, coerce=True, checks=pa.Check.gt(0, error="not above 0")),
         },
-        checks=pa.Check(lambda frame: frame["model_a"] != frame["model_b"], error="a model playing itself"),
+        checks=pa.Check(lambda frame: frame["model_a"] != frame["model_b"], error=_PLAYS_ITSELF),
     )
 
 
@@ -91,6 +92,8 @@ def validate_battles(frame: pd.DataFrame, where: str = "battles") -> pd.DataFram
             _refuse_rows(where, column, frame[column], [not isinstance(v, str) and pd.notna(v) for v in frame[column]])
             frame[column] = frame[column].astype("str")
     _refuse_schema_failures(frame, where)
+    for column in {"preference_a", "weight"} & set(frame):
+        frame[column] = frame[column].astype(float)
     if "prompt_key" not in frame:
         keys = {prompt: prompt_key(prompt) for prompt in frame["prompt"].dropna().unique()}
         frame["prompt_key"] = frame["prompt"].map(keys).astype("str")
@@ -112,9 +115,11 @@ def _refuse_schema_failures(frame: pd.DataFrame, where: str) -> None:
         return
     except pandera.errors.SchemaErrors as failure:
         cases = failure.failure_cases
+    itself = cases["check"] == _PLAYS_ITSELF
+    cases["column"] = cases["column"].mask(itself, "model_a")  # pandera names every column of a check of whole rows
     problems = []
     for (column, check), failed in cases.groupby(["column", "check"], sort=False, dropna=False):
-        names = ["model_a", "model_b"] if check == "a model playing itself" else [column]
+        names = ["model_a", "model_b"] if check == _PLAYS_ITSELF else [column]
         problem = "missing" if check == "not_nullable" else str(check)
         if problem.startswith(("coerce_dtype", "dtype")):
             problem = "not a number"

@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from routellm_lab.errors import DataError, MissingExtraError, ParameterError, listed, nearest
+from routellm_lab.errors import DataError, MissingExtraError, ParameterError, known_options, listed, nearest
 from routellm_lab.files import TABLE_SUFFIXES, data_folder, read_table
 from routellm_lab.preferences.battles import WINNERS, models_of, validate_battles
 from routellm_lab.settings import settings
@@ -51,10 +51,10 @@ def load_battles(name: str | Path, data: str | Path | None = None, **options: An
         from routellm_lab.preferences import sample
 
         _refuse_unknown(str(name), sample.BATTLE_SETS, root)
-        battles = sample.sample_battles(str(name), **_known_options(options, ("size", "seed"), "the sample"))
+        battles = sample.sample_battles(str(name), **known_options(options, ("size", "seed"), "the sample"))
     elif root == "hub":
         _refuse_unknown(str(name), HUB_BATTLES, root)
-        return _hub_battles(str(name), **_known_options(options, ("revision", "path"), "the hub"))
+        return _hub_battles(str(name), **known_options(options, ("revision", "path"), "the hub"))
     else:
         _refuse_options(options, "a data folder")
         file = data_folder(root, "battles", f"{name}.parquet")
@@ -85,22 +85,13 @@ def list_battles(data: str | Path | None = None) -> pd.DataFrame:
 
 
 def _read_battles(path: Path) -> pd.DataFrame:
-    frame = read_table(path)
-    if path.suffix == ".csv" and "prompt" in frame:
-        frame["prompt"] = frame["prompt"].astype("str")
-        if (frame["prompt"] == "").all():  # csv has no null: a column without any prompt is a vote-only set
-            frame["prompt"] = pd.Series([None] * len(frame), dtype="str")
+    frame = read_table(path, text=("prompt", "model_a", "model_b", "winner", "response_a", "response_b"))
+    if path.suffix == ".csv" and "prompt" in frame and (frame["prompt"] == "").all():
+        frame["prompt"] = pd.Series([None] * len(frame), dtype="str")  # csv has no null: a vote-only set
     for column in ("preference_a", "weight"):
         if path.suffix == ".csv" and column in frame:
             frame[column] = frame[column].replace("", None)
     return frame
-
-
-def _known_options(options: dict, known: tuple[str, ...], where: str) -> dict:
-    unknown = set(options) - set(known)
-    if unknown:
-        raise ParameterError(f"{where} has no option {listed(sorted(unknown))}; it takes {listed(known)}")
-    return options
 
 
 def _refuse_options(options: dict, where: str) -> None:

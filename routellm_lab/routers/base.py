@@ -153,26 +153,27 @@ class Router(BaseEstimator):
         folder = Path(folder)
         try:
             config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-            kind, parameters, weights = config["router"], config["parameters"], folder / "weights.safetensors"
+            kind, weights = config["router"], folder / "weights.safetensors"
             if kind not in _REGISTRY or not issubclass(_REGISTRY[kind], cls):
                 raise DataError(f"{folder}: a saved {kind!r} is not a {cls.__name__}")
             if _sha256(weights) != config["weights_sha256"]:
                 raise DataError(f"{weights}: changed or truncated since it was saved; save the router again")
             arrays = load_file(weights)
-        except (OSError, KeyError, TypeError, ValueError, SafetensorError) as error:
+            router = _REGISTRY[kind](**{name: from_json(value) for name, value in config["parameters"].items()})
+            router.pair_used_ = from_json(config["pair_used"])
+            encoder, state = config["encoder"], config["state"]
+        except (OSError, AttributeError, KeyError, TypeError, ValueError, SafetensorError) as error:
             if isinstance(error, DataError):
                 raise
             raise DataError(f"{folder}: not a saved router, or a damaged one: {error!r}") from error
-        router = _REGISTRY[kind](**{name: from_json(value) for name, value in parameters.items()})
-        router.pair_used_ = from_json(config["pair_used"])
         identity = router._encoder_identity()
-        if identity != config["encoder"]:
+        if identity != encoder:
             raise DataError(
-                f"{folder}: fitted on encoder {config['encoder']}, but {router.get_params()['encoder']!r} is "
+                f"{folder}: fitted on encoder {encoder}, but {router.get_params()['encoder']!r} is "
                 f"{identity} here; fit again, or install the same encoder"
             )
         try:
-            router._restore(arrays, config["state"])
+            router._restore(arrays, state)
         except (KeyError, TypeError, ValueError) as error:
             raise DataError(f"{folder}: weights and config.json do not belong together: {error!r}") from error
         return router  # type: ignore[return-value]
@@ -211,7 +212,9 @@ class ManyModelRouter(Router):
             Log-strengths: sigmoid of a difference is the win rate of one model over the other.
         """
         check_is_fitted(self, "pair_used_")
-        return pd.DataFrame(self._utilities(as_texts(prompts), self.models_), columns=self.models_)
+        texts = as_texts(prompts)
+        values = self._utilities(texts, self.models_) if texts else np.zeros((0, len(self.models_)))
+        return pd.DataFrame(values, columns=self.models_)
 
     def win_rate(self, prompts: Iterable[str], pair: ModelPair | None = None) -> np.ndarray:
         """P(strong wins) + P(tie) / 2 for each prompt, for the router's own or any other pair of known models.

@@ -98,8 +98,7 @@ class SimilarityWeightedRouter(ManyModelRouter, TieredRouter):
         total = np.asarray(self.wins_.sum(axis=1), float).reshape(1, size, size)
         self._everywhere = bradley_terry_newton(total)[0]
         starts = range(0, self.wins_.shape[1], chunk)
-        single = self.wins_.astype(np.float32)
-        self._chunks = [(slice(start, start + chunk), single[:, start : start + chunk]) for start in starts]
+        self._chunks = [(slice(start, start + chunk), self.wins_[:, start : start + chunk]) for start in starts]
 
     def _utilities(self, texts: list[str], models: list[str]) -> np.ndarray:
         vectors = self._encode(texts)
@@ -189,7 +188,10 @@ def bradley_terry_newton(
         gradient = won[active] - (games[active] * expected).sum(axis=2)
         curvature = games[active] * expected * (1 - expected)
         hessian = -curvature + np.eye(t) * curvature.sum(axis=2)[:, :, None] + 1 / t  # 1/t fixes the free mean at 0
-        step = np.linalg.solve(hessian, gradient[..., None])[..., 0]
+        try:
+            step = np.linalg.solve(hessian, gradient[..., None])[..., 0]
+        except np.linalg.LinAlgError:  # so far apart that nothing curves any more
+            break
         largest = np.abs(step).max(axis=1)
         if not np.isfinite(largest).all() or np.abs(current).max() > 60:
             break

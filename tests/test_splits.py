@@ -1,0 +1,68 @@
+"""Splits by prompt."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+from routellm_lab.benchmarks import outcomes_from_frames
+from routellm_lab.errors import DataError, ParameterError
+from routellm_lab.preferences import sample_questions, split_by_prompt
+
+
+@given(st.lists(st.integers(0, 8), min_size=2, max_size=60), st.floats(0.01, 0.99), st.integers(0, 3))
+def test_no_prompt_is_on_both_sides(keys, share, seed):
+    assume(len(set(keys)) > 1)
+    battles = pd.DataFrame({"prompt_key": [f"k{key}" for key in keys]})
+    train, test = split_by_prompt(battles, share, seed)
+    assert sorted([*train, *test]) == list(range(len(keys)))
+    sides = [set(battles["prompt_key"].iloc[rows]) for rows in (train, test)]
+    assert not sides[0] & sides[1]
+    assert sides[0]
+    assert len(sides[1]) == min(max(1, round(share * len(set(keys)))), len(set(keys)) - 1)
+
+
+def test_a_split_repeats_under_its_seed_and_refuses_what_cannot_be_split(arena):
+    np.testing.assert_array_equal(split_by_prompt(arena)[1], split_by_prompt(arena)[1])
+    assert set(split_by_prompt(arena, random_state=1)[1]) != set(split_by_prompt(arena)[1])
+    with pytest.raises(DataError, match="a single distinct prompt"):
+        split_by_prompt(arena.head(1))
+    for share in (0, 1, -0.1):
+        with pytest.raises(ParameterError, match="test_share must be in"):
+            split_by_prompt(arena, share)
+
+
+def questions(keys, groups):
+    ids = [f"q{row}" for row in range(len(keys))]
+    prompts = pd.DataFrame({"prompt_id": ids, "prompt": [f"text {key}" for key in keys], "group": groups})
+    return outcomes_from_frames("toy", prompts, pd.DataFrame({"prompt_id": ids, "model": "m", "score": 1.0}))
+
+
+@settings(deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 12), st.integers(0, 2)), min_size=2, max_size=40), st.data())
+def test_samples_are_at_most_so_large_and_keep_equal_prompts_together(rows, data):
+    keys, groups = zip(*rows, strict=True)
+    outcomes = questions(keys, [f"g{group}" for group in groups])
+    size = data.draw(st.integers(1, len(rows) - 1))
+    taken = sample_questions(outcomes, size, random_state=data.draw(st.integers(0, 3)))
+    assert len(taken) <= size
+    assert not set(outcomes.keys[taken]) & set(outcomes.keys.drop(taken))
+    assert taken.tolist() == [name for name in outcomes.prompts.index if name in set(taken)]
+    if outcomes.keys.is_unique:
+        assert len(taken) == size
+
+
+def test_every_group_gives_its_share(mmlu):
+    taken = sample_questions(mmlu, 500, random_state=3)
+    assert len(taken) == 500
+    share = mmlu.groups[taken].value_counts() / (mmlu.groups.value_counts() * 500 / len(mmlu))
+    assert share.between(0.97, 1.03).all()
+    assert sample_questions(mmlu, 500, random_state=3).equals(taken)
+    assert not sample_questions(mmlu, 500, random_state=4).equals(taken)
+
+
+def test_size_must_leave_questions_over(mmlu):
+    for size in (0, len(mmlu)):
+        with pytest.raises(ParameterError, match="size must be between 1 and"):
+            sample_questions(mmlu, size)
