@@ -900,7 +900,7 @@ def _model_numbers(names: Iterable[str]) -> np.ndarray:
         raise ParameterError(
             f"not a simulated model: {listed(unknown)}; nearest: {nearest(str(unknown[0]), SAMPLE_MODELS.index)}"
         )
-    return SAMPLE_MODELS.index.get_indexer(names)
+    return SAMPLE_MODELS.index.get_indexer(pd.Index(names))
 
 
 def _text(words: Iterable[str], numbers: np.ndarray) -> pd.Series:

@@ -1,0 +1,170 @@
+"""The simulated world: its law, its determinism, and that it is neither trivial nor hopeless."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.base import clone
+
+from routellm_lab import evaluate, fit_ratings, load_battles, load_outcomes
+from routellm_lab.errors import ParameterError
+from routellm_lab.evaluation import achieved_share, best_possible
+from routellm_lab.preferences import ModelPair, resolve_pair
+from routellm_lab.preferences.sample import (
+    BATTLE_SETS,
+    MAX_SIZE,
+    SAMPLE_MODELS,
+    SAMPLE_PAIR,
+    competence,
+    sample_battles,
+    true_win_rate,
+    vote_law,
+)
+from routellm_lab.routers import PromptLengthRouter, RidgeRouter
+
+BENCHMARKS = ("mmlu", "gsm8k", "mt_bench")
+models = st.sampled_from(list(SAMPLE_MODELS.index))
+
+
+@pytest.fixture(scope="module")
+def votes():
+    return load_battles("arena_human", data="sample")
+
+
+@given(name=st.sampled_from(list(BATTLE_SETS)), size=st.integers(1, 60), seed=st.integers(0, 2**32))
+@settings(max_examples=10, deadline=None)
+def test_the_same_name_size_and_seed_give_the_same_votes(name, size, seed):
+    first, second = sample_battles(name, size, seed), sample_battles(name, size, seed)
+    assert first.equals(second)
+    assert len(first) == size
+
+
+def test_sets_and_seeds_are_independent():
+    drawn = [sample_battles("arena_human", 200, seed) for seed in (0, 1)] + [sample_battles("elobench_judge", 200)]
+    winners = [tuple(battles["winner"]) for battles in drawn]
+    assert len(set(winners)) == 3
+
+
+@pytest.mark.parametrize("size", [0, -1, MAX_SIZE + 1, 2.5, True])
+def test_sizes_that_cannot_be_are_refused(size):
+    with pytest.raises(ParameterError, match="size must be a whole number"):
+        sample_battles("arena_human", size)
+
+
+def test_there_are_at_least_twelve_models_in_clear_tiers():
+    assert len(SAMPLE_MODELS) >= 12
+    assert all(name.startswith("sim-") for name in SAMPLE_MODELS.index)
+    by_tier = SAMPLE_MODELS.groupby("tier")["ability"]
+    gaps = by_tier.min().to_numpy()[:-1] - by_tier.max().to_numpy()[1:]
+    assert gaps.min() > 3 * (by_tier.max() - by_tier.min()).max()
+
+
+def test_prompts_are_short_of_several_domains_and_languages(votes):
+    assert votes["prompt"].str.split().str.len().median() <= 24
+    assert votes["language"].nunique() >= 2
+    assert votes["domain"].nunique() >= 5
+
+
+@given(a=st.floats(0, 1), b=st.floats(0, 1))
+def test_the_law_is_a_law(a, b):
+    win, tie = vote_law(np.array([a]), np.array([b]))
+    loss, same = vote_law(np.array([b]), np.array([a]))
+    assert win[0] + tie[0] + loss[0] == pytest.approx(1)
+    assert tie[0] == pytest.approx(same[0])
+    assert (win[0] - loss[0]) * (a - b) >= 0
+
+
+@given(strong=models, weak=models)
+@settings(max_examples=20, deadline=None)
+def test_the_true_win_rate_ranks_as_the_gap_in_competence(strong, weak):
+    if strong == weak:
+        return
+    prompts = load_outcomes("mmlu", data="sample").prompts.head(200)
+    chance = competence(prompts, [strong, weak])
+    gap = (chance[strong] - chance[weak]).to_numpy()
+    truth = true_win_rate(prompts, ModelPair(strong, weak))
+    order = np.argsort(gap)
+    assert (np.diff(truth[order]) >= -1e-12).all()
+    assert truth + true_win_rate(prompts, ModelPair(weak, strong)) == pytest.approx(np.ones(len(prompts)))
+
+
+def test_votes_follow_the_law():
+    battles = sample_battles("arena_human", 100_000, seed=5)
+    score = battles["winner"].map({"model_a": 1.0, "tie": 0.5, "model_b": 0.0}).to_numpy()
+    expected = battles["true_preference_a"].to_numpy()
+    for low in np.arange(0, 1, 0.1):
+        rows = (expected >= low) & (expected < low + 0.1)
+        error = (score[rows] - expected[rows]).mean()
+        assert abs(error) < 4 * 0.5 / np.sqrt(rows.sum()), f"true win rates of {low:.1f} and more"
+
+
+@pytest.mark.parametrize("name", ["mmlu", "gsm8k"])
+def test_outcomes_follow_competence(name):
+    outcomes = load_outcomes(name, data="sample")
+    error = (outcomes.scores - outcomes.competence).mean()
+    spread = np.sqrt((outcomes.competence * (1 - outcomes.competence)).mean() / len(outcomes))
+    assert (error.abs() < 4.5 * spread).all()
+    assert set(np.unique(outcomes.scores)) == {0.0, 1.0}
+    assert outcomes.tokens is not None
+
+
+def test_judge_scores_rise_with_competence():
+    outcomes = load_outcomes("mt_bench", data="sample")
+    assert outcomes.scores.to_numpy().min() >= 1
+    assert outcomes.scores.to_numpy().max() <= 10
+    mean = outcomes.scores.mean().corr(outcomes.competence.mean())
+    assert mean > 0.98
+
+
+def test_ratings_find_the_planted_order_of_tiers(votes):
+    ratings = fit_ratings(votes)["rating"]
+    by_tier = ratings.groupby(SAMPLE_MODELS["tier"].reindex(ratings.index)).mean()
+    assert by_tier.is_monotonic_decreasing
+
+
+def test_no_benchmark_prompt_is_in_the_votes(votes):
+    for name in BENCHMARKS:
+        assert not set(load_outcomes(name, data="sample").keys) & set(votes["prompt_key"])
+
+
+@pytest.mark.parametrize("name", BENCHMARKS)
+def test_the_best_router_is_neither_trivial_nor_hopeless(name):
+    outcomes = load_outcomes(name, data="sample")
+    assert 0.70 <= best_possible(outcomes, SAMPLE_PAIR).apgr <= 0.85
+
+
+@pytest.mark.parametrize("name", BENCHMARKS)
+def test_length_says_little(votes, name):
+    outcomes = load_outcomes(name, data="sample")
+    router = PromptLengthRouter(SAMPLE_PAIR).fit(votes)
+    assert abs(achieved_share(evaluate(router, outcomes), outcomes)) <= 0.25
+
+
+@pytest.mark.parametrize("name", BENCHMARKS)
+def test_words_say_something_but_not_all(votes, name):
+    outcomes = load_outcomes(name, data="sample")
+    router = RidgeRouter(SAMPLE_PAIR, encoder="hashing").fit(votes)
+    assert 0.35 <= achieved_share(evaluate(router, outcomes), outcomes) <= 0.75
+
+
+def test_shuffled_verdicts_teach_nothing(votes):
+    outcomes = load_outcomes("mmlu", data="sample")
+    rng, shares = np.random.default_rng(0), []
+    router = RidgeRouter(SAMPLE_PAIR, encoder="hashing", alphas=(3.0,))
+    for _ in range(12):
+        shuffled = votes.assign(winner=rng.permutation(votes["winner"].to_numpy()))
+        side = rng.random(len(votes)) < 0.5  # who stood where is shuffled too: the winner's name must not leak
+        shuffled.loc[side, ["model_a", "model_b"]] = shuffled.loc[side, ["model_b", "model_a"]].to_numpy()
+        fitted = clone(router).set_params(tiers=_planted_tiers()).fit(shuffled)
+        shares.append(achieved_share(evaluate(fitted, outcomes), outcomes))
+    assert abs(np.mean(shares)) <= 0.05
+
+
+def _planted_tiers():
+    from routellm_lab.preferences import Tiers
+
+    return Tiers({name: int(tier) for name, tier in SAMPLE_MODELS["tier"].items()}, "planted")
+
+
+def test_the_pair_has_votes_of_its_own(votes):
+    assert resolve_pair(SAMPLE_PAIR, set(votes["model_a"])) == SAMPLE_PAIR
