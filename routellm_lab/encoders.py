@@ -12,7 +12,6 @@ Encodings of the costly ones are kept on disk, text by text, so that a second ru
 
 import contextlib
 import hashlib
-import json
 import os
 import sqlite3
 import sys
@@ -408,8 +407,3 @@ def _quiet_transformers() -> Iterator[None]:
             yield
     finally:
         logging.set_verbosity(level)
-
-
-def describe(encoder: Encoder) -> str:
-    """One line of JSON that identifies an encoder; kept with saved routers."""
-    return json.dumps({"spec": encoder.spec, "fingerprint": encoder.fingerprint, "dimensions": encoder.dimensions})

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from routellm_lab import settings as settings_module
-from routellm_lab.encoders import Encoder, HashingEncoder, VectorCache, as_texts, describe, make_encoder
+from routellm_lab.encoders import Encoder, HashingEncoder, VectorCache, as_texts, make_encoder
 from routellm_lab.errors import DataError, MissingExtraError, ParameterError
 
 ODD = [
@@ -153,7 +153,6 @@ def test_names_of_encoders():
     encoder = HashingEncoder(32)
     assert make_encoder(encoder) is encoder
     assert make_encoder(encoder.spec).fingerprint == encoder.fingerprint
-    assert '"spec": "hashing:32"' in describe(encoder)
     for name in ("hashing:many", "hashing:0"):
         with pytest.raises(ParameterError, match="hashing:N needs a number of dimensions"):
             make_encoder(name)

@@ -38,11 +38,11 @@ class OutcomeSet:
 
 
 OUTCOME_SETS = {
-    "mmlu": OutcomeSet(2_000, dict.fromkeys(world.DOMAINS, 1.0), {"en": 0.9, "es": 0.05, "de": 0.05}, contaminated=5),
+    "mmlu": OutcomeSet(2_000, dict.fromkeys(world.DOMAINS, 1.0), {"en": 0.94, "es": 0.03, "de": 0.03}, contaminated=5),
     "gsm8k": OutcomeSet(
         1_000,
         {"arithmetic": 0.55, "algebra": 0.35, "economics": 0.1},
-        {"en": 0.9, "es": 0.05, "de": 0.05},
+        {"en": 0.94, "es": 0.03, "de": 0.03},
         contaminated=4,
     ),
     "mt_bench": OutcomeSet(80, dict.fromkeys(world.DOMAINS, 1.0), {"en": 1.0}, scoring="judge", contaminated=2),

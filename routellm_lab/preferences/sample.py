@@ -390,19 +390,19 @@ _CONTEXTS: dict[str, tuple[str, ...]] = {
         "Danke.", "~ hat gefragt.", "Ich wohne in %.", "Ich sitze im Bus nach %.", "Gestern sprach ich mit ~.",
     ),
 }  # fmt: skip
-_WITH_CONTEXT = 0.52  # share of prompts that come with small talk
-_NAMES = (
-    "Anna Bruno Carla Dmitri Elif Farid Greta Hiro Ines Jamal Kofi Lena Mateo Nora Omar Priya Quentin Rosa Sven Tara "
-    "Uwe Vera Wanda Ximena Yusuf Zoe"
-).split()
-_PLACES = (
-    "Lima Oslo Turin Kyoto Quito Accra Leeds Porto Izmir Davos Hanoi Bergen Malaga Tallinn Nairobi Boston Perth Graz "
-    "Lyon Cusco Malmo Austin"
-).split()
+_WITH_CONTEXT = 0.4  # share of prompts that come with small talk
+_NAMES = [
+    "Anna", "Bruno", "Carla", "Dmitri", "Elif", "Farid", "Greta", "Hiro", "Ines", "Jamal", "Kofi", "Lena", "Mateo",
+    "Nora", "Omar", "Priya", "Quentin", "Rosa", "Sven", "Tara", "Uwe", "Vera", "Wanda", "Ximena", "Yusuf", "Zoe",
+]  # fmt: skip
+_PLACES = [
+    "Lima", "Oslo", "Turin", "Kyoto", "Quito", "Accra", "Leeds", "Porto", "Izmir", "Davos", "Hanoi", "Bergen",
+    "Malaga", "Tallinn", "Nairobi", "Boston", "Perth", "Graz", "Lyon", "Cusco", "Malmo", "Austin",
+]  # fmt: skip
 _PUNCTUATION = ".,;:!?¿¡\"'()"
 
 # Difficulty of a language, and where a language meets a domain: the second planted interaction.
-_LANGUAGE_EFFECT = {"en": 0.0, "es": 0.8, "de": 0.8}
+_LANGUAGE_EFFECT = {"en": 0.0, "es": 0.3, "de": 0.3}
 _LANGUAGE_DOMAIN_EFFECT = {
     ("es", "law"): 0.6,
     ("de", "law"): 0.6,
@@ -447,7 +447,7 @@ class BattleSet:
     favourites: tuple[str, ...] = ()
     ties: bool = True
     prompts: bool = True
-    languages: tuple[tuple[str, float], ...] = (("en", 0.84), ("es", 0.08), ("de", 0.08))
+    languages: tuple[tuple[str, float], ...] = (("en", 0.88), ("es", 0.06), ("de", 0.06))
 
 
 _ENGLISH = (("en", 1.0),)
@@ -500,7 +500,7 @@ def _sample_models() -> pd.DataFrame:
 
 SAMPLE_MODELS = _sample_models()
 """The simulated models, strongest first: ``tier`` (0 is the strongest), ``ability`` and ``affinity_<domain>`` in
-logits, ``verbosity`` (factor on the length of its answers)."""
+logits, ``popularity`` (how often it is asked), ``verbosity`` (factor on the length of its answers)."""
 
 DOMAINS = tuple(_DOMAINS)
 _NO_DOMAIN = len(DOMAINS)  # text of another world: no affinity, effects of words without a domain
