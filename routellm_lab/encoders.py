@@ -22,11 +22,14 @@ from typing import Any
 
 import numpy as np
 
-from routellm_lab.errors import DataError, MissingExtraError, ParameterError
+from routellm_lab.errors import DataError, MissingExtraError, ParameterError, RoutellmLabError
 from routellm_lab.settings import settings
 
 _MAX_CHARACTERS = 50_000
 """Longer texts are cut: far beyond what any of the encoders reads, but tokenizing a megabyte takes seconds."""
+
+_KEPT_AT_ONCE = 4096
+"""Encodings written to the cache at once: what a killed run loses at most."""
 
 
 def as_texts(prompts: Iterable[str]) -> list[str]:
@@ -117,10 +120,11 @@ class Encoder:
             known = cache.get(hashes)
             new = [row for row, key in enumerate(hashes) if key not in known]
             self.hits, self.misses = self.hits + len(texts) - len(new), self.misses + len(new)
-            if new:
-                made = self._unit([texts[row] for row in new])
-                cache.put(dict(zip((hashes[row] for row in new), made, strict=True)))
-                known.update(zip((hashes[row] for row in new), made, strict=True))
+            for start in range(0, len(new), _KEPT_AT_ONCE):
+                rows = new[start : start + _KEPT_AT_ONCE]
+                made = dict(zip((hashes[row] for row in rows), self._unit([texts[row] for row in rows]), strict=True))
+                cache.put(made)
+                known.update(made)
         return np.stack([known[key] for key in hashes])
 
     def __repr__(self) -> str:
@@ -135,12 +139,23 @@ class VectorCache:
         self.path = settings().cache_dir / "encodings" / f"{name}.sqlite"
 
     def __enter__(self) -> "VectorCache":
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            self._open()
-        except sqlite3.DatabaseError as error:
-            self._begin_anew(error)
+        with self._named():
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                self._open()
+            except sqlite3.DatabaseError as error:
+                self._begin_anew(error)
         return self
+
+    @contextlib.contextmanager
+    def _named(self) -> Iterator[None]:
+        try:
+            yield
+        except (OSError, sqlite3.OperationalError) as error:
+            raise RoutellmLabError(
+                f"the cache of encodings {self.path} cannot be used: {error}; free some space, or set "
+                "ROUTELLM_LAB_CACHE to a folder that can be written"
+            ) from error
 
     def _open(self) -> None:
         self.connection = sqlite3.connect(self.path, timeout=120)
@@ -175,7 +190,7 @@ class VectorCache:
 
     def put(self, vectors: dict[bytes, np.ndarray]) -> None:
         rows = ((key, vector.tobytes()) for key, vector in vectors.items())
-        with self.connection:
+        with self._named(), self.connection:
             self.connection.executemany("insert or ignore into vectors values (?, ?)", rows)
 
 

@@ -249,7 +249,11 @@ def apgr_forest(
 
 def _forest_finding(table: pd.DataFrame) -> str:
     routers = table[table["router"] != "random"]
-    better, worse = int((routers["low"] > 0.5).sum()), int((routers["high"] < 0.5).sum())
+    if "p_holm" in routers:  # many rows: what stands out by chance must not make the headline
+        sure = routers["p_holm"] < 0.05
+        better, worse = int((sure & (routers["apgr"] > 0.5)).sum()), int((sure & (routers["apgr"] < 0.5)).sum())
+    else:
+        better, worse = int((routers["low"] > 0.5).sum()), int((routers["high"] < 0.5).sum())
     if not better:
         rest = f", {worse} {'is' if worse == 1 else 'are'} worse" if worse else ""
         return f"None of {len(routers)} routers beats a random one{rest}"

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from routellm_lab import settings as settings_module
 from routellm_lab.encoders import Encoder, HashingEncoder, VectorCache, as_texts, make_encoder
-from routellm_lab.errors import DataError, MissingExtraError, ParameterError
+from routellm_lab.errors import DataError, MissingExtraError, ParameterError, RoutellmLabError
 
 ODD = [
     "",
@@ -185,3 +185,9 @@ def test_a_local_folder_is_an_encoder(static_encoder, tmp_path):
     ours = make_encoder(f"static:{tmp_path / 'mine'}")
     np.testing.assert_allclose(ours.transform(["a bridge"]), static_encoder.transform(["a bridge"]), atol=1e-3)
     assert ours.fingerprint != static_encoder.fingerprint
+
+
+def test_a_cache_that_cannot_be_written_is_named(own_cache):
+    (own_cache / "encodings").write_text("a file in the way")
+    with pytest.raises(RoutellmLabError, match=r"cannot be used.*ROUTELLM_LAB_CACHE"):
+        VectorCache("any").__enter__()

@@ -48,7 +48,7 @@ _TIERS = (  # ability in logits, members
     (-2.90, "sim-sand sim-loam"),
     (-3.80, "sim-silt sim-dust"),
 )
-_POPULAR = {0: 1.5, 1: 1.5, 4: 1.5}  # tiers whose models are asked more often: the pair's
+_POPULAR = {0: 1.25, 1: 1.25, 4: 1.25}  # tiers whose models are asked more often: the pair's
 _WITHIN_TIER = 0.03  # half the range of abilities inside a tier
 _AFFINITY_SD = 0.25
 
