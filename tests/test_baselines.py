@@ -9,7 +9,7 @@ from routellm_lab import ModelPair
 from routellm_lab.encoders import make_encoder
 from routellm_lab.errors import DataError, ParameterError
 from routellm_lab.preferences import Tiers, score_a, validate_battles
-from routellm_lab.preferences.sample import SAMPLE_PAIR
+from routellm_lab.preferences.sample import SAMPLE_MODELS, SAMPLE_PAIR
 from routellm_lab.routers import (
     ConstantRouter,
     KNNRouter,
@@ -103,7 +103,9 @@ def test_nearest_neighbours_equal_a_plain_loop(arena, mmlu):
 
 def test_the_number_of_neighbours_and_the_penalty_are_chosen_from_those_offered(arena):
     assert KNNRouter(SAMPLE_PAIR, encoder="hashing", neighbours=(3, 30)).fit(arena).k_ in (3, 30)
-    assert KNNRouter(SAMPLE_PAIR, encoder="hashing", neighbours=(10**6,)).fit(arena.head(60)).k_ < 60
+    planted = Tiers(SAMPLE_MODELS["tier"].to_dict(), "planted")
+    few = KNNRouter(SAMPLE_PAIR, encoder="hashing", neighbours=(10**6,), tiers=planted).fit(arena.head(500))
+    assert 0 < few.k_ < few.n_votes_
     assert RidgeRouter(SAMPLE_PAIR, encoder="hashing", alphas=(2.0, 5.0)).fit(arena).alpha_ in (2.0, 5.0)
     with pytest.raises(ParameterError, match="neighbours must be positive"):
         KNNRouter(SAMPLE_PAIR, encoder="hashing", neighbours=(0,)).fit(arena)

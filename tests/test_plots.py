@@ -150,7 +150,7 @@ def test_routing_curves_of_different_benchmarks_are_refused():
 
 def test_forest_counts_the_routers_that_beat_random():
     table = make_table()
-    table["paper_apgr"] = [0.5, np.nan, 0.6]
+    table["paper_apgr"], table["p_holm"] = [0.5, np.nan, 0.6], [1.0, 0.01, 0.01]
     figure = plots.apgr_forest(table, simulated=False, name="mmlu")
     best = table["apgr"].iloc[2]
     assert title(figure) == (
@@ -164,8 +164,16 @@ def test_forest_counts_the_routers_that_beat_random():
 
 
 def test_forest_says_when_nothing_beats_random():
-    table = make_table(skills=(0, 0, 0)).assign(low=[0.4, 0.4, 0.3], high=[0.6, 0.6, 0.45])
-    assert title(plots.apgr_forest(table, simulated=False)) == "None of 2 routers beats a random one, 1 is worse"
+    table = make_table(skills=(0, 0, 0)).assign(low=[0.4, 0.4, 0.3], high=[0.6, 0.6, 0.45], apgr=[0.5, 0.5, 0.4])
+    nothing = "None of 2 routers beats a random one, 1 is worse"
+    assert title(plots.apgr_forest(table.drop(columns="p_holm"), simulated=False)) == nothing
+    assert title(plots.apgr_forest(table.assign(p_holm=[1.0, 1.0, 0.01]), simulated=False)) == nothing
+
+
+def test_forest_does_not_count_what_holms_correction_takes_back():
+    table = make_table().assign(p_holm=[1.0, 0.01, 0.06])
+    assert title(plots.apgr_forest(table, simulated=False)).startswith("1 of 2 routers beat a random one")
+    table = make_table()
     with pytest.raises(DataError, match=r"apgr_forest.*missing random_sd"):
         plots.apgr_forest(table.drop(columns="random_sd"), simulated=False)
 

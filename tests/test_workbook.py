@@ -281,8 +281,8 @@ def test_a_failing_notebook_is_named_the_rest_is_kept_and_mending_it_goes_on(tmp
     write_notebook(tmp_path, "03_fine", "run.record(fine=True)", count(tmp_path, "03_fine"))
     write_notebook(tmp_path, "04_dies", "import os\nos._exit(9)", session=False)
     write_notebook(tmp_path, "05_forgets", "forgotten = True", writes=["b.json"], session=False)
-    write_notebook(tmp_path, "06_draws", FIGURE)
-    write_notebook(tmp_path, "07_draws_too", FIGURE)
+    write_notebook(tmp_path, "06_draws", FIGURE, "run.path('c.json').write_text('1')", writes=["c.json"])
+    write_notebook(tmp_path, "07_draws_too", FIGURE, reads=["c.json"])  # so that 06 is first to claim the figure
     result = run_workbook(root=tmp_path, jobs=2)
     assert not result.ok
     assert result.status == {
@@ -337,7 +337,15 @@ def start_runner(root: Path, *more: str) -> tuple[subprocess.Popen, list[psutil.
     """A runner in a process of its own that waits in 02_slow, and the processes under it."""
     environment = os.environ | {"ROUTELLM_LAB_ROOT": str(root)}
     command = [sys.executable, "-m", "routellm_lab", "run", *more]
-    runner = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    runner = subprocess.Popen(
+        command,
+        env=environment,
+        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        # a job in the background of a script inherits SIGINT as ignored: Ctrl-C would say nothing to it
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
     marks = executions(root, "02_slow")
     assert until(lambda: executions(root, "02_slow") > marks or runner.poll() is not None)
     assert runner.poll() is None, runner.communicate()
