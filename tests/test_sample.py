@@ -6,10 +6,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.base import clone
 
-from routellm_lab import evaluate, fit_ratings, load_battles, load_outcomes
+from routellm_lab import evaluate, fit_ratings, fit_tiers, load_battles, load_outcomes
+from routellm_lab.benchmarks.sample import sample_outcomes
 from routellm_lab.errors import ParameterError
 from routellm_lab.evaluation import achieved_share, best_possible
 from routellm_lab.preferences import ModelPair, resolve_pair
+from routellm_lab.preferences import sample as world
 from routellm_lab.preferences.sample import (
     BATTLE_SETS,
     MAX_SIZE,
@@ -168,3 +170,114 @@ def _planted_tiers():
 
 def test_the_pair_has_votes_of_its_own(votes):
     assert resolve_pair(SAMPLE_PAIR, set(votes["model_a"])) == SAMPLE_PAIR
+
+
+def test_a_smaller_set_is_the_start_of_a_larger_one():
+    larger = sample_battles("elobench_judge", 9_000, seed=3)
+    assert sample_battles("elobench_judge", 500, seed=3).equals(larger.head(500))
+
+
+def test_marked_words_are_the_only_ones_with_a_meaning():
+    known = world._lexicon().number
+    phrases = [text for banks in world._CONTEXTS.values() for text in banks] + world._NAMES + world._PLACES
+    phrases += [text for kinds in world._VERBS.values() for verbs in kinds.values() for text, _ in verbs]
+    phrases += [text for manners in world._MANNERS.values() for _, texts in manners for text in texts.split("; ")]
+    phrases += [
+        text
+        for domain in world._DOMAINS.values()
+        for levels in domain.topics.values()
+        for level in levels
+        for text in level.split("; ")
+    ]
+    for phrase in phrases:
+        read = [
+            word for word in (raw.strip(world._PUNCTUATION + "*").lower() for raw in phrase.split()) if word in known
+        ]
+        assert read == world._mark(phrase), phrase
+
+
+def test_the_text_alone_tells_domain_language_and_win_rate(votes):
+    read = world.read_prompts(votes["prompt"])
+    assert (read["domain"] == votes["domain"]).all()
+    assert (read["language"] == votes["language"]).all()
+    pair = votes[(votes["model_a"] == SAMPLE_PAIR.strong) & (votes["model_b"] == SAMPLE_PAIR.weak)]
+    assert len(pair) > 10
+    assert true_win_rate(pair["prompt"]) == pytest.approx(pair["true_preference_a"].to_numpy())
+
+
+@given(st.lists(st.text(), min_size=1, max_size=5))
+def test_any_text_has_a_competence(prompts):
+    chance = competence(prompts).to_numpy()
+    assert chance.shape == (len(prompts), len(SAMPLE_MODELS))
+    assert ((chance > 0) & (chance < 1)).all()
+
+
+def test_a_verb_means_something_else_in_another_domain():
+    easier, harder = world.read_prompts(["Explain a lock-free queue.", "Explain estoppel by convention."])["difficulty"]
+    plain = world.read_prompts(["a lock-free queue.", "estoppel by convention."])["difficulty"]
+    assert easier - plain[0] < 0 < harder - plain[1]
+
+
+@pytest.mark.parametrize("name", list(BATTLE_SETS))
+def test_every_judge_follows_the_law_but_for_its_lapses(name):
+    kind, battles = BATTLE_SETS[name], sample_battles(name, 40_000, seed=7)
+    expected = (1 - kind.lapse) * battles["true_preference_a"] + kind.lapse / 2
+    score = battles["winner"].map({"model_a": 1.0, "tie": 0.5, "model_b": 0.0})
+    groups = (expected * 10).astype(int)
+    error = (score - expected).groupby(groups).agg(["mean", "size"])
+    assert (error["mean"].abs() < 4.5 * 0.5 / np.sqrt(error["size"])).all()
+    assert (battles["winner"] == "tie").any() == kind.ties
+    assert battles["prompt"].notna().all() == kind.prompts
+    assert set(battles["judge"]) == {kind.judge}
+
+
+def test_judges_with_a_baseline_always_show_it_first():
+    judged, again = sample_battles("alpacaeval_judge", 2_000), sample_battles("alpacaeval_rejudged", 2_000)
+    assert SAMPLE_MODELS.loc[judged["model_a"].unique(), "tier"].tolist() == [SAMPLE_MODELS["tier"][SAMPLE_PAIR.strong]]
+    assert set(again["model_a"]) == {SAMPLE_PAIR.strong}
+    assert (again["model_b"] == SAMPLE_PAIR.weak).sum() > 100
+    assert judged["prompt_key"].nunique() <= 805
+
+
+def test_many_votes_recover_the_planted_tiers():
+    found = fit_tiers(sample_battles("arena_human_outcomes", 200_000))
+    assert {name: found.tier[name] for name in SAMPLE_MODELS.index} == SAMPLE_MODELS["tier"].to_dict()
+
+
+@pytest.mark.parametrize("seed", [0, 4])
+@pytest.mark.parametrize("name", BENCHMARKS)
+def test_only_the_planted_questions_are_in_the_votes(name, seed):
+    outcomes = sample_outcomes(name, seed=seed)
+    flagged = outcomes.details["contaminated"]
+    seen = outcomes.keys.isin(set(sample_battles("arena_human", seed=seed)["prompt_key"]))
+    assert flagged.sum() >= 2
+    assert (seen == flagged).all()
+    assert outcomes.keys.is_unique
+    assert load_outcomes(name, data="sample", seed=seed).dropped == flagged.sum()
+
+
+def test_judge_scores_have_the_stated_mean():
+    outcomes = sample_outcomes("mt_bench", size=4_000)
+    error = outcomes.scores - (1 + 9 * outcomes.competence)
+    assert (error.mean().abs() < 4.5 * error.std() / np.sqrt(len(outcomes))).all()
+
+
+def test_harder_questions_get_longer_answers(mmlu):
+    order = mmlu.tokens.mean(axis=1).corr(mmlu.details["difficulty"], method="spearman")
+    assert order > 0.5
+    assert mmlu.tokens.to_numpy().min() >= 1
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: sample_battles("arena_humans"), "nearest: arena_human"),
+        (lambda: sample_outcomes("mmlus"), "nearest: mmlu"),
+        (lambda: sample_battles("arena_human", 10, seed=-1), "seed must be a whole number"),
+        (lambda: competence(["a"], ["sim-granit"]), "nearest: sim-granite"),
+        (lambda: sample_outcomes("mmlu", size=0), "size must be a whole number"),
+    ],
+)
+def test_what_is_not_in_the_world_is_refused(call, message):
+    with pytest.raises(ParameterError, match=message):
+        call()

@@ -333,19 +333,18 @@ def slow_workbook(root: Path) -> None:
     write_notebook(root, "02_slow", pids, child, count(root, "02_slow"), wait, record, reads=["a.json"])
 
 
+# a job in the background of a script inherits SIGINT as ignored: Ctrl-C would say nothing to it
+AS_IN_A_TERMINAL = (
+    "import runpy, signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
+    "runpy.run_module('routellm_lab', run_name='__main__')"
+)
+
+
 def start_runner(root: Path, *more: str) -> tuple[subprocess.Popen, list[psutil.Process]]:
     """A runner in a process of its own that waits in 02_slow, and the processes under it."""
     environment = os.environ | {"ROUTELLM_LAB_ROOT": str(root)}
-    command = [sys.executable, "-m", "routellm_lab", "run", *more]
-    runner = subprocess.Popen(
-        command,
-        env=environment,
-        stderr=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        # a job in the background of a script inherits SIGINT as ignored: Ctrl-C would say nothing to it
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-    )
+    command = [sys.executable, "-c", AS_IN_A_TERMINAL, "run", *more]
+    runner = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     marks = executions(root, "02_slow")
     assert until(lambda: executions(root, "02_slow") > marks or runner.poll() is not None)
     assert runner.poll() is None, runner.communicate()

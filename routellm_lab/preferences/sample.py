@@ -136,7 +136,7 @@ _DOMAINS = {
             "a *segment-tree with lazy propagation",
         ),
         "es": (
-            "un *bucle en Python que imprime una lista; una *condición simple",
+            "un *bucle en Python que imprime una lista; una *condición lógica",
             "una *función que invierte una cadena; un *diccionario que cuenta palabras",
             "un *árbol de búsqueda; una *consulta de tres tablas",
             "una cola sin *bloqueos; un *compilador con asignación de registros",
@@ -370,7 +370,7 @@ _MANNERS: dict[str, tuple[tuple[float, str], ...]] = {
         (-1.7, "so dass ein *Kind es versteht; für eine *Grundschulklasse"),
         (-1.1, "in *einfachen Worten; für *Anfänger"),
         (-0.1, "in zwei *Sätzen; mit einem *Beispiel"),
-        (1.0, "für *Fachleute; und begründe jede *Annahme"),
+        (1.0, "für *Fachleute; und belege jede *Annahme"),
         (1.6, "mit aller *Strenge; für eine *Doktorarbeit"),
     ),
 }  # fmt: skip
