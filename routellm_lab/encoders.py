@@ -250,7 +250,7 @@ class StaticEncoder(Encoder):
 
     @property
     def fingerprint(self) -> str:
-        return f"static:{_weights_hash(_model_path(self.source))}:{self.n_components}"
+        return f"static:{weights_hash(model_path(self.source))}:{self.n_components}"
 
     @property
     def dimensions(self) -> int:
@@ -265,7 +265,7 @@ class StaticEncoder(Encoder):
                 from model2vec import StaticModel
             except ImportError as error:
                 raise _missing_encoders("static") from error
-            source = Path(_model_path(self.source))
+            source = Path(model_path(self.source))
             ready = (source / "config.json").is_file() and "model2vec" in (source / "config.json").read_text()
             try:
                 folder = source if ready else self._distilled(str(source))
@@ -280,7 +280,7 @@ class StaticEncoder(Encoder):
         if not (target / "done").is_file():
             from model2vec.distill import distill
 
-            with _quiet_transformers():
+            with quiet_transformers():
                 model = distill(source, pca_dims=self.n_components, device="cpu")
             aside = target.with_name(f".{name}.{os.getpid()}.part")
             model.save_pretrained(str(aside))
@@ -320,7 +320,7 @@ class SentenceEncoder(Encoder):
 
     @property
     def fingerprint(self) -> str:
-        return f"sentence:{_weights_hash(_model_path(self.model))}:{self.max_tokens}"
+        return f"sentence:{weights_hash(model_path(self.model))}:{self.max_tokens}"
 
     @property
     def dimensions(self) -> int:
@@ -339,8 +339,8 @@ class SentenceEncoder(Encoder):
                 raise _missing_encoders(self.model) from error
             device = None if settings().device == "auto" else settings().device
             try:
-                with _quiet_transformers():
-                    self._model = SentenceTransformer(_model_path(self.model), device=device)
+                with quiet_transformers():
+                    self._model = SentenceTransformer(model_path(self.model), device=device)
             except (OSError, ValueError) as error:
                 raise _cannot_load(self.model, error) from error
             self._model.max_seq_length = self.max_tokens
@@ -371,7 +371,7 @@ def _shared_encoder(spec: str) -> Encoder:
     return SentenceEncoder(spec)
 
 
-def _model_path(name: str) -> str:
+def model_path(name: str) -> str:
     if name != "minilm":
         return name
     try:
@@ -382,7 +382,7 @@ def _model_path(name: str) -> str:
 
 
 @lru_cache(maxsize=8)
-def _weights_hash(path: str) -> str:
+def weights_hash(path: str) -> str:
     """Content of a local model's weights and configuration; a Hub name stands for itself."""
     folder = Path(path)
     if not folder.is_dir():
@@ -409,7 +409,7 @@ def _cannot_load(name: str, error: Exception) -> ParameterError:
 
 
 @contextlib.contextmanager
-def _quiet_transformers() -> Iterator[None]:
+def quiet_transformers() -> Iterator[None]:
     """Loading a model prints a report and draws bars that say nothing to a reader of a notebook."""
     from transformers.utils import logging
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -80,6 +81,21 @@ def replacing(target: Path) -> Iterator[Path]:
     finally:
         if aside.is_file():
             aside.unlink()
+
+
+@contextmanager
+def replacing_folder(target: Path) -> Iterator[Path]:
+    """An empty folder beside ``target`` that takes its place when the block ends well, and goes when it does not."""
+    target = Path(target)
+    aside = target.with_name(f".{target.name}.{os.getpid()}.part")
+    try:
+        aside.mkdir(parents=True)
+        yield aside
+        if target.is_dir():
+            shutil.rmtree(target)
+        os.replace(aside, target)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
 
 
 def data_folder(data: str | Path, *parts: str) -> Path:

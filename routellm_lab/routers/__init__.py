@@ -2,10 +2,15 @@
 
 from routellm_lab.routers.base import ManyModelRouter, PairOnlyRouter, Router, load_router, tier_votes
 from routellm_lab.routers.baselines import ConstantRouter, KNNRouter, PromptLengthRouter, RandomRouter, RidgeRouter
+from routellm_lab.routers.bert import BertRouter
+from routellm_lab.routers.causal import CausalLMRouter
 from routellm_lab.routers.factorization import MatrixFactorizationRouter
 from routellm_lab.routers.similarity import SimilarityWeightedRouter
+from routellm_lab.routers.training import Training
 
 __all__ = [
+    "BertRouter",
+    "CausalLMRouter",
     "ConstantRouter",
     "KNNRouter",
     "ManyModelRouter",
@@ -16,6 +21,7 @@ __all__ = [
     "RidgeRouter",
     "Router",
     "SimilarityWeightedRouter",
+    "Training",
     "load_router",
     "tier_votes",
 ]

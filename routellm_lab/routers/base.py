@@ -1,9 +1,8 @@
 """What every router is: a scikit-learn estimator that turns prompts into win rates."""
 
 import json
-import os
-import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -15,9 +14,11 @@ from sklearn.utils.validation import check_is_fitted
 from routellm_lab import __version__
 from routellm_lab.encoders import Encoder, as_texts, make_encoder
 from routellm_lab.errors import DataError, ParameterError, listed
+from routellm_lab.files import replacing_folder
 from routellm_lab.preferences.battles import models_of, score_a, validate_battles, vote_weights, with_prompts
 from routellm_lab.preferences.models import ModelPair, find_model, resolve_pair
 from routellm_lab.preferences.ratings import Tiers, fit_tiers
+from routellm_lab.routers.training import Training
 
 _REGISTRY: dict[str, type["Router"]] = {}
 
@@ -102,7 +103,7 @@ class Router(BaseEstimator):
         return np.where(self.win_rate(prompts) >= threshold, self.pair.strong, self.pair.weak)
 
     def save(self, folder: str | Path) -> Path:
-        """Write the fitted router: ``weights.safetensors`` and ``config.json``, nothing executable.
+        """Write the fitted router: ``weights.safetensors``, ``config.json`` and what else it needs, nothing executable.
 
         An earlier router in the same folder is replaced; any other folder that is not empty is refused.
         """
@@ -115,12 +116,11 @@ class Router(BaseEstimator):
         if folder.is_dir() and any(folder.iterdir()) and not (folder / "config.json").is_file():
             raise ParameterError(f"{folder} is not empty and holds no router; choose another folder")
         arrays, state = self._state()
-        aside = folder.with_name(f".{folder.name}.{os.getpid()}.part")
-        try:
-            aside.mkdir(parents=True)
+        with replacing_folder(folder) as aside:
             save_file(
                 {name: np.ascontiguousarray(value) for name, value in arrays.items()}, aside / "weights.safetensors"
             )
+            self._write_files(aside)
             config = {
                 "router": type(self).__name__,
                 "version": __version__,
@@ -128,14 +128,9 @@ class Router(BaseEstimator):
                 "pair_used": to_json(self.pair_used_),
                 "encoder": self._encoder_identity(),
                 "state": state,
-                "weights_sha256": _sha256(aside / "weights.safetensors"),
+                "sha256": {file.name: _sha256(file) for file in sorted(aside.iterdir())},
             }
             (aside / "config.json").write_text(json.dumps(config, indent=1, ensure_ascii=False), encoding="utf-8")
-            if folder.is_dir():
-                shutil.rmtree(folder)
-            os.replace(aside, folder)
-        finally:
-            shutil.rmtree(aside, ignore_errors=True)
         return folder
 
     @classmethod
@@ -156,8 +151,9 @@ class Router(BaseEstimator):
             kind, weights = config["router"], folder / "weights.safetensors"
             if kind not in _REGISTRY or not issubclass(_REGISTRY[kind], cls):
                 raise DataError(f"{folder}: a saved {kind!r} is not a {cls.__name__}")
-            if _sha256(weights) != config["weights_sha256"]:
-                raise DataError(f"{weights}: changed or truncated since it was saved; save the router again")
+            for file, sha256 in {weights.name: "", **config["sha256"]}.items():
+                if _sha256(folder / Path(file).name) != sha256:
+                    raise DataError(f"{folder / file}: changed or truncated since it was saved; save the router again")
             arrays = load_file(weights)
             router = _REGISTRY[kind](**{name: from_json(value) for name, value in config["parameters"].items()})
             router.pair_used_ = from_json(config["pair_used"])
@@ -173,8 +169,9 @@ class Router(BaseEstimator):
                 f"{identity} here; fit again, or install the same encoder"
             )
         try:
+            router._read_files(folder)
             router._restore(arrays, state)
-        except (KeyError, TypeError, ValueError) as error:
+        except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
             raise DataError(f"{folder}: weights and config.json do not belong together: {error!r}") from error
         return router  # type: ignore[return-value]
 
@@ -196,6 +193,12 @@ class Router(BaseEstimator):
 
     def _restore(self, arrays: dict[str, np.ndarray], state: dict[str, Any]) -> None:
         """The inverse of `_state`."""
+
+    def _write_files(self, folder: Path) -> None:
+        """Files of a saved router beside its weights and configuration."""
+
+    def _read_files(self, folder: Path) -> None:
+        """The inverse of `_write_files`; comes before `_restore`."""
 
 
 class ManyModelRouter(Router):
@@ -265,35 +268,62 @@ class PairOnlyRouter(TieredRouter):
     """A router that learns one pair, from the votes between the models at or above the strong one's tier and those in
     the weak one's tier (section 4.1 of the paper)."""
 
+    strong_tiers: Sequence[int] | None = None
+    weak_tiers: Sequence[int] | str | None = None
     strong_models_: list[str]
     weak_models_: list[str]
     n_votes_: int
+    vote_sources_: list[str]
 
     def _fit(self, battles: pd.DataFrame) -> None:
         self.tiers_ = self._resolve_tiers(battles)
-        strong, weak = self.tiers_.pair(self.pair_used_)
-        self.strong_models_ = [model for model, tier in self.tiers_.tier.items() if tier <= strong]
-        self.weak_models_ = self.tiers_.members(weak)
+        self._name_sides()
         forward = battles["model_a"].isin(self.strong_models_) & battles["model_b"].isin(self.weak_models_)
         backward = battles["model_b"].isin(self.strong_models_) & battles["model_a"].isin(self.weak_models_)
         self.n_votes_ = int((forward | backward).sum())
         if not self.n_votes_:
             raise DataError(
-                f"no vote between the strong tiers ({listed(self.strong_models_)}) and the weak tier "
+                f"no vote between the strong tiers ({listed(self.strong_models_)}) and the weak ones "
                 f"({listed(self.weak_models_)}) of {self.tiers_.source!r}; use other votes or tiers"
             )
-        label = np.where(forward, score_a(battles), 1 - score_a(battles))
         rows = (forward | backward).to_numpy()
-        votes = pd.DataFrame({"prompt": battles["prompt"], "key": battles["prompt_key"]})[rows]
-        votes = votes.assign(weight=vote_weights(battles)[rows], label=label[rows])
-        votes["mass"] = votes["weight"] * votes["label"]
-        per_prompt = votes.groupby("key", sort=False).agg(
-            prompt=("prompt", "first"), weight=("weight", "sum"), mass=("mass", "sum")
+        self.vote_sources_ = sorted(battles["source"][rows].dropna().unique()) if "source" in battles else []
+        won = np.where(forward, score_a(battles), 1 - score_a(battles))[rows]
+        weight = vote_weights(battles)[rows]
+        votes = battles.loc[rows, ["prompt_key", "prompt"]].assign(
+            strong=weight * (won == 1), tie=weight * (won == 0.5), weak=weight * (won == 0), weight=weight
         )
+        per_prompt = votes.groupby("prompt_key", sort=False).agg(
+            {"prompt": "first", "strong": "sum", "tie": "sum", "weak": "sum", "weight": "sum"}
+        )
+        results = ["strong", "tie", "weak"]
+        per_prompt[results] = per_prompt[results].div(per_prompt["weight"], axis=0)
+        self._fit_votes(per_prompt.reset_index())
+
+    def _name_sides(self) -> None:
+        """The models of either side: those at or above the strong tier and those in the weak one, or as told."""
+        strong, weak = self.tiers_.pair(self.pair_used_)
+        known = set(self.tiers_.tier.values())
+        strong_tiers = range(strong + 1) if self.strong_tiers is None else tuple(self.strong_tiers)
+        weak_tiers = (weak,) if self.weak_tiers is None else tuple(self.weak_tiers)
+        if self.weak_tiers == "below":
+            weak_tiers = tuple(tier for tier in known if tier >= weak)
+        for name, tiers in (("strong_tiers", strong_tiers), ("weak_tiers", weak_tiers)):
+            if not tiers or not set(tiers) <= known:
+                raise ParameterError(f"{name}: the tiers of {self.tiers_.source!r} are {sorted(known)}, got {tiers!r}")
+        if max(strong_tiers) >= min(weak_tiers):
+            raise ParameterError(
+                f"strong_tiers {listed(strong_tiers)} must all be above (have lower numbers than) weak_tiers "
+                f"{listed(weak_tiers)}"
+            )
+        self.strong_models_ = [model for model, tier in self.tiers_.tier.items() if tier in strong_tiers]
+        self.weak_models_ = [model for model, tier in self.tiers_.tier.items() if tier in weak_tiers]
+
+    def _fit_votes(self, votes: pd.DataFrame) -> None:
+        """Learn from one row per distinct prompt: ``prompt_key``, ``prompt``, shares of the votes on it that are
+        ``strong`` wins, ``tie`` and ``weak`` wins, and their total ``weight``."""
         self._fit_prompts(
-            per_prompt["prompt"].tolist(),
-            (per_prompt["mass"] / per_prompt["weight"]).to_numpy(),
-            per_prompt["weight"].to_numpy(),
+            votes["prompt"].tolist(), (votes["strong"] + votes["tie"] / 2).to_numpy(), votes["weight"].to_numpy()
         )
 
     def _fit_prompts(self, prompts: list[str], label: np.ndarray, weight: np.ndarray) -> None:
@@ -301,13 +331,12 @@ class PairOnlyRouter(TieredRouter):
         raise NotImplementedError
 
     def _tier_state(self) -> dict[str, Any]:
-        return {"tiers": to_json(self.tiers_), "n_votes": self.n_votes_}
+        return {"tiers": to_json(self.tiers_), "n_votes": self.n_votes_, "vote_sources": self.vote_sources_}
 
     def _restore_tiers(self, state: dict[str, Any]) -> None:
         self.tiers_, self.n_votes_ = from_json(state["tiers"]), int(state["n_votes"])
-        strong, weak = self.tiers_.pair(self.pair_used_)
-        self.strong_models_ = [model for model, tier in self.tiers_.tier.items() if tier <= strong]
-        self.weak_models_ = self.tiers_.members(weak)
+        self.vote_sources_ = list(state["vote_sources"])
+        self._name_sides()
 
 
 def tier_votes(
@@ -370,6 +399,8 @@ def to_json(value: Any) -> Any:
             return value.spec
         case Mapping():
             return {str(name): list(others) for name, others in value.items()}
+        case Training():
+            return {"__training__": asdict(value)}
         case np.generic():
             return value.item()
         case tuple() | list():
@@ -382,10 +413,13 @@ def from_json(value: Any) -> Any:
         return ModelPair(*value["__pair__"])
     if isinstance(value, dict) and "__tiers__" in value:
         return Tiers({model: int(tier) for model, tier in value["__tiers__"].items()}, value["source"])
+    if isinstance(value, dict) and "__training__" in value:
+        return Training(**value["__training__"])
     return value
 
 
 def _sha256(file: Path) -> str:
     import hashlib
 
-    return hashlib.sha256(file.read_bytes()).hexdigest()
+    with open(file, "rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()

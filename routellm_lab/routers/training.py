@@ -1,0 +1,310 @@
+"""How transformer routers are trained: one frozen set of hyper-parameters, one loop (the Trainer of transformers)."""
+
+import contextlib
+import os
+import random
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from routellm_lab.encoders import quiet_transformers
+from routellm_lab.errors import ParameterError, RoutellmLabError
+from routellm_lab.settings import settings
+
+if TYPE_CHECKING:
+    import torch
+
+
+@dataclass(frozen=True)
+class Training:
+    """Hyper-parameters of a transformer router.
+
+    Parameters
+    ----------
+    max_tokens : int
+        Longer inputs lose their middle: the head and the tail are kept.
+    batch_size : int
+        Prompts per update, over all processes and accumulated steps together.
+    gradient_accumulation : int
+        Passes that make up one update: the same result in less memory.
+    learning_rate, weight_decay : float
+        Of AdamW; the rate rises linearly over the first ``warmup`` of the steps and then falls linearly to 0.
+    warmup : float
+        Share of the steps.
+    epochs : float
+        Passes over the prompts.
+    max_steps : int, optional
+        Updates; instead of ``epochs``.
+    probe_first : bool
+        Fit the head alone on the frozen model before fine-tuning both (Kumar et al., arXiv 2202.10054): with few
+        labels, a random head would first pull the model away from what it knows.
+    dropout : float, optional
+        Instead of the model's own rates.
+    held_out : float
+        Share of the prompts held out, in (0, 1): their loss decides when to stop and which weights are kept.
+    evaluations : int
+        How often the held-out loss is measured and a checkpoint is written, evenly over the training.
+    patience : int
+        Evaluations without a lower held-out loss before training stops.
+    gradient_checkpointing : bool
+        Recompute activations in the backward pass: slower, less memory.
+    """
+
+    max_tokens: int = 128
+    batch_size: int = 32
+    gradient_accumulation: int = 1
+    learning_rate: float = 5e-5
+    weight_decay: float = 0.01
+    warmup: float = 0.1
+    epochs: float = 3
+    max_steps: int | None = None
+    probe_first: bool = True
+    dropout: float | None = None
+    held_out: float = 0.1
+    evaluations: int = 10
+    patience: int = 3
+    gradient_checkpointing: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("max_tokens", "batch_size", "gradient_accumulation", "learning_rate", "epochs", "evaluations"):
+            if not getattr(self, name) > 0:
+                raise ParameterError(f"Training: {name} must be positive, got {getattr(self, name)!r}")
+        if self.max_steps is not None and self.max_steps < 1:
+            raise ParameterError(f"Training: max_steps must be positive or None, got {self.max_steps!r}")
+        if not 0 < self.held_out < 1:
+            raise ParameterError(f"Training: held_out must be in (0, 1), got {self.held_out!r}")
+
+
+def fine_tune(
+    model: "torch.nn.Module",
+    train: list[dict[str, Any]],
+    held_out: list[dict[str, Any]],
+    collate: Any,
+    training: Training,
+    folder: Path,
+    seed: int,
+) -> pd.DataFrame:
+    """Train a model that returns its loss; leave it with the weights of the lowest held-out loss.
+
+    Parameters
+    ----------
+    model : Module
+        Called with what ``collate`` makes; returns a dict with ``loss`` and ``logits``.
+    train, held_out : list of dict
+        One example each; ``input_ids`` decides which are batched together.
+    collate : callable
+        Examples to a batch of tensors.
+    training : Training
+    folder : Path
+        Of the checkpoints. An interrupted training with the same folder goes on at its last whole checkpoint; the
+        folder goes when the training ends well.
+    seed : int
+
+    Returns
+    -------
+    DataFrame
+        ``step``, ``epoch``, ``train_loss`` and ``held_out_loss`` (nats per prompt).
+
+    Raises
+    ------
+    ParameterError
+        When the batch cannot be divided among processes.
+    RoutellmLabError
+        When memory is not enough.
+    """
+    import torch
+    from transformers import EarlyStoppingCallback, PrinterCallback, Trainer, TrainingArguments
+
+    on_cpu = device().type == "cpu"
+    processes = int(os.environ.get("WORLD_SIZE", "1"))
+    devices = 1 if on_cpu else max(1, torch.cuda.device_count() // processes)
+    share = processes * devices * training.gradient_accumulation
+    if training.batch_size % share:
+        raise ParameterError(
+            f"Training: batch_size {training.batch_size} is not divisible by {share} (processes x devices x "
+            "gradient_accumulation)"
+        )
+    steps = training.max_steps or max(1, round(training.epochs * -(-len(train) // training.batch_size)))
+    every = max(1, steps // training.evaluations)
+    with seeded(seed), quiet_transformers():
+        arguments = TrainingArguments(
+            output_dir=str(folder),
+            use_cpu=on_cpu,
+            bf16=not on_cpu and torch.cuda.is_bf16_supported(),
+            per_device_train_batch_size=training.batch_size // share,
+            per_device_eval_batch_size=max(training.batch_size // share, 1),
+            gradient_accumulation_steps=training.gradient_accumulation,
+            learning_rate=training.learning_rate,
+            weight_decay=training.weight_decay,
+            warmup_steps=round(training.warmup * steps),
+            max_steps=steps,
+            train_sampling_strategy="group_by_length",
+            eval_strategy="steps",
+            eval_steps=every,
+            eval_on_start=True,
+            save_strategy="steps",
+            save_steps=every,
+            save_total_limit=2,
+            load_best_model_at_end=True,
+            metric_for_best_model="eval_loss",
+            greater_is_better=False,
+            logging_steps=every,
+            prediction_loss_only=True,
+            label_names=["target", "weight"],
+            remove_unused_columns=False,
+            dataloader_pin_memory=not on_cpu,
+            ddp_backend="gloo" if on_cpu and processes > 1 else None,
+            ddp_find_unused_parameters=False if processes > 1 else None,
+            disable_tqdm=True,  # its bar prints every log; ours does not
+            report_to="none",
+            seed=seed,
+        )
+        trainer = Trainer(
+            model=model,
+            args=arguments,
+            data_collator=collate,
+            train_dataset=train,  # type: ignore[arg-type]
+            eval_dataset=held_out,  # type: ignore[arg-type]
+            callbacks=[EarlyStoppingCallback(early_stopping_patience=training.patience), _bar()],
+        )
+        trainer.remove_callback(PrinterCallback)
+        start = {name: value.detach().clone() for name, value in model.state_dict().items()}
+        try:
+            trainer.train(resume_from_checkpoint=_last_checkpoint(folder))
+        except (torch.OutOfMemoryError, RuntimeError) as error:
+            if not isinstance(error, torch.OutOfMemoryError) and "allocate memory" not in str(error):
+                raise
+            raise RoutellmLabError(
+                f"out of memory with {training.batch_size // share} prompts of up to {training.max_tokens} tokens at "
+                f"once. Smaller steps of the same update: gradient_accumulation={2 * training.gradient_accumulation}; "
+                f"or batch_size={max(training.batch_size // 2, 1)}, fewer max_tokens, gradient_checkpointing=True"
+            ) from error
+        history = _history(trainer.state.log_history)
+        if history["held_out_loss"].iloc[0] <= history["held_out_loss"].min():
+            model.load_state_dict(start)  # no checkpoint was better than not training at all
+        trainer.accelerator.wait_for_everyone()
+        if trainer.is_world_process_zero():
+            shutil.rmtree(folder, ignore_errors=True)
+    return history
+
+
+def probe(model: Any, train: list[dict[str, Any]], held_out: list[dict[str, Any]], collate: Any) -> None:
+    """Fit the head of a classifier alone, on the frozen backbone's vectors, by L-BFGS.
+
+    Of a row of penalties on the squared weights, the one with the lowest held-out loss is kept.
+    """
+    import torch
+
+    model.eval().to(device())
+    features: list[torch.Tensor] = []
+    with torch.inference_mode():
+        for examples in (train, held_out):
+            order = sorted(range(len(examples)), key=lambda row: len(examples[row]["input_ids"]))
+            chunks = [order[start : start + 64] for start in range(0, len(order), 64)]
+            batches = [collate([{"input_ids": examples[row]["input_ids"]} for row in rows]) for rows in chunks]
+            vectors = torch.cat([model.pool(**{k: v.to(device()) for k, v in batch.items()}) for batch in batches])
+            features.append(vectors[np.argsort(order)].float())
+    train_vectors, held_out_vectors = (part.clone() for part in features)
+    targets, weights = (
+        [torch.from_numpy(np.stack([example[name] for example in part])).to(device()) for part in (train, held_out)]
+        for name in ("target", "weight")
+    )
+    centre, spread = train_vectors.mean(0), train_vectors.std() + 1e-6
+    start = {name: value.detach().clone() for name, value in model.head.state_dict().items()}
+    best_loss, best = float("inf"), start
+    for penalty in (1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 3e-1, 1.0):
+        head = torch.nn.Linear(train_vectors.shape[1], targets[0].shape[1]).to(device())
+        with torch.no_grad():
+            head.weight.copy_(start["weight"] * spread)
+            head.bias.copy_(start["bias"] + start["weight"] @ centre)
+        anchor = head.weight.detach().clone()
+        optimizer = torch.optim.LBFGS(head.parameters(), max_iter=200, line_search_fn="strong_wolfe")
+
+        def step(head=head, anchor=anchor, penalty=penalty, optimizer=optimizer) -> torch.Tensor:
+            optimizer.zero_grad()
+            loss = model.entropy(head((train_vectors - centre) / spread), targets[0], weights[0])
+            loss = loss + penalty * (head.weight - anchor).square().sum()
+            loss.backward()
+            return loss
+
+        optimizer.step(step)
+        with torch.no_grad():
+            loss = float(model.entropy(head((held_out_vectors - centre) / spread), targets[1], weights[1]))
+            if loss < best_loss:
+                weight = head.weight / spread
+                best_loss, best = loss, {"weight": weight, "bias": head.bias - weight @ centre}
+    model.head.load_state_dict(best)
+
+
+def _bar() -> Any:
+    from tqdm.auto import tqdm
+    from transformers import TrainerCallback
+
+    class Bar(TrainerCallback):
+        def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            hidden = not (settings().progress and state.is_world_process_zero)
+            self.bar = tqdm(total=state.max_steps, desc="fine-tuning", disable=hidden, leave=False)
+
+        def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            self.bar.update(state.global_step - self.bar.n)
+
+        def on_evaluate(self, args: Any, state: Any, control: Any, metrics: Any = None, **_: Any) -> None:
+            if metrics and "eval_loss" in metrics:
+                self.bar.set_postfix(held_out=f"{metrics['eval_loss']:.4f}")
+
+        def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            self.bar.close()
+
+    return Bar()
+
+
+def _history(log: list[dict[str, float]]) -> pd.DataFrame:
+    rows: dict[int, dict[str, float]] = {}
+    for entry in log:
+        row = rows.setdefault(int(entry["step"]), {"epoch": entry["epoch"]})
+        for name, ours in {"loss": "train_loss", "eval_loss": "held_out_loss"}.items():
+            if name in entry:
+                row[ours] = entry[name]
+    frame = pd.DataFrame.from_dict(rows, orient="index").rename_axis("step").reset_index().sort_values("step")
+    return frame.reindex(columns=["step", "epoch", "train_loss", "held_out_loss"]).dropna(
+        subset="held_out_loss", ignore_index=True
+    )
+
+
+def _last_checkpoint(folder: Path) -> str | None:
+    """The newest whole checkpoint; the state is written last, so one without it was cut off."""
+    whole = [path for path in folder.glob("checkpoint-*") if (path / "trainer_state.json").is_file()]
+    return str(max(whole, key=lambda path: int(path.name.rpartition("-")[2]))) if whole else None
+
+
+def device() -> "torch.device":
+    """Where models run: the settings' device, by default a GPU when there is one."""
+    import torch
+
+    told = settings().device
+    return torch.device(("cuda" if torch.cuda.is_available() else "cpu") if told == "auto" else told)
+
+
+def is_main_process() -> bool:
+    """Whether this is the one process, or the first of several (``torchrun``, ``accelerate launch``)."""
+    return os.environ.get("RANK", "0") == "0"
+
+
+@contextlib.contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Seed the global generators that libraries draw from, and give them back as they were."""
+    import torch
+
+    python, numpy = random.getstate(), np.random.get_state()  # noqa: NPY002
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        try:
+            yield
+        finally:
+            random.setstate(python)
+            np.random.set_state(numpy)  # noqa: NPY002

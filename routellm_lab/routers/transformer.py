@@ -1,0 +1,418 @@
+"""What the BERT and the causal LLM router share: a language model, a linear head, training, inference, a card."""
+
+import contextlib
+import hashlib
+import json
+from collections.abc import Iterable, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+import pandas as pd
+from sklearn.utils.validation import check_is_fitted
+
+from routellm_lab import __version__
+from routellm_lab.encoders import as_texts, model_path, quiet_transformers, weights_hash
+from routellm_lab.errors import MissingExtraError, ParameterError
+from routellm_lab.preferences.splits import split_by_prompt
+from routellm_lab.routers.base import PairOnlyRouter
+from routellm_lab.routers.training import Training, device, fine_tune, is_main_process, probe, seeded
+from routellm_lab.settings import settings
+
+if TYPE_CHECKING:
+    import torch
+
+_MAX_CHARACTERS = 50_000
+"""Of a longer text only so many are tokenized, from both ends: tokenizing a megabyte takes seconds."""
+
+_TOKENS_AT_ONCE = 4096
+_PROMPTS_AT_ONCE = 128
+
+
+class TransformerRouter(PairOnlyRouter):
+    """A pretrained transformer with a linear head, fine-tuned on the votes between the strong and the weak tiers.
+
+    Attributes
+    ----------
+    history_ : DataFrame
+        ``step``, ``epoch``, ``train_loss``, ``held_out_loss`` (nats per prompt).
+    n_train_, n_held_out_ : int
+        Distinct prompts.
+    n_truncated_ : int
+        Of them, those longer than ``training.max_tokens``.
+    """
+
+    _padding: ClassVar[str]
+    model: str
+    training: Training
+    random_state: int
+    lora_rank: int = 0
+    history_: pd.DataFrame
+    n_train_: int
+    n_held_out_: int
+    n_truncated_: int
+    _network: "torch.nn.Module"
+    _inputs: "Inputs"
+
+    # --- what the two kinds differ in ---------------------------------------------------------------------------
+
+    def _check(self) -> None:
+        """Refuse parameters that cannot be used."""
+
+    def _pretrained(self) -> "tuple[torch.nn.Module, Any]":
+        """The classifier before training, and its tokenizer."""
+        raise NotImplementedError
+
+    def _untrained(self, config: Any) -> "torch.nn.Module":
+        """The classifier without its weights."""
+        raise NotImplementedError
+
+    def _instruction(self) -> tuple[str, str]:
+        """Text before and after every prompt."""
+        return "", ""
+
+    def _targets(self, votes: pd.DataFrame) -> np.ndarray:
+        """What the head should say of each prompt, (n, outputs), in [0, 1]."""
+        raise NotImplementedError
+
+    def _readout(self, logits: np.ndarray) -> np.ndarray:
+        """Win rates from the head's outputs, (n, outputs) -> (n,)."""
+        raise NotImplementedError
+
+    # --- training and inference ---------------------------------------------------------------------------------
+
+    def _fit(self, battles: pd.DataFrame) -> None:
+        if not isinstance(self.training, Training):
+            raise ParameterError(f"training must be a Training, got {self.training!r}")
+        self._check()
+        super()._fit(battles)
+
+    def _fit_votes(self, votes: pd.DataFrame) -> None:
+        try:
+            import accelerate  # noqa: F401
+            from filelock import FileLock
+        except ImportError as error:
+            raise MissingExtraError(f"{type(self).__name__} needs: pip install 'routellm-lab[transformers]'") from error
+        parts = split_by_prompt(votes, self.training.held_out, self.random_state)
+        self.n_train_, self.n_held_out_ = map(len, parts)
+        with seeded(self.random_state):
+            self._network, tokenizer = self._pretrained()
+        self._inputs = Inputs(tokenizer, self.training.max_tokens, self._padding, *self._instruction())
+        ids, self.n_truncated_ = self._inputs.encode(as_texts(votes["prompt"]))
+        targets = self._targets(votes).astype(np.float32)
+        weights = (votes["weight"] / votes["weight"].mean()).to_numpy(np.float32)
+        examples = [
+            {"input_ids": row, "target": target, "weight": weight}
+            for row, target, weight in zip(ids, targets, weights, strict=True)
+        ]
+        train, held_out = ([examples[row] for row in rows] for rows in parts)
+        folder = settings().cache_dir / "training" / self._fingerprint(votes)
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(f"{folder}.lock") if is_main_process() else contextlib.nullcontext()
+        with lock:
+            if self.training.probe_first:
+                probe(self._network, train, held_out, self._inputs.batch)
+            self.history_ = fine_tune(
+                self._network, train, held_out, self._inputs.batch, self.training, folder, self.random_state
+            )
+
+    def _fingerprint(self, votes: pd.DataFrame) -> str:
+        """Of one training: a checkpoint of another one is never continued."""
+        from pandas.util import hash_pandas_object
+
+        parameters = {name: str(value) for name, value in sorted(self.get_params(deep=False).items())}
+        parameters["base"] = weights_hash(model_path(self.model))
+        parts = [type(self).__name__, __version__, version("torch"), version("transformers"), parameters]
+        content = hash_pandas_object(votes, index=False).to_numpy().tobytes()
+        return hashlib.sha256(json.dumps(parts).encode() + content).hexdigest()[:16]
+
+    def _win_rate(self, texts: list[str]) -> np.ndarray:
+        row_of: dict[str, int] = {}
+        rows = [row_of.setdefault(text, len(row_of)) for text in texts]
+        ids, _ = self._inputs.encode(list(row_of))
+        return self._readout(self._logits(ids))[rows]
+
+    def _logits(self, ids: list[list[int]]) -> np.ndarray:
+        import torch
+        from tqdm.auto import tqdm
+
+        network = self._network.eval().to(device())
+        order = sorted(range(len(ids)), key=lambda row: len(ids[row]))
+        out: list[np.ndarray] = []
+        bar = tqdm(total=len(ids), desc=self.name, disable=not settings().progress or len(ids) < 1000, leave=False)
+        done = 0
+        with torch.inference_mode(), bar:
+            while done < len(order):
+                longest = len(ids[order[min(done + _PROMPTS_AT_ONCE, len(order)) - 1]])
+                rows = order[done : done + max(1, min(_PROMPTS_AT_ONCE, _TOKENS_AT_ONCE // longest))]
+                batch = self._inputs.batch([{"input_ids": ids[row]} for row in rows])
+                moved = {name: value.to(device()) for name, value in batch.items()}
+                out.append(network(**moved)["logits"].float().cpu().numpy())
+                done += len(rows)
+                bar.update(len(rows))
+        return np.concatenate(out)[np.argsort(order)].astype(float)
+
+    def count_truncated(self, prompts: Iterable[str]) -> int:
+        """How many prompts are longer than the model reads: of those the middle is left out."""
+        check_is_fitted(self, "pair_used_")
+        return self._inputs.encode(as_texts(prompts))[1]
+
+    # --- saved routers ------------------------------------------------------------------------------------------
+
+    def save(self, folder: str | Path) -> Path:
+        """As `Router.save`, with the tokenizer and a card; of several processes only the first one writes."""
+        return super().save(folder) if is_main_process() else Path(folder)
+
+    def _state(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+        kept = {name for name, value in self._network.named_parameters() if value.requires_grad}
+        arrays = {
+            name: value.detach().cpu().numpy()
+            for name, value in self._network.state_dict().items()
+            if not self.lora_rank or name in kept
+        }
+        history = self.history_.astype(object).where(self.history_.notna(), None).to_dict("records")
+        sizes = {name: getattr(self, f"{name}_") for name in ("n_train", "n_held_out", "n_truncated")}
+        config = self._network.backbone.config.to_dict()  # type: ignore[union-attr,operator]
+        return arrays, self._tier_state() | sizes | {"history": history, "model_config": config}
+
+    def _restore(self, arrays: dict[str, np.ndarray], state: dict[str, Any]) -> None:
+        import torch
+        from transformers import AutoConfig
+
+        self._restore_tiers(state)
+        self.history_ = pd.DataFrame(state["history"])
+        self.n_train_, self.n_held_out_ = int(state["n_train"]), int(state["n_held_out"])
+        self.n_truncated_ = int(state["n_truncated"])
+        with seeded(0), quiet_transformers():
+            if self.lora_rank:
+                self._network, _ = self._pretrained()
+            else:
+                config = dict(state["model_config"])
+                self._network = self._untrained(AutoConfig.for_model(config.pop("model_type"), **config))
+        found = self._network.load_state_dict(
+            {name: torch.from_numpy(value) for name, value in arrays.items()}, strict=not self.lora_rank
+        )
+        if found.unexpected_keys:
+            raise ValueError(f"weights of another model: {found.unexpected_keys[:3]}")
+
+    def _write_files(self, folder: Path) -> None:
+        self._inputs.tokenizer.save_pretrained(folder)
+        (folder / "README.md").write_text(self._card(), encoding="utf-8")
+
+    def _read_files(self, folder: Path) -> None:
+        from transformers import AutoTokenizer
+
+        with quiet_transformers():
+            tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+        self._inputs = Inputs(tokenizer, self.training.max_tokens, self._padding, *self._instruction())
+
+    def _encoder_identity(self) -> str | None:
+        return f"{self.model}:{weights_hash(model_path(self.model))}" if self.lora_rank else None
+
+    def _card(self) -> str:
+        best = self.history_.iloc[int(self.history_["held_out_loss"].argmin())]
+        facts = {
+            "pair": f"{self.pair} (votes of {self.pair_used_})",
+            "base model": self.model,
+            "votes": f"{self.n_votes_} between strong and weak tiers, of {', '.join(self.vote_sources_) or 'one set'}",
+            "strong models": ", ".join(self.strong_models_),
+            "weak models": ", ".join(self.weak_models_),
+            "tiers of": self.tiers_.source,
+            "distinct prompts": f"{self.n_train_} for training, {self.n_held_out_} held out",
+            "cut prompts": f"{self.n_truncated_} longer than {self.training.max_tokens} tokens",
+            "held-out loss": f"{best['held_out_loss']:.4f} nats per prompt at step {best['step']:.0f}, "
+            f"{self.history_['held_out_loss'].iloc[0]:.4f} before fine-tuning",
+            "seed": self.random_state,
+            "training": self.training,
+            "versions": ", ".join(f"{name} {version(name)}" for name in ("torch", "transformers"))
+            + f", routellm-lab {__version__}",
+        }
+        rows = "\n".join(f"| {name} | {str(value).replace('|', '/')} |" for name, value in facts.items())
+        return (
+            f"# {type(self).__name__}\n\nA router of routellm_lab: `load_router(folder).win_rate(prompts)` is the "
+            f"probability that the strong model's answer is preferred, ties counted half.\n\n| | |\n|---|---|\n{rows}\n"
+        )
+
+
+class Inputs:
+    """Prompts to token ids and batches; a prompt too long loses its middle.
+
+    Parameters
+    ----------
+    tokenizer : transformers tokenizer
+    max_tokens : int
+        Of an input, instruction and special tokens included.
+    padding : {"left", "right"}
+        Where a batch's shorter inputs are filled up.
+    before, after : str
+        Text around every prompt.
+    """
+
+    def __init__(self, tokenizer: Any, max_tokens: int, padding: str, before: str = "", after: str = "") -> None:
+        self.tokenizer = tokenizer
+        self.padding = padding
+        first, last = _special_tokens(tokenizer)
+        self.before = [*first, *self._ids([before])[0]]
+        self.after = [*self._ids([after])[0], *last]
+        self.room = max_tokens - len(self.before) - len(self.after)
+        if self.room < 1:
+            raise ParameterError(
+                f"max_tokens={max_tokens} leaves no room for the prompt: instruction and special tokens take "
+                f"{len(self.before) + len(self.after)}"
+            )
+
+    def encode(self, texts: Sequence[str]) -> tuple[list[list[int]], int]:
+        """Token ids of each text with what stands around it, and how many texts were cut."""
+        half = _MAX_CHARACTERS // 2
+        cut = [text if len(text) <= 2 * half else text[:half] + text[-half:] for text in texts]
+        rows, n_cut = [], 0
+        for ids in self._ids(cut):
+            if len(ids) > self.room:
+                n_cut += 1
+                tail = self.room // 2
+                ids = ids[: self.room - tail] + ids[len(ids) - tail :]  # noqa: PLW2901
+            rows.append([*self.before, *ids, *self.after])
+        return rows, n_cut
+
+    def batch(self, examples: list[dict[str, Any]]) -> "dict[str, torch.Tensor]":
+        """Examples as padded tensors: ``input_ids``, ``attention_mask`` and, where there, ``target``, ``weight``."""
+        import torch
+
+        width = max(len(example["input_ids"]) for example in examples)
+        ids = torch.full((len(examples), width), self.tokenizer.pad_token_id)
+        mask = torch.zeros((len(examples), width), dtype=torch.long)
+        for row, example in enumerate(examples):
+            size = len(example["input_ids"])
+            place = slice(width - size, width) if self.padding == "left" else slice(size)
+            ids[row, place] = torch.tensor(example["input_ids"])
+            mask[row, place] = 1
+        batch = {"input_ids": ids, "attention_mask": mask}
+        for name in ("target", "weight"):
+            if name in examples[0]:
+                batch[name] = torch.from_numpy(np.stack([example[name] for example in examples]))
+        return batch
+
+    def _ids(self, texts: list[str]) -> list[list[int]]:
+        return self.tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"]
+
+
+def _special_tokens(tokenizer: Any) -> tuple[list[int], list[int]]:
+    """What the tokenizer puts before and after a text of its own accord."""
+    plain = tokenizer("a", add_special_tokens=False)["input_ids"]
+    whole = tokenizer("a")["input_ids"]
+    start = next(start for start in range(len(whole)) if whole[start : start + len(plain)] == plain)
+    return whole[:start], whole[start + len(plain) :]
+
+
+def load_pretrained(kind: str, name: str, dropout: float | None = None) -> "tuple[Any, Any]":
+    """A model of an ``Auto`` class of transformers and its tokenizer, with float32 weights.
+
+    Raises
+    ------
+    MissingExtraError
+        Without transformers.
+    ParameterError
+        When the model cannot be loaded; says which and how to get it.
+    """
+    try:
+        import transformers
+    except ImportError as error:
+        raise MissingExtraError("transformer routers need: pip install 'routellm-lab[transformers]'") from error
+    if not isinstance(name, str) or not name:
+        raise ParameterError(f"model must be a name or the path of a folder, got {name!r}")
+    path = model_path(name)
+    try:
+        with quiet_transformers():
+            config = transformers.AutoConfig.from_pretrained(path, trust_remote_code=False)
+            for field in _DROPOUTS if dropout is not None else ():
+                if hasattr(config, field):
+                    setattr(config, field, dropout)
+            tokenizer = transformers.AutoTokenizer.from_pretrained(path, trust_remote_code=False)
+            model = getattr(transformers, kind).from_pretrained(
+                path, config=config, dtype="float32", trust_remote_code=False
+            )
+    except (OSError, ValueError, KeyError) as error:
+        reason = str(error).split("\n", 1)[0]
+        raise ParameterError(
+            f"model {name!r} cannot be loaded: {reason} Where there is a network: `hf download {name} --local-dir "
+            "FOLDER`, then give model='FOLDER'. Offline, 'minilm' is an encoder at hand."
+        ) from error
+    return model, tokenizer
+
+
+_DROPOUTS = (
+    *("hidden_dropout_prob", "attention_probs_dropout_prob", "attention_dropout", "dropout"),
+    *("embd_pdrop", "attn_pdrop", "resid_pdrop"),
+)
+"""What configurations call their dropout rates."""
+
+
+def classifier(backbone: Any, pooling: str, outputs: int, head: "torch.Tensor | None" = None) -> "torch.nn.Module":
+    """A linear head on one vector per input.
+
+    Parameters
+    ----------
+    backbone : Module
+        Of transformers; gives ``last_hidden_state``.
+    pooling : {"cls", "mean", "last"}
+        The first token, the mean of the tokens, or the last one.
+    outputs : int
+        1: a sigmoid of one logit; more: a softmax.
+    head : (outputs, width) tensor, optional
+        First weights of the head; zeros by default.
+
+    Returns
+    -------
+    Module
+        Called with ``input_ids``, ``attention_mask`` and, to train, ``target`` (n, outputs) and ``weight`` (n,);
+        returns ``logits`` and, with targets, ``loss``: mean weighted cross-entropy, nats per prompt.
+    """
+    import inspect
+
+    import torch
+    from torch.nn import functional
+
+    takes_positions = "position_ids" in inspect.signature(backbone.forward).parameters
+
+    class Classifier(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.backbone = backbone
+            width = backbone.config.hidden_size
+            self.head = torch.nn.Linear(width, outputs)
+            torch.nn.init.zeros_(self.head.bias)
+            with torch.no_grad():
+                self.head.weight.copy_(torch.zeros(outputs, width) if head is None else head)
+
+        def pool(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
+            given = {"input_ids": input_ids, "attention_mask": attention_mask}
+            if pooling == "last" and takes_positions:  # padding stands on the left and must not count
+                given["position_ids"] = (attention_mask.cumsum(1) - 1).clamp(min=0)
+            hidden = self.backbone(**given).last_hidden_state
+            if pooling == "mean":
+                mask = attention_mask[..., None].to(hidden.dtype)
+                return (hidden * mask).sum(1) / mask.sum(1)
+            return hidden[:, -1 if pooling == "last" else 0]
+
+        def forward(
+            self,
+            input_ids: torch.Tensor,
+            attention_mask: torch.Tensor,
+            target: torch.Tensor | None = None,
+            weight: torch.Tensor | None = None,
+        ) -> dict[str, torch.Tensor]:
+            logits = self.head(self.pool(input_ids, attention_mask))
+            if target is None or weight is None:
+                return {"logits": logits}
+            return {"loss": self.entropy(logits, target, weight), "logits": logits}
+
+        @staticmethod
+        def entropy(logits: torch.Tensor, target: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+            if outputs == 1:
+                each = functional.binary_cross_entropy_with_logits(logits[:, 0], target[:, 0], reduction="none")
+            else:
+                each = functional.cross_entropy(logits, target, reduction="none")
+            return (each * weight).mean()
+
+    return Classifier()
