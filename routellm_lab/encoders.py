@@ -15,7 +15,7 @@ import hashlib
 import os
 import sqlite3
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -115,20 +115,33 @@ class Encoder:
         return vectors / length
 
     def _through_cache(self, texts: list[str]) -> np.ndarray:
-        hashes = [hashlib.sha256(text.encode()).digest()[:16] for text in texts]
-        with VectorCache(self.fingerprint) as cache:
-            known = cache.get(hashes)
-            new = [row for row, key in enumerate(hashes) if key not in known]
-            self.hits, self.misses = self.hits + len(texts) - len(new), self.misses + len(new)
-            for start in range(0, len(new), _KEPT_AT_ONCE):
-                rows = new[start : start + _KEPT_AT_ONCE]
-                made = dict(zip((hashes[row] for row in rows), self._unit([texts[row] for row in rows]), strict=True))
-                cache.put(made)
-                known.update(made)
-        return np.stack([known[key] for key in hashes])
+        vectors, misses = through_cache(self.fingerprint, texts, self._unit)
+        self.hits, self.misses = self.hits + len(texts) - misses, self.misses + misses
+        return vectors
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.spec!r})"
+
+
+def through_cache(
+    fingerprint: str, texts: list[str], make: Callable[[list[str]], np.ndarray]
+) -> tuple[np.ndarray, int]:
+    """Vectors of distinct texts from the disk cache, the missing ones made and kept.
+
+    Returns
+    -------
+    (n, d) float32 array, and how many were missing.
+    """
+    hashes = [hashlib.sha256(text.encode()).digest()[:16] for text in texts]
+    with VectorCache(fingerprint) as cache:
+        known = cache.get(hashes)
+        new = [row for row, key in enumerate(hashes) if key not in known]
+        for start in range(0, len(new), _KEPT_AT_ONCE):
+            rows = new[start : start + _KEPT_AT_ONCE]
+            made = dict(zip((hashes[row] for row in rows), make([texts[row] for row in rows]), strict=True))
+            cache.put(made)
+            known.update(made)
+    return np.stack([known[key] for key in hashes]), len(new)
 
 
 class VectorCache:

@@ -128,7 +128,7 @@ class Router(BaseEstimator):
                 "pair_used": to_json(self.pair_used_),
                 "encoder": self._encoder_identity(),
                 "state": state,
-                "sha256": {file.name: _sha256(file) for file in sorted(aside.iterdir())},
+                "sha256": {file.name: hash_file(file) for file in sorted(aside.iterdir())},
             }
             (aside / "config.json").write_text(json.dumps(config, indent=1, ensure_ascii=False), encoding="utf-8")
         return folder
@@ -152,7 +152,7 @@ class Router(BaseEstimator):
             if kind not in _REGISTRY or not issubclass(_REGISTRY[kind], cls):
                 raise DataError(f"{folder}: a saved {kind!r} is not a {cls.__name__}")
             for file, sha256 in {weights.name: "", **config["sha256"]}.items():
-                if _sha256(folder / Path(file).name) != sha256:
+                if hash_file(folder / Path(file).name) != sha256:
                     raise DataError(f"{folder / file}: changed or truncated since it was saved; save the router again")
             arrays = load_file(weights)
             router = _REGISTRY[kind](**{name: from_json(value) for name, value in config["parameters"].items()})
@@ -305,7 +305,7 @@ class PairOnlyRouter(TieredRouter):
         strong, weak = self.tiers_.pair(self.pair_used_)
         known = set(self.tiers_.tier.values())
         strong_tiers = range(strong + 1) if self.strong_tiers is None else tuple(self.strong_tiers)
-        weak_tiers = (weak,) if self.weak_tiers is None else tuple(self.weak_tiers)
+        weak_tiers: Sequence[Any] = (weak,) if self.weak_tiers is None else tuple(self.weak_tiers)
         if self.weak_tiers == "below":
             weak_tiers = tuple(tier for tier in known if tier >= weak)
         for name, tiers in (("strong_tiers", strong_tiers), ("weak_tiers", weak_tiers)):
@@ -418,7 +418,7 @@ def from_json(value: Any) -> Any:
     return value
 
 
-def _sha256(file: Path) -> str:
+def hash_file(file: Path) -> str:
     import hashlib
 
     with open(file, "rb") as handle:
