@@ -32,6 +32,10 @@ run: $(VENV)/.workbook ## Run the notebooks headlessly and write a report (DATA=
 	@$(BIN)/routellm-lab run $(NOTEBOOKS) $(if $(DATA),--data '$(DATA)') --profile '$(PROFILE)' --seed '$(SEED)' \
 	  --jobs '$(JOBS)' $(if $(filter-out 0,$(FRESH)),--fresh) $(foreach pair,$(PARAMETERS),-p '$(pair)')
 
+.PHONY: train
+train: $(VENV)/.workbook ## Train the BERT and causal LLM routers once, for the notebooks to load (takes DATA, SEED, FRESH)
+	@$(BIN)/routellm-lab train $(if $(DATA),--data '$(DATA)') --seed '$(SEED)' $(if $(filter-out 0,$(FRESH)),--fresh)
+
 .PHONY: lab
 lab: $(VENV)/.workbook ## Open the notebooks in JupyterLab
 	@$(BIN)/jupyter lab notebooks

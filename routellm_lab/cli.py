@@ -1,4 +1,4 @@
-"""The command line: ``routellm-lab run | list | status | report | data | route``."""
+"""The command line: ``routellm-lab run | train | list | status | report | data | route``."""
 
 import json
 import sys
@@ -90,6 +90,30 @@ def run(
         for name in bad:
             typer.echo(f"  {name}: {result.errors.get(name, 'blocked by a notebook that failed')}", err=True)
         raise typer.Exit(1)
+
+
+@app.command()
+def train(
+    data: Data = None,
+    gold_questions: Annotated[int, typer.Option(min=1, help="Graded MMLU questions in the set arena+gold.")] = 1500,
+    seed: Annotated[int, typer.Option(help="One seed, one result.")] = 0,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Train again whatever is there.")] = False,
+) -> None:
+    """Train the transformer routers on the three training sets, once, into data/routers.
+
+    The notebooks load them from there. What is there already stays, and an interrupted training goes on where it was.
+    """
+    from routellm_lab.settings import settings
+    from routellm_lab.workbook.hashing import trained_index
+    from routellm_lab.workbook.trained import train_routers
+
+    root = settings().data if data is None else data
+    total = 0.0
+    for made in train_routers(root, gold_questions, seed, fresh):
+        total += made["seconds"]
+        what = f"{made['seconds']:.0f} s, {made['prompts']:,} prompts, held-out loss {made['held_out_loss']:.4f}"
+        typer.echo(f"{made['name']}: {what}{'' if made['trained'] else ' (trained earlier)'}")
+    typer.echo(f"{total / 60:.1f} minutes of training in {trained_index(settings().root, root).parent}")
 
 
 @app.command("list")

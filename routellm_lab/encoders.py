@@ -426,8 +426,9 @@ def quiet_transformers() -> Iterator[None]:
     """Loading a model prints a report and draws bars that say nothing to a reader of a notebook."""
     from transformers.utils import logging
 
-    level = logging.get_verbosity()
+    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity_error()
+    logging.disable_progress_bar()
     try:
         with contextlib.ExitStack() as stack:
             if not (settings().progress and sys.stderr.isatty()):
@@ -435,3 +436,5 @@ def quiet_transformers() -> Iterator[None]:
             yield
     finally:
         logging.set_verbosity(level)
+        if bars:
+            logging.enable_progress_bar()

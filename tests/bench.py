@@ -7,6 +7,8 @@ goes to the screen and, whole or not at all, to ``data/bench/latest.json``.
 import argparse
 import json
 import os
+import resource
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,11 +18,14 @@ import pandas as pd
 import reference
 import torch
 
-from routellm_lab import RoutingCurve, load_battles, load_outcomes
+from routellm_lab import RoutingCurve, evaluate, load_battles, load_outcomes
 from routellm_lab.encoders import make_encoder
+from routellm_lab.evaluation import paper_other_tables
 from routellm_lab.files import replacing
 from routellm_lab.preferences.sample import SAMPLE_PAIR
 from routellm_lab.routers import (
+    BertRouter,
+    CausalLMRouter,
     KNNRouter,
     MatrixFactorizationRouter,
     PromptLengthRouter,
@@ -28,7 +33,9 @@ from routellm_lab.routers import (
     RidgeRouter,
     Router,
     SimilarityWeightedRouter,
+    Training,
 )
+from routellm_lab.routers.causal import SHORT_INSTRUCTION, pretrain_decoder
 from routellm_lab.settings import settings
 
 VOTES = 55_000
@@ -135,8 +142,42 @@ def routes() -> Iterator[Row]:
         yield row(f"route_{router.name}", rate, None, "decisions/s", detail)
 
 
+def transformers() -> Iterator[Row]:
+    """Speed does not depend on what was learned: a few steps of training serve, but for what 8 bits cost in APGR."""
+    battles = load_battles("arena_human", data="sample")
+    outcomes = load_outcomes("mmlu", data="sample")
+    prompts = outcomes.prompts.tolist()
+    paper = paper_other_tables().query("table == '7 overhead' and column == 'requests per second'")
+    published = paper.set_index("row")["value"]
+    with tempfile.TemporaryDirectory() as folder:
+        pretrain_decoder(battles["prompt"].head(2_000), folder, steps=20)
+        few = Training(max_steps=2)
+        bert = BertRouter(SAMPLE_PAIR, weak_tiers="below", training=few).fit(battles)
+        causal = CausalLMRouter(
+            SAMPLE_PAIR, folder, instruction=SHORT_INSTRUCTION, weak_tiers="below", training=few
+        ).fit(battles)
+    rates = {}
+    for router, name in ((bert, "bert"), (causal, "causal_llm"), (bert, "bert_int8")):
+        what = f"published: {published[router.name]:g} requests/s on one L4 GPU"
+        if name == "bert_int8":
+            apgr = evaluate(bert, outcomes).apgr
+            what = f"APGR {evaluate(bert.quantize(), outcomes).apgr:.4f} against {apgr:.4f} with 32 bits"
+        rates[name] = per_second(lambda router=router: router.win_rate(prompts), len(prompts), rounds=2)
+        single = [
+            1e3 / per_second(lambda router=router, text=text: router.win_rate([text]), 1, rounds=1)
+            for text in prompts[:200]
+        ]
+        detail = (
+            f"{len(prompts)} new prompts at once; one alone: p50 {np.quantile(single, 0.5):.1f} ms, p99 "
+            f"{np.quantile(single, 0.99):.1f} ms; peak memory of the process "
+            f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:.0f} MiB; {what}"
+        )
+        reference_rate = rates["bert"] if name == "bert_int8" else None
+        yield row(f"route_{name}", rates[name], reference_rate, "decisions/s", detail)
+
+
 def main() -> None:
-    parts = {part.__name__: part for part in (similarity_weighted, encoders, bootstrap, routes)}
+    parts = {part.__name__: part for part in (similarity_weighted, encoders, bootstrap, routes, transformers)}
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--only", choices=parts, action="append", help="one part; may be given again")
     chosen = parser.parse_args().only or list(parts)

@@ -11,11 +11,13 @@ from routellm_lab.evaluation.paper import (
     paper_results,
 )
 from routellm_lab.evaluation.significance import Comparison, holm
+from routellm_lab.evaluation.training_sets import TrainingSets, paper_training_sets
 
 __all__ = [
     "PAPER_SOURCE",
     "Comparison",
     "RoutingCurve",
+    "TrainingSets",
     "achieved_share",
     "best_possible",
     "comparison_table",
@@ -25,4 +27,5 @@ __all__ = [
     "paper_figure",
     "paper_other_tables",
     "paper_results",
+    "paper_training_sets",
 ]

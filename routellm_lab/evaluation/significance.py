@@ -46,6 +46,11 @@ class Comparison:
     n: int
     level: float = 0.95
 
+    @property
+    def verdict(self) -> str:
+        """What the interval says of the first router, in words that a router's name follows."""
+        return "better than" if self.low > 0 else "worse than" if self.high < 0 else "not distinguishable from"
+
 
 def resample_counts(n: int, n_resamples: int, random_state: Any = 0) -> Iterator[np.ndarray]:
     """Bootstrap resamples of n prompts, in chunks.

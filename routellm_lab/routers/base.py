@@ -268,8 +268,8 @@ class PairOnlyRouter(TieredRouter):
     """A router that learns one pair, from the votes between the models at or above the strong one's tier and those in
     the weak one's tier (section 4.1 of the paper)."""
 
-    strong_tiers: Sequence[int] | None = None
-    weak_tiers: Sequence[int] | str | None = None
+    strong_tiers: Sequence[int] | None
+    weak_tiers: Sequence[int] | str | None
     strong_models_: list[str]
     weak_models_: list[str]
     n_votes_: int

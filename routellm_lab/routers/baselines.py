@@ -108,6 +108,10 @@ class RidgeRouter(PairOnlyRouter):
     tiers : Tiers, optional
         By default fitted on the votes of one judge (see `tier_votes`).
     n_tiers : int
+        Fewer, wider tiers bring more votes on models less like the pair. 10 in the paper.
+    strong_tiers, weak_tiers : sequence of int, optional
+        Whose votes serve. By default all tiers down to the strong model's, against the weak model's (the paper's rule).
+        ``weak_tiers="below"``: against the weak model's and all below it, which brings several times as many votes.
     stand_ins : mapping, optional
         By default `routellm_lab.preferences.STAND_INS`.
 
@@ -126,6 +130,8 @@ class RidgeRouter(PairOnlyRouter):
         alphas: Sequence[float] = (0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0),
         tiers: Tiers | None = None,
         n_tiers: int = 10,
+        strong_tiers: Sequence[int] | None = None,
+        weak_tiers: Sequence[int] | str | None = None,
         stand_ins: Mapping | None = None,
     ) -> None:
         self.pair = pair
@@ -133,6 +139,8 @@ class RidgeRouter(PairOnlyRouter):
         self.alphas = alphas
         self.tiers = tiers
         self.n_tiers = n_tiers
+        self.strong_tiers = strong_tiers
+        self.weak_tiers = weak_tiers
         self.stand_ins = stand_ins
 
     def _fit_prompts(self, prompts: list[str], label: np.ndarray, weight: np.ndarray) -> None:
@@ -164,7 +172,7 @@ class KNNRouter(PairOnlyRouter):
     encoder : str or Encoder
     neighbours : sequence of int
         Numbers of neighbours to choose from, by the leave-one-prompt-out squared error.
-    tiers, n_tiers, stand_ins
+    tiers, n_tiers, strong_tiers, weak_tiers, stand_ins
         As in `RidgeRouter`.
 
     Attributes
@@ -182,6 +190,8 @@ class KNNRouter(PairOnlyRouter):
         neighbours: Sequence[int] = (5, 10, 20, 50, 100, 200),
         tiers: Tiers | None = None,
         n_tiers: int = 10,
+        strong_tiers: Sequence[int] | None = None,
+        weak_tiers: Sequence[int] | str | None = None,
         stand_ins: Mapping | None = None,
     ) -> None:
         self.pair = pair
@@ -189,6 +199,8 @@ class KNNRouter(PairOnlyRouter):
         self.neighbours = neighbours
         self.tiers = tiers
         self.n_tiers = n_tiers
+        self.strong_tiers = strong_tiers
+        self.weak_tiers = weak_tiers
         self.stand_ins = stand_ins
 
     def _fit_prompts(self, prompts: list[str], label: np.ndarray, weight: np.ndarray) -> None:

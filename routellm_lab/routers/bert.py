@@ -11,13 +11,19 @@ from routellm_lab.preferences.models import ModelPair
 from routellm_lab.preferences.ratings import Tiers
 from routellm_lab.routers.base import sigmoid
 from routellm_lab.routers.training import Training
-from routellm_lab.routers.transformer import TransformerRouter, classifier, load_pretrained
+from routellm_lab.routers.transformer import TransformerRouter, load_pretrained
 
 if TYPE_CHECKING:
-    import torch
+    from routellm_lab.routers.classifier import Classifier
 
 _PAPER_TRAINING = Training(
-    max_tokens=512, batch_size=16, learning_rate=1e-5, weight_decay=0.01, max_steps=2000, probe_first=False
+    max_tokens=512,
+    batch_size=16,
+    learning_rate=1e-5,
+    weight_decay=0.01,
+    max_steps=2000,
+    probe_first=False,
+    dropout=None,
 )
 
 PAPER: Mapping[str, Any] = {"model": "google-bert/bert-base-uncased", "pooling": "cls", "training": _PAPER_TRAINING}
@@ -48,15 +54,8 @@ class BertRouter(TransformerRouter):
     pooling : {"mean", "cls"}
         The mean of the token vectors, as MiniLM was trained; or the first token, as in the paper.
     training : Training
-    tiers : Tiers, optional
-        By default fitted on the votes of one judge (see `tier_votes`).
-    n_tiers : int
-        Fewer, wider tiers bring more votes on models less like the pair. 10 in the paper.
-    strong_tiers, weak_tiers : sequence of int, optional
-        Whose votes serve. By default all tiers down to the strong model's, against the weak model's (the paper's rule).
-        ``weak_tiers="below"``: against the weak model's and all below it, which brings several times as many votes.
-    stand_ins : mapping, optional
-        By default `routellm_lab.preferences.STAND_INS`.
+    tiers, n_tiers, strong_tiers, weak_tiers, stand_ins
+        As in `RidgeRouter`.
     random_state : int
     """
 
@@ -99,7 +98,7 @@ class BertRouter(TransformerRouter):
         if not 0 <= self.tie_share <= 1:
             raise ParameterError(f"tie_share must be in [0, 1], got {self.tie_share!r}")
 
-    def _pretrained(self) -> "tuple[torch.nn.Module, Any]":
+    def _pretrained(self) -> "tuple[Classifier, Any]":
         backbone, tokenizer = load_pretrained("AutoModel", self.model, self.training.dropout)
         if tokenizer.pad_token_id is None:
             raise ParameterError(
@@ -110,15 +109,17 @@ class BertRouter(TransformerRouter):
             backbone.gradient_checkpointing_enable()
         return self._classifier(backbone), tokenizer
 
-    def _untrained(self, config: Any) -> "torch.nn.Module":
+    def _untrained(self, config: Any) -> "Classifier":
         from transformers import AutoModel
 
         return self._classifier(AutoModel.from_config(config, trust_remote_code=False))
 
-    def _classifier(self, backbone: Any) -> "torch.nn.Module":
+    def _classifier(self, backbone: Any) -> "Classifier":
+        from routellm_lab.routers.classifier import Classifier
+
         if getattr(backbone, "pooler", None) is not None:
             backbone.pooler = None  # not read here; unused weights would trouble training in several processes
-        return classifier(backbone, self.pooling, 1 if self.head == "one_logit" else 3)
+        return Classifier(backbone, self.pooling, 1 if self.head == "one_logit" else 3)
 
     def _targets(self, votes: pd.DataFrame) -> np.ndarray:
         if self.head == "one_logit":

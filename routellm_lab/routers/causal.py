@@ -13,16 +13,21 @@ from routellm_lab.files import replacing_folder
 from routellm_lab.preferences.models import ModelPair
 from routellm_lab.preferences.ratings import Tiers
 from routellm_lab.routers.training import Training, device, seeded
-from routellm_lab.routers.transformer import TransformerRouter, classifier, load_pretrained
+from routellm_lab.routers.transformer import TransformerRouter, load_pretrained
 from routellm_lab.settings import settings
 
 if TYPE_CHECKING:
     import torch
 
+    from routellm_lab.routers.classifier import Classifier
+
 INSTRUCTION = (
     "A cheap model and a strong model can both answer the prompt below. How good would the answer of the cheap model "
     "be, compared with that of the strong one?\n\nPrompt:\n{prompt}\n\nVerdict:"
 )
+
+SHORT_INSTRUCTION = "{prompt} verdict:"
+"""For a decoder too small to follow an instruction."""
 
 LABELS: Mapping[str, tuple[str, ...]] = {
     "scores": ("[[1]]", "[[2]]", "[[3]]", "[[4]]", "[[5]]"),
@@ -40,6 +45,7 @@ PAPER: Mapping[str, Any] = {
         weight_decay=0.0,
         max_steps=2000,
         probe_first=False,
+        dropout=None,
         gradient_checkpointing=True,
     ),
 }
@@ -81,8 +87,9 @@ class CausalLMRouter(TransformerRouter):
         Rank of low-rank adapters on all linear layers (peft), which train instead of the model itself; 0 trains all.
         A router saved with adapters needs its base model to be loaded.
     training : Training
-    tiers, n_tiers, strong_tiers, weak_tiers, stand_ins, random_state
-        As in `BertRouter`.
+    tiers, n_tiers, strong_tiers, weak_tiers, stand_ins
+        As in `RidgeRouter`.
+    random_state : int
     """
 
     name = "causal_llm"
@@ -133,7 +140,7 @@ class CausalLMRouter(TransformerRouter):
         before, _, after = self.instruction.partition("{prompt}")
         return before, after
 
-    def _pretrained(self) -> "tuple[torch.nn.Module, Any]":
+    def _pretrained(self) -> "tuple[Classifier, Any]":
         decoder, tokenizer = load_pretrained("AutoModelForCausalLM", self.model, self.training.dropout)
         if tokenizer.pad_token_id is None:  # padding is masked: which token it is does not matter
             tokenizer.pad_token = tokenizer.eos_token
@@ -163,12 +170,14 @@ class CausalLMRouter(TransformerRouter):
             )
         return output[[ids[0] for ids in pieces.values()]]
 
-    def _untrained(self, config: Any) -> "torch.nn.Module":
+    def _untrained(self, config: Any) -> "Classifier":
         from transformers import AutoModel
 
         return self._classifier(AutoModel.from_config(config, trust_remote_code=False))
 
-    def _classifier(self, backbone: "torch.nn.Module", head: "torch.Tensor | None" = None) -> "torch.nn.Module":
+    def _classifier(self, backbone: Any, head: "torch.Tensor | None" = None) -> "Classifier":
+        from routellm_lab.routers.classifier import Classifier
+
         if self.lora_rank:
             try:
                 from peft import LoraConfig, inject_adapter_in_model
@@ -176,7 +185,7 @@ class CausalLMRouter(TransformerRouter):
                 raise MissingExtraError("lora_rank needs: pip install 'routellm-lab[transformers]'") from error
             lora = LoraConfig(r=self.lora_rank, lora_alpha=2 * self.lora_rank, target_modules="all-linear")
             backbone = inject_adapter_in_model(lora, backbone)
-        return classifier(backbone, "last", len(LABELS[self.labels]), head)
+        return Classifier(backbone, "last", len(LABELS[self.labels]), head)
 
     def _targets(self, votes: pd.DataFrame) -> np.ndarray:
         if self.labels == "wins":

@@ -44,7 +44,7 @@ class Training:
         Fit the head alone on the frozen model before fine-tuning both (Kumar et al., arXiv 2202.10054): with few
         labels, a random head would first pull the model away from what it knows.
     dropout : float, optional
-        Instead of the model's own rates.
+        Instead of the model's own rates; None keeps them.
     held_out : float
         Share of the prompts held out, in (0, 1): their loss decides when to stop and which weights are kept.
     evaluations : int
@@ -61,12 +61,12 @@ class Training:
     learning_rate: float = 5e-5
     weight_decay: float = 0.01
     warmup: float = 0.1
-    epochs: float = 3
+    epochs: float = 2
     max_steps: int | None = None
     probe_first: bool = True
-    dropout: float | None = None
+    dropout: float | None = 0.0
     held_out: float = 0.1
-    evaluations: int = 10
+    evaluations: int = 8
     patience: int = 3
     gradient_checkpointing: bool = False
 
@@ -173,7 +173,7 @@ def fine_tune(
             callbacks=[EarlyStoppingCallback(early_stopping_patience=training.patience), _bar()],
         )
         trainer.remove_callback(PrinterCallback)
-        start = {name: value.detach().clone() for name, value in model.state_dict().items()}
+        start = {name: value.detach().clone() for name, value in model.named_parameters() if value.requires_grad}
         try:
             trainer.train(resume_from_checkpoint=_last_checkpoint(folder))
         except (torch.OutOfMemoryError, RuntimeError) as error:
@@ -186,7 +186,8 @@ def fine_tune(
             ) from error
         history = _history(trainer.state.log_history)
         if history["held_out_loss"].iloc[0] <= history["held_out_loss"].min():
-            model.load_state_dict(start)  # no checkpoint was better than not training at all
+            model.load_state_dict(start, strict=False)  # no checkpoint was better than not training at all
+        trainer.accelerator.unwrap_model(model, keep_fp32_wrapper=False)  # bf16 is for training alone
         trainer.accelerator.wait_for_everyone()
         if trainer.is_world_process_zero():
             shutil.rmtree(folder, ignore_errors=True)
@@ -287,7 +288,9 @@ def device() -> "torch.device":
     import torch
 
     told = settings().device
-    return torch.device(("cuda" if torch.cuda.is_available() else "cpu") if told == "auto" else told)
+    if told == "auto":
+        told = f"cuda:{os.environ.get('LOCAL_RANK', '0')}" if torch.cuda.is_available() else "cpu"
+    return torch.device(told)
 
 
 def is_main_process() -> bool:

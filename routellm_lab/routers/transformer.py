@@ -23,6 +23,8 @@ from routellm_lab.settings import settings
 if TYPE_CHECKING:
     import torch
 
+    from routellm_lab.routers.classifier import Classifier
+
 _MAX_CHARACTERS = 50_000
 """Of a longer text only so many are tokenized, from both ends: tokenizing a megabyte takes seconds."""
 
@@ -32,6 +34,11 @@ _PROMPTS_AT_ONCE = 128
 
 class TransformerRouter(PairOnlyRouter):
     """A pretrained transformer with a linear head, fine-tuned on the votes between the strong and the weak tiers.
+
+    A training that is killed goes on at its last checkpoint (in the cache folder, under ``training``) when `fit` is
+    called again with the same votes and parameters. On several processes or GPUs, call `fit` and `save` in a script
+    started by ``torchrun --nproc-per-node N script.py`` or ``accelerate launch script.py``: ``training.batch_size`` is
+    shared among them, and only the first one writes.
 
     Attributes
     ----------
@@ -56,7 +63,7 @@ class TransformerRouter(PairOnlyRouter):
     n_train_: int
     n_held_out_: int
     n_truncated_: int
-    _network: "torch.nn.Module"
+    _network: "Classifier"
     _inputs: "Inputs"
 
     # --- what the two kinds differ in ---------------------------------------------------------------------------
@@ -64,11 +71,11 @@ class TransformerRouter(PairOnlyRouter):
     def _check(self) -> None:
         """Refuse parameters that cannot be used."""
 
-    def _pretrained(self) -> "tuple[torch.nn.Module, Any]":
+    def _pretrained(self) -> "tuple[Classifier, Any]":
         """The classifier before training, and its tokenizer."""
         raise NotImplementedError
 
-    def _untrained(self, config: Any) -> "torch.nn.Module":
+    def _untrained(self, config: Any) -> "Classifier":
         """The classifier without its weights."""
         raise NotImplementedError
 
@@ -203,7 +210,7 @@ class TransformerRouter(PairOnlyRouter):
         }
         history = self.history_.astype(object).where(self.history_.notna(), None).to_dict("records")
         sizes = {name: getattr(self, f"{name}_") for name in ("n_train", "n_held_out", "n_truncated")}
-        config = self._network.backbone.config.to_dict()  # type: ignore[union-attr,operator]
+        config = self._network.backbone.config.to_dict()
         return arrays, self._tier_state() | sizes | {"history": history, "model_config": config}
 
     def _restore(self, arrays: dict[str, np.ndarray], state: dict[str, Any]) -> None:
@@ -245,7 +252,7 @@ class TransformerRouter(PairOnlyRouter):
         best = self.history_.iloc[int(self.history_["held_out_loss"].argmin())]
         facts = {
             "pair": f"{self.pair} (votes of {self.pair_used_})",
-            "base model": self.model,
+            "base model": Path(self.model).name if Path(self.model).is_dir() else self.model,
             "votes": f"{self.n_votes_} between strong and weak tiers, of {', '.join(self.vote_sources_) or 'one set'}",
             "strong models": ", ".join(self.strong_models_),
             "weak models": ", ".join(self.weak_models_),
@@ -377,73 +384,3 @@ _DROPOUTS = (
     *("embd_pdrop", "attn_pdrop", "resid_pdrop"),
 )
 """What configurations call their dropout rates."""
-
-
-def classifier(backbone: Any, pooling: str, outputs: int, head: "torch.Tensor | None" = None) -> "torch.nn.Module":
-    """A linear head on one vector per input.
-
-    Parameters
-    ----------
-    backbone : Module
-        Of transformers; gives ``last_hidden_state``.
-    pooling : {"cls", "mean", "last"}
-        The first token, the mean of the tokens, or the last one.
-    outputs : int
-        1: a sigmoid of one logit; more: a softmax.
-    head : (outputs, width) tensor, optional
-        First weights of the head; zeros by default.
-
-    Returns
-    -------
-    Module
-        Called with ``input_ids``, ``attention_mask`` and, to train, ``target`` (n, outputs) and ``weight`` (n,);
-        returns ``logits`` and, with targets, ``loss``: mean weighted cross-entropy, nats per prompt.
-    """
-    import inspect
-
-    import torch
-    from torch.nn import functional
-
-    takes_positions = "position_ids" in inspect.signature(backbone.forward).parameters
-
-    class Classifier(torch.nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.backbone = backbone
-            width = backbone.config.hidden_size
-            self.head = torch.nn.Linear(width, outputs)
-            torch.nn.init.zeros_(self.head.bias)
-            with torch.no_grad():
-                self.head.weight.copy_(torch.zeros(outputs, width) if head is None else head)
-
-        def pool(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
-            given = {"input_ids": input_ids, "attention_mask": attention_mask}
-            if pooling == "last" and takes_positions:  # padding stands on the left and must not count
-                given["position_ids"] = (attention_mask.cumsum(1) - 1).clamp(min=0)
-            hidden = self.backbone(**given).last_hidden_state
-            if pooling == "mean":
-                mask = attention_mask[..., None].to(hidden.dtype)
-                return (hidden * mask).sum(1) / mask.sum(1)
-            return hidden[:, -1 if pooling == "last" else 0]
-
-        def forward(
-            self,
-            input_ids: torch.Tensor,
-            attention_mask: torch.Tensor,
-            target: torch.Tensor | None = None,
-            weight: torch.Tensor | None = None,
-        ) -> dict[str, torch.Tensor]:
-            logits = self.head(self.pool(input_ids, attention_mask))
-            if target is None or weight is None:
-                return {"logits": logits}
-            return {"loss": self.entropy(logits, target, weight), "logits": logits}
-
-        @staticmethod
-        def entropy(logits: torch.Tensor, target: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
-            if outputs == 1:
-                each = functional.binary_cross_entropy_with_logits(logits[:, 0], target[:, 0], reduction="none")
-            else:
-                each = functional.cross_entropy(logits, target, reduction="none")
-            return (each * weight).mean()
-
-    return Classifier()

@@ -10,6 +10,8 @@ _HOMES = {
     "run_workbook": "runner",
     "discover": "notebooks",
     "build_report": "report",
+    "train_routers": "trained",
+    "trained_routers": "trained",
 }
 __all__ = sorted(_HOMES)
 
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
     from routellm_lab.workbook.report import build_report
     from routellm_lab.workbook.runner import RunResult, run_workbook
     from routellm_lab.workbook.session import Session, start
+    from routellm_lab.workbook.trained import train_routers, trained_routers
 
 
 def __getattr__(name: str):

@@ -64,6 +64,11 @@ def data_name(data: str) -> str:
     return data if data in ("sample", "hub") else Path(data).expanduser().resolve().name
 
 
+def trained_index(root: Path, data: str) -> Path:
+    """The file that lists the routers trained on a data root (see `train_routers`), beside their folders."""
+    return root / "data" / "routers" / data_name(data) / "trained.json"
+
+
 def describe_data(data: str) -> str:
     """A data root in words."""
     words = {"sample": "sample (simulated votes with planted truth)", "hub": "hub (public sources)"}

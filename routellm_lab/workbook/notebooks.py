@@ -83,6 +83,11 @@ class Notebook:
         return tuple(self._declared.get("writes", ()))
 
     @property
+    def uses_trained(self) -> bool:
+        """Whether it shows the routers of `train_routers` where there are any."""
+        return bool(self._declared.get("uses_trained", False))
+
+    @property
     def question(self) -> str:
         return str(self._declared.get("question", ""))
 

@@ -23,7 +23,15 @@ from routellm_lab.errors import NotebookError, ParameterError, RoutellmLabError,
 from routellm_lab.settings import settings
 from routellm_lab.workbook import runs
 from routellm_lab.workbook.execute import EXECUTED, PAGE, SOURCE
-from routellm_lab.workbook.hashing import code_hash, data_identity, describe_data, hash_json, hash_path, versions
+from routellm_lab.workbook.hashing import (
+    code_hash,
+    data_identity,
+    describe_data,
+    hash_json,
+    hash_path,
+    trained_index,
+    versions,
+)
 from routellm_lab.workbook.notebooks import Notebook, assign, discover, needs, select
 from routellm_lab.workbook.runs import FINISHED, Run
 from routellm_lab.workbook.session import check_run_options, stage_of
@@ -462,6 +470,9 @@ class _Work:
         for entry in self.run.entries.values():
             made |= entry.get("artifacts", {})
         inputs = {artifact: made[artifact] for artifact in notebook.reads}
+        if notebook.uses_trained:
+            index = trained_index(self.root, self.kernel_data)
+            inputs["trained routers"] = hash_path(index) if index.is_file() else "none"
         parameters = dict(self.given[name]) | ({"data": self.identity["kind"]} if "data" in self.given[name] else {})
         whole = [notebook.source_hash, parameters, self.identity["hash"], self.run.manifest["code"], inputs]
         return {"hash": hash_json(whole), "source": notebook.source_hash, "inputs": inputs}

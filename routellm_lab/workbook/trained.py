@@ -1,0 +1,161 @@
+"""Transformer routers, trained once on a data root's training sets and kept in ``data/routers`` for the notebooks."""
+
+import json
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from routellm_lab.benchmarks import default_pair
+from routellm_lab.errors import DataError, RoutellmLabError
+from routellm_lab.evaluation.training_sets import paper_training_sets
+from routellm_lab.files import replacing
+from routellm_lab.preferences import vote_weights
+from routellm_lab.preferences.models import ModelPair
+from routellm_lab.routers import BertRouter, CausalLMRouter, Router, Training, load_router
+from routellm_lab.routers.causal import SHORT_INSTRUCTION, pretrain_decoder
+from routellm_lab.settings import settings
+from routellm_lab.workbook.hashing import hash_json, trained_index
+
+
+def hash_votes(battles: pd.DataFrame) -> str:
+    """Hash of what a router learns from: prompts, models, winners and weights."""
+    from pandas.util import hash_pandas_object
+
+    frame = battles[["prompt", "model_a", "model_b", "winner"]].assign(weight=vote_weights(battles))
+    return hash_json(hash_pandas_object(frame, index=False).tolist())
+
+
+def transformer_routers(pair: ModelPair, decoder: str | Path, seed: int) -> list[Router]:
+    """The routers that are trained: MiniLM as the BERT router, a very small decoder as the causal one."""
+    return [
+        BertRouter(pair, weak_tiers="below", training=BERT_TRAINING, random_state=seed),
+        CausalLMRouter(
+            pair,
+            str(decoder),
+            instruction=SHORT_INSTRUCTION,
+            weak_tiers="below",
+            training=CAUSAL_TRAINING,
+            random_state=seed,
+        ),
+    ]
+
+
+BERT_TRAINING = Training(epochs=3)
+CAUSAL_TRAINING = Training(epochs=3, learning_rate=3e-4)
+_DECODER_STEPS = 600
+
+
+def train_routers(
+    data: str, gold_questions: int = 1500, seed: int = 0, fresh: bool = False
+) -> Iterator[dict[str, Any]]:
+    """Fit the transformer routers on the three training sets of a data root into ``data/routers``.
+
+    What is there already, of the same votes and parameters, stays; an interrupted training goes on where it was.
+
+    Parameters
+    ----------
+    data : str
+        ``sample``, ``hub`` or a folder.
+    gold_questions : int
+        In the set ``arena+gold``.
+    seed : int
+        Of the gold questions, the pretraining and the routers.
+    fresh : bool
+        Train again whatever is there.
+
+    Yields
+    ------
+    dict
+        One router at a time, when it is there: ``name`` (training set / router), ``trained`` (now, or earlier),
+        ``seconds``, ``votes``, ``prompts``, ``held_out_loss``.
+    """
+    path = trained_index(settings().root, data)
+    folder, index = path.parent, {} if fresh else _read_index(path)
+    pair = default_pair(data)
+    sets = paper_training_sets(data, pair, gold_questions, random_state=seed)
+    texts = pd.concat([votes["prompt"] for votes in sets.clean.values()]).dropna().unique()
+    decoder = folder / "decoder"
+    made_of = hash_json([sorted(texts), _DECODER_STEPS, seed])
+    if index.get("decoder", {}).get("hash") != made_of or not decoder.is_dir():
+        start = time.perf_counter()
+        history = pretrain_decoder(texts, decoder, steps=_DECODER_STEPS, batch_tokens=1024, random_state=seed)
+        loss = float(history["held_out_loss"].iloc[-1])
+        seconds = round(time.perf_counter() - start, 1)
+        index = _write_index(
+            path, "decoder", {"hash": made_of, "seconds": seconds, "prompts": len(texts), "held_out_loss": loss}
+        )
+        yield {"name": "decoder", "trained": True, **index["decoder"]}
+    for training, votes in sets.clean.items():
+        for router in transformer_routers(pair, decoder, seed):
+            name = f"{training}/{router.name}"
+            parameters = {key: str(value) for key, value in router.get_params(deep=False).items()}
+            told = hash_json([hash_votes(votes), parameters | {"model": made_of}])
+            trained = fresh or index.get(name, {}).get("hash") != told or not (folder / name / "config.json").is_file()
+            if trained:
+                start = time.perf_counter()
+                router.fit(votes).save(folder / name)
+                entry = {
+                    "hash": told,
+                    "votes_hash": hash_votes(votes),
+                    "seconds": round(time.perf_counter() - start, 1),
+                    "votes": router.n_votes_,  # type: ignore[attr-defined]
+                    "prompts": router.n_train_ + router.n_held_out_,  # type: ignore[attr-defined]
+                    "held_out_loss": float(router.history_["held_out_loss"].min()),  # type: ignore[attr-defined]
+                }
+                index = _write_index(path, name, entry)
+            yield {"name": name, "trained": trained, **index[name]}
+
+
+def trained_routers(
+    data: str, votes: Mapping[str, pd.DataFrame]
+) -> tuple[dict[tuple[str, str], Router], dict[tuple[str, str], str]]:
+    """The routers that `train_routers` made of exactly these votes.
+
+    Parameters
+    ----------
+    data : str
+    votes : dict of str to DataFrame
+        Training sets by name.
+
+    Returns
+    -------
+    routers : dict of (training, router) to Router
+    missing : dict of (training, router) to str
+        Why a router is not among them, in words.
+    """
+    path = trained_index(settings().root, data)
+    folder, index = path.parent, _read_index(path)
+    routers: dict[tuple[str, str], Router] = {}
+    missing: dict[tuple[str, str], str] = {}
+    for training, battles in votes.items():
+        for kind in (BertRouter, CausalLMRouter):
+            entry, key = index.get(f"{training}/{kind.name}"), (training, kind.name)
+            if entry is None:
+                missing[key] = "not trained yet"
+            elif entry["votes_hash"] != hash_votes(battles):
+                missing[key] = "trained on other votes"
+            else:
+                try:
+                    routers[key] = load_router(folder / training / kind.name)
+                except DataError as error:
+                    missing[key] = f"cannot be loaded: {error}"
+    return routers, missing
+
+
+def _read_index(path: Path) -> dict[str, Any]:
+    try:
+        return json.loads(path.read_text("utf-8"))
+    except FileNotFoundError:
+        return {}
+    except ValueError as error:
+        raise RoutellmLabError(f"{path}: damaged; remove it to train anew") from error
+
+
+def _write_index(path: Path, name: str, entry: dict[str, Any]) -> dict[str, Any]:
+    index = _read_index(path) | {name: entry}
+    with replacing(path) as aside:
+        aside.write_text(json.dumps(index, indent=1, sort_keys=True) + "\n", "utf-8")
+    return index
