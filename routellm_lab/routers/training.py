@@ -19,6 +19,8 @@ from routellm_lab.settings import settings
 if TYPE_CHECKING:
     import torch
 
+    from routellm_lab.routers.classifier import Classifier
+
 
 @dataclass(frozen=True)
 class Training:
@@ -81,7 +83,7 @@ class Training:
 
 
 def fine_tune(
-    model: "torch.nn.Module",
+    model: "Classifier",
     train: list[dict[str, Any]],
     held_out: list[dict[str, Any]],
     collate: Any,
@@ -194,52 +196,74 @@ def fine_tune(
     return history
 
 
-def probe(model: Any, train: list[dict[str, Any]], held_out: list[dict[str, Any]], collate: Any) -> None:
-    """Fit the head of a classifier alone, on the frozen backbone's vectors, by L-BFGS.
+def probe(model: "Classifier", train: list[dict[str, Any]], collate: Any, folds: int = 5) -> None:
+    """Fit the head of a classifier alone, on the frozen backbone's vectors.
 
-    Of a row of penalties on the squared weights, the one with the lowest held-out loss is kept.
+    Of a row of penalties on the squared weights, the one with the lowest cross-validated loss is taken.
     """
     import torch
+    from sklearn.model_selection import KFold
 
     model.eval().to(device())
-    features: list[torch.Tensor] = []
-    with torch.inference_mode():
-        for examples in (train, held_out):
-            order = sorted(range(len(examples)), key=lambda row: len(examples[row]["input_ids"]))
-            chunks = [order[start : start + 64] for start in range(0, len(order), 64)]
-            batches = [collate([{"input_ids": examples[row]["input_ids"]} for row in rows]) for rows in chunks]
-            vectors = torch.cat([model.pool(**{k: v.to(device()) for k, v in batch.items()}) for batch in batches])
-            features.append(vectors[np.argsort(order)].float())
-    train_vectors, held_out_vectors = (part.clone() for part in features)
-    targets, weights = (
-        [torch.from_numpy(np.stack([example[name] for example in part])).to(device()) for part in (train, held_out)]
-        for name in ("target", "weight")
+    order = sorted(range(len(train)), key=lambda row: len(train[row]["input_ids"]))
+    parts = []
+    with torch.no_grad():
+        for start in range(0, len(order), 64):
+            batch = collate([{"input_ids": train[row]["input_ids"]} for row in order[start : start + 64]])
+            parts.append(model.pool(**{name: value.to(device()) for name, value in batch.items()}).float())
+    vectors = torch.cat(parts)[torch.as_tensor(np.argsort(order), device=device())]
+    target, weight = (
+        torch.from_numpy(np.stack([example[name] for example in train])).to(device()) for name in ("target", "weight")
     )
-    centre, spread = train_vectors.mean(0), train_vectors.std() + 1e-6
-    start = {name: value.detach().clone() for name, value in model.head.state_dict().items()}
-    best_loss, best = float("inf"), start
-    for penalty in (1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 3e-1, 1.0):
-        head = torch.nn.Linear(train_vectors.shape[1], targets[0].shape[1]).to(device())
-        with torch.no_grad():
-            head.weight.copy_(start["weight"] * spread)
-            head.bias.copy_(start["bias"] + start["weight"] @ centre)
-        anchor = head.weight.detach().clone()
-        optimizer = torch.optim.LBFGS(head.parameters(), max_iter=200, line_search_fn="strong_wolfe")
+    begin = {name: value.detach().clone() for name, value in model.head.state_dict().items()}
 
-        def step(head=head, anchor=anchor, penalty=penalty, optimizer=optimizer) -> torch.Tensor:
-            optimizer.zero_grad()
-            loss = model.entropy(head((train_vectors - centre) / spread), targets[0], weights[0])
-            loss = loss + penalty * (head.weight - anchor).square().sum()
-            loss.backward()
-            return loss
+    def fit(rows: Any, penalty: float) -> None:
+        model.head.load_state_dict(begin)
+        _fit_head(model, vectors[rows], target[rows], weight[rows], penalty)
 
-        optimizer.step(step)
+    def loss(rows: Any) -> float:
         with torch.no_grad():
-            loss = float(model.entropy(head((held_out_vectors - centre) / spread), targets[1], weights[1]))
-            if loss < best_loss:
-                weight = head.weight / spread
-                best_loss, best = loss, {"weight": weight, "bias": head.bias - weight @ centre}
-    model.head.load_state_dict(best)
+            return float(model.entropy(model.head(vectors[rows]), target[rows], weight[rows])) * len(rows)
+
+    penalty = _PENALTIES[len(_PENALTIES) // 2]
+    if len(train) >= 2 * folds:
+        losses = dict.fromkeys(_PENALTIES, 0.0)
+        for kept, left in KFold(folds, shuffle=True, random_state=0).split(order):
+            for candidate in _PENALTIES:
+                fit(kept, candidate)
+                losses[candidate] += loss(left)
+        penalty = min(losses, key=lambda candidate: losses[candidate])
+    fit(np.arange(len(train)), penalty)
+
+
+_PENALTIES = (1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 3e-1, 1.0)
+
+
+def _fit_head(
+    model: "Classifier", vectors: "torch.Tensor", target: "torch.Tensor", weight: "torch.Tensor", penalty: float
+) -> None:
+    """Lowest loss plus penalty times the squared distance from the head's weights as they are, by L-BFGS."""
+    import torch
+
+    centre, spread = vectors.mean(0), vectors.std() + 1e-6
+    standard = (vectors - centre) / spread
+    head = torch.nn.Linear(vectors.shape[1], target.shape[1]).to(vectors.device)
+    with torch.no_grad():
+        head.weight.copy_(model.head.weight * spread)
+        head.bias.copy_(model.head.bias + model.head.weight @ centre)
+    anchor = head.weight.detach().clone()
+    optimizer = torch.optim.LBFGS(head.parameters(), max_iter=200, line_search_fn="strong_wolfe")
+
+    def step() -> torch.Tensor:
+        optimizer.zero_grad()
+        loss = model.entropy(head(standard), target, weight) + penalty * (head.weight - anchor).square().sum()
+        loss.backward()
+        return loss
+
+    optimizer.step(step)
+    with torch.no_grad():
+        model.head.weight.copy_(head.weight / spread)
+        model.head.bias.copy_(head.bias - model.head.weight @ centre)
 
 
 def _bar() -> Any:

@@ -124,7 +124,7 @@ class TransformerRouter(PairOnlyRouter):
         lock = FileLock(f"{folder}.lock") if is_main_process() else contextlib.nullcontext()
         with lock:
             if self.training.probe_first:
-                probe(self._network, train, held_out, self._inputs.batch)
+                probe(self._network, train, self._inputs.batch)
             self.history_ = fine_tune(
                 self._network, train, held_out, self._inputs.batch, self.training, folder, self.random_state
             )

@@ -1,0 +1,108 @@
+"""The paper's training sets, and the transformer routers trained on them once for all notebooks."""
+
+import json
+from dataclasses import replace
+
+import pytest
+from tiny_models import tiny
+
+from routellm_lab.errors import RoutellmLabError
+from routellm_lab.evaluation import paper_training_sets
+from routellm_lab.preferences.sample import SAMPLE_PAIR
+from routellm_lab.routers import BertRouter, CausalLMRouter, Training
+from routellm_lab.settings import settings
+from routellm_lab.workbook import train_routers, trained, trained_routers
+from routellm_lab.workbook.hashing import trained_index
+
+KINDS = ("bert", "causal_llm")
+
+
+@pytest.fixture(scope="module")
+def sets():
+    return paper_training_sets("sample", SAMPLE_PAIR, gold_questions=150, encoder="hashing:256")
+
+
+def test_gold_questions_are_labels_and_never_evaluated(sets):
+    assert set(sets.given) == set(sets.clean) == {"arena", "arena+judge", "arena+gold"}
+    assert 0 < len(sets.gold) <= 150
+    gold = set(sets.gold["prompt_key"])
+    assert gold <= set(sets.given["arena+gold"]["prompt_key"])
+    assert not gold & set(sets.evaluations["mmlu"].keys)
+    assert gold <= set(sets.benchmarks["mmlu"].keys)
+    assert len(sets.evaluations["mmlu"]) + len(gold) <= len(sets.benchmarks["mmlu"])
+
+
+def test_no_evaluated_prompt_is_trained_on(sets):
+    for name, votes in sets.clean.items():
+        for outcomes in sets.evaluations.values():
+            assert not set(outcomes.keys) & set(votes["prompt_key"])
+        assert len(votes) == len(sets.given[name]) - sets.dropped[name].drop_duplicates("prompt_key")["votes"].sum()
+
+
+@pytest.fixture
+def small(sets, monkeypatch, tmp_path):
+    """Few votes, tiny models, a workbook of their own."""
+    few = replace(sets, clean={name: votes.tail(600).reset_index(drop=True) for name, votes in sets.clean.items()})
+    training = Training(max_steps=2, evaluations=1, max_tokens=32)
+
+    def routers(pair, decoder, seed):
+        shared = {"weak_tiers": "below", "n_tiers": 4, "training": training, "random_state": seed}
+        return [
+            BertRouter(pair, tiny("encoder"), **shared),
+            CausalLMRouter(pair, tiny("decoder"), instruction="{prompt}:", **shared),
+        ]
+
+    monkeypatch.setattr(trained, "paper_training_sets", lambda *_, **__: few)
+    monkeypatch.setattr(trained, "transformer_routers", routers)
+    monkeypatch.setattr(trained, "_DECODER_STEPS", 2)
+    monkeypatch.setenv("ROUTELLM_LAB_ROOT", str(tmp_path))
+    settings.cache_clear()
+    yield few
+    monkeypatch.undo()
+    settings.cache_clear()
+
+
+def test_routers_are_trained_once_and_found_by_the_votes_they_saw(small):
+    assert trained_routers("sample", small.clean) == (
+        {},
+        {(training, kind): "not trained yet" for training in small.clean for kind in KINDS},
+    )
+    made = list(train_routers("sample"))
+    names = [f"{training}/{kind}" for training in small.clean for kind in KINDS]
+    assert [one["name"] for one in made] == ["decoder", *names]
+    assert all(one["trained"] and one["seconds"] >= 0 and one["prompts"] for one in made)
+    routers, missing = trained_routers("sample", small.clean)
+    assert not missing
+    assert set(routers) == {(training, kind) for training in small.clean for kind in KINDS}
+    assert routers["arena", "bert"].win_rate(["What is 7 * 8?"]).shape == (1,)
+
+    again = list(train_routers("sample"))
+    assert [one["name"] for one in again] == names
+    assert not any(one["trained"] for one in again)
+    assert any(one["trained"] for one in train_routers("sample", fresh=True))
+
+
+def test_an_interrupted_training_keeps_what_was_finished(small):
+    begun = train_routers("sample")
+    done = [next(begun)["name"] for _ in range(3)]
+    begun.close()
+    rest = [one["name"] for one in train_routers("sample") if one["trained"]]
+    assert len(rest) == 1 + len(small.clean) * len(KINDS) - len(done)
+    assert not set(rest) & set(done)
+
+
+def test_routers_of_other_votes_or_damaged_ones_are_named_and_not_used(small):
+    list(train_routers("sample"))
+    other = {**small.clean, "arena": small.clean["arena"].head(100)}
+    routers, missing = trained_routers("sample", other)
+    assert {missing["arena", kind] for kind in KINDS} == {"trained on other votes"}
+    assert ("arena+gold", "bert") in routers
+
+    index = trained_index(settings().root, "sample")
+    (index.parent / "arena+gold" / "bert" / "weights.safetensors").write_bytes(b"")
+    routers, missing = trained_routers("sample", small.clean)
+    assert "changed or truncated" in missing["arena+gold", "bert"]
+    assert ("arena+gold", "causal_llm") in routers
+    index.write_text(json.dumps({})[:1])
+    with pytest.raises(RoutellmLabError, match=r"trained\.json: damaged; remove it"):
+        trained_routers("sample", small.clean)
