@@ -1,11 +1,14 @@
 """The paper's training sets, and the transformer routers trained on them once for all notebooks."""
 
 import json
+import re
 from dataclasses import replace
 
 import pytest
 from tiny_models import tiny
+from typer.testing import CliRunner
 
+from routellm_lab.cli import app
 from routellm_lab.errors import RoutellmLabError
 from routellm_lab.evaluation import paper_training_sets
 from routellm_lab.preferences.sample import SAMPLE_PAIR
@@ -80,6 +83,18 @@ def test_routers_are_trained_once_and_found_by_the_votes_they_saw(small):
     assert [one["name"] for one in again] == names
     assert not any(one["trained"] for one in again)
     assert any(one["trained"] for one in train_routers("sample", fresh=True))
+
+
+def test_the_command_line_says_what_it_trained_and_what_it_kept(small):
+    runner = CliRunner()
+    lines = runner.invoke(app, ["train", "--data", "sample"], catch_exceptions=False).output.splitlines()
+    assert len(lines) == 2 + len(small.clean) * len(KINDS)
+    assert lines[0].startswith("decoder: ")
+    assert re.fullmatch(r"arena/bert: \d+ s, \d+ prompts, held-out loss \d\.\d{4}", lines[1])
+    assert re.search(r"minutes of training in .*routers/sample$", lines[-1])
+    again = runner.invoke(app, ["train", "--data", "sample"], catch_exceptions=False).output.splitlines()
+    assert len(again) == len(lines) - 1
+    assert all(line.endswith("(trained earlier)") for line in again[:-1])
 
 
 def test_an_interrupted_training_keeps_what_was_finished(small):

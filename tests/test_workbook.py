@@ -21,7 +21,7 @@ from routellm_lab import files
 from routellm_lab.errors import NotebookError, ParameterError, RoutellmLabError
 from routellm_lab.settings import settings
 from routellm_lab.workbook import run_workbook, runs, start
-from routellm_lab.workbook.hashing import data_identity
+from routellm_lab.workbook.hashing import data_identity, trained_index
 from routellm_lab.workbook.metrics import METRICS_MIME, clean_metrics
 from routellm_lab.workbook.notebooks import assign, discover, find, needs, plain, select
 from routellm_lab.workbook.pages import mathml
@@ -210,6 +210,17 @@ def test_an_edited_notebook_is_run_again_and_only_what_reads_a_changed_artifact(
     path.write_text(path.read_text().replace("Title of", "New title of"))
     result = run_workbook(root=root, parameters={"size": 4}, seed=7)
     assert result.status == {"01_last": "done", "02_first": "reused"}
+
+
+def test_a_notebook_that_shows_trained_routers_is_run_again_when_they_change(tmp_path):
+    write_notebook(tmp_path, "01_shows", "run.record(one=1)", uses_trained=True)
+    write_notebook(tmp_path, "02_does_not", "run.record(one=1)")
+    run_workbook(root=tmp_path)
+    assert run_workbook(root=tmp_path).status == {"01_shows": "reused", "02_does_not": "reused"}
+    index = trained_index(tmp_path, "sample")
+    index.parent.mkdir(parents=True)
+    index.write_text("{}")
+    assert run_workbook(root=tmp_path).status == {"01_shows": "done", "02_does_not": "reused"}
 
 
 def test_a_damaged_artifact_is_not_taken_over(whole):

@@ -18,6 +18,7 @@ def write_notebook(
     parameters: str = PARAMETERS,
     text: str = "",
     session: bool = True,
+    uses_trained: bool = False,
 ) -> Path:
     """Write a notebook: a title, a parameters cell, `start` unless there is no `session`, and the given code cells."""
     notebook = nbformat.v4.new_notebook()
@@ -25,6 +26,8 @@ def write_notebook(
         "kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"},
         "routellm_lab": {"reads": list(reads), "writes": list(writes), "question": f"What does {name} do?"},
     }
+    if uses_trained:
+        notebook.metadata["routellm_lab"]["uses_trained"] = True
     notebook.cells = [
         nbformat.v4.new_markdown_cell(f"# Title of {name}\n\n{text}"),
         nbformat.v4.new_code_cell(parameters, metadata={"tags": ["parameters"]}),

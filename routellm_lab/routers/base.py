@@ -164,8 +164,9 @@ class Router(BaseEstimator):
             raise DataError(f"{folder}: not a saved router, or a damaged one: {error!r}") from error
         identity = router._encoder_identity()
         if identity != encoder:
+            told = router.get_params()
             raise DataError(
-                f"{folder}: fitted on encoder {encoder}, but {router.get_params()['encoder']!r} is "
+                f"{folder}: fitted on encoder {encoder}, but {told.get('encoder', told.get('model'))!r} is "
                 f"{identity} here; fit again, or install the same encoder"
             )
         try:

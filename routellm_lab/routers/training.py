@@ -73,13 +73,20 @@ class Training:
     gradient_checkpointing: bool = False
 
     def __post_init__(self) -> None:
-        for name in ("max_tokens", "batch_size", "gradient_accumulation", "learning_rate", "epochs", "evaluations"):
+        positive = ("max_tokens", "batch_size", "gradient_accumulation", "learning_rate", "epochs", "evaluations")
+        for name in (*positive, "patience"):
             if not getattr(self, name) > 0:
                 raise ParameterError(f"Training: {name} must be positive, got {getattr(self, name)!r}")
         if self.max_steps is not None and self.max_steps < 1:
             raise ParameterError(f"Training: max_steps must be positive or None, got {self.max_steps!r}")
         if not 0 < self.held_out < 1:
             raise ParameterError(f"Training: held_out must be in (0, 1), got {self.held_out!r}")
+        if not 0 <= self.warmup <= 1:
+            raise ParameterError(f"Training: warmup must be in [0, 1], got {self.warmup!r}")
+        if not self.weight_decay >= 0:
+            raise ParameterError(f"Training: weight_decay must be 0 or more, got {self.weight_decay!r}")
+        if self.dropout is not None and not 0 <= self.dropout < 1:
+            raise ParameterError(f"Training: dropout must be None or in [0, 1), got {self.dropout!r}")
 
 
 def fine_tune(
@@ -120,7 +127,7 @@ def fine_tune(
         When memory is not enough.
     """
     import torch
-    from transformers import EarlyStoppingCallback, PrinterCallback, Trainer, TrainingArguments
+    from transformers import EarlyStoppingCallback, PrinterCallback, TrainingArguments
 
     on_cpu = device().type == "cpu"
     processes = int(os.environ.get("WORLD_SIZE", "1"))
@@ -133,6 +140,7 @@ def fine_tune(
         )
     steps = training.max_steps or max(1, round(training.epochs * -(-len(train) // training.batch_size)))
     every = max(1, steps // training.evaluations)
+    checkpoint = _last_checkpoint(folder)
     with seeded(seed), quiet_transformers():
         arguments = TrainingArguments(
             output_dir=str(folder),
@@ -148,7 +156,8 @@ def fine_tune(
             train_sampling_strategy="group_by_length",
             eval_strategy="steps",
             eval_steps=every,
-            eval_on_start=True,
+            eval_on_start=checkpoint is None,  # a resumed training has measured it, and would lose patience by it
+            restore_callback_states_from_checkpoint=True,
             save_strategy="steps",
             save_steps=every,
             save_total_limit=2,
@@ -166,7 +175,7 @@ def fine_tune(
             report_to="none",
             seed=seed,
         )
-        trainer = Trainer(
+        trainer = _ordered_trainer()(
             model=model,
             args=arguments,
             data_collator=collate,
@@ -177,7 +186,7 @@ def fine_tune(
         trainer.remove_callback(PrinterCallback)
         start = {name: value.detach().clone() for name, value in model.named_parameters() if value.requires_grad}
         try:
-            trainer.train(resume_from_checkpoint=_last_checkpoint(folder))
+            trainer.train(resume_from_checkpoint=checkpoint)
         except (torch.OutOfMemoryError, RuntimeError) as error:
             if not isinstance(error, torch.OutOfMemoryError) and "allocate memory" not in str(error):
                 raise
@@ -264,6 +273,32 @@ def _fit_head(
     with torch.no_grad():
         model.head.weight.copy_(head.weight / spread)
         model.head.bias.copy_(head.bias - model.head.weight @ centre)
+
+
+def _ordered_trainer() -> Any:
+    import torch
+    from transformers import Trainer, TrainerCallback
+
+    class OrderedTrainer(Trainer):
+        """The order of a pass depends on the seed and its number alone: also where training is resumed in its midst."""
+
+        def __init__(self, **options: Any) -> None:
+            super().__init__(**options)
+            self.accelerator.gradient_accumulation_steps = 1  # else both divide by it (transformers issue 40709)
+            self.order = order = torch.Generator()
+
+            class Order(TrainerCallback):
+                def on_epoch_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+                    order.manual_seed(1000 * args.seed + int(state.epoch or 0))
+
+            self.add_callback(Order())
+
+        def _get_train_sampler(self, train_dataset: Any = None) -> Any:
+            sampler = super()._get_train_sampler(train_dataset)
+            sampler.generator = self.order
+            return sampler
+
+    return OrderedTrainer
 
 
 def _bar() -> Any:

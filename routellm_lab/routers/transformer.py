@@ -42,6 +42,10 @@ class TransformerRouter(PairOnlyRouter):
 
     Attributes
     ----------
+    network_ : Classifier
+        The model and its head.
+    inputs_ : Inputs
+        How a prompt becomes what the model reads.
     history_ : DataFrame
         ``step``, ``epoch``, ``train_loss``, ``held_out_loss`` (nats per prompt).
     n_train_, n_held_out_ : int
@@ -63,8 +67,8 @@ class TransformerRouter(PairOnlyRouter):
     n_train_: int
     n_held_out_: int
     n_truncated_: int
-    _network: "Classifier"
-    _inputs: "Inputs"
+    network_: "Classifier"
+    inputs_: "Inputs"
 
     # --- what the two kinds differ in ---------------------------------------------------------------------------
 
@@ -109,9 +113,9 @@ class TransformerRouter(PairOnlyRouter):
         self.n_train_, self.n_held_out_ = map(len, parts)
         self._saved_as, self._int8 = "", False
         with seeded(self.random_state):
-            self._network, tokenizer = self._pretrained()
-        self._inputs = Inputs(tokenizer, self.training.max_tokens, self._padding, *self._instruction())
-        ids, self.n_truncated_ = self._inputs.encode(as_texts(votes["prompt"]))
+            self.network_, tokenizer = self._pretrained()
+        self.inputs_ = Inputs(tokenizer, self.training.max_tokens, self._padding, *self._instruction())
+        ids, self.n_truncated_ = self.inputs_.encode(as_texts(votes["prompt"]))
         targets = self._targets(votes).astype(np.float32)
         weights = (votes["weight"] / votes["weight"].mean()).to_numpy(np.float32)
         examples = [
@@ -122,11 +126,11 @@ class TransformerRouter(PairOnlyRouter):
         folder = settings().cache_dir / "training" / self._fingerprint(votes)
         folder.mkdir(parents=True, exist_ok=True)
         lock = FileLock(f"{folder}.lock") if is_main_process() else contextlib.nullcontext()
-        with lock:
+        with lock, seeded(self.random_state):
             if self.training.probe_first:
-                probe(self._network, train, self._inputs.batch)
+                probe(self.network_, train, self.inputs_.batch)
             self.history_ = fine_tune(
-                self._network, train, held_out, self._inputs.batch, self.training, folder, self.random_state
+                self.network_, train, held_out, self.inputs_.batch, self.training, folder, self.random_state
             )
 
     def _fingerprint(self, votes: pd.DataFrame) -> str:
@@ -152,8 +156,8 @@ class TransformerRouter(PairOnlyRouter):
         import torch
         from tqdm.auto import tqdm
 
-        ids, _ = self._inputs.encode(texts)
-        network = self._network.eval().to(device())
+        ids, _ = self.inputs_.encode(texts)
+        network = self.network_.eval().to(device())
         order = sorted(range(len(ids)), key=lambda row: len(ids[row]))
         out: list[np.ndarray] = []
         bar = tqdm(total=len(ids), desc=self.name, disable=not settings().progress or len(ids) < 1000, leave=False)
@@ -162,7 +166,7 @@ class TransformerRouter(PairOnlyRouter):
             while done < len(order):
                 longest = len(ids[order[min(done + _PROMPTS_AT_ONCE, len(order)) - 1]])
                 rows = order[done : done + max(1, min(_PROMPTS_AT_ONCE, _TOKENS_AT_ONCE // longest))]
-                batch = self._inputs.batch([{"input_ids": ids[row]} for row in rows])
+                batch = self.inputs_.batch([{"input_ids": ids[row]} for row in rows])
                 moved = {name: value.to(device()) for name, value in batch.items()}
                 out.append(network(**moved)["logits"].float().cpu().numpy())
                 done += len(rows)
@@ -184,14 +188,14 @@ class TransformerRouter(PairOnlyRouter):
             raise ParameterError("quantize: 8-bit integers are for the CPU; set ROUTELLM_LAB_DEVICE=cpu")
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch announces that this function will move to another package
-            self._network = torch.ao.quantization.quantize_dynamic(self._network.eval(), {torch.nn.Linear})
+            self.network_ = torch.ao.quantization.quantize_dynamic(self.network_.eval(), {torch.nn.Linear})
         self._int8 = True
         return self
 
     def count_truncated(self, prompts: Iterable[str]) -> int:
         """How many prompts are longer than the model reads: of those the middle is left out."""
         check_is_fitted(self, "pair_used_")
-        return self._inputs.encode(as_texts(prompts))[1]
+        return self.inputs_.encode(as_texts(prompts))[1]
 
     # --- saved routers ------------------------------------------------------------------------------------------
 
@@ -202,15 +206,15 @@ class TransformerRouter(PairOnlyRouter):
     def _state(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         if self._int8:
             raise ParameterError("a quantized router cannot be saved: save it first, quantize what is loaded")
-        kept = {name for name, value in self._network.named_parameters() if value.requires_grad}
+        kept = {name for name, value in self.network_.named_parameters() if value.requires_grad}
         arrays = {
             name: value.detach().cpu().numpy()
-            for name, value in self._network.state_dict().items()
+            for name, value in self.network_.state_dict().items()
             if not self.lora_rank or name in kept
         }
         history = self.history_.astype(object).where(self.history_.notna(), None).to_dict("records")
         sizes = {name: getattr(self, f"{name}_") for name in ("n_train", "n_held_out", "n_truncated")}
-        config = self._network.backbone.config.to_dict()
+        config = self.network_.backbone.config.to_dict()
         return arrays, self._tier_state() | sizes | {"history": history, "model_config": config}
 
     def _restore(self, arrays: dict[str, np.ndarray], state: dict[str, Any]) -> None:
@@ -223,18 +227,18 @@ class TransformerRouter(PairOnlyRouter):
         self.n_truncated_ = int(state["n_truncated"])
         with seeded(0), quiet_transformers():
             if self.lora_rank:
-                self._network, _ = self._pretrained()
+                self.network_, _ = self._pretrained()
             else:
                 config = dict(state["model_config"])
-                self._network = self._untrained(AutoConfig.for_model(config.pop("model_type"), **config))
-        found = self._network.load_state_dict(
+                self.network_ = self._untrained(AutoConfig.for_model(config.pop("model_type"), **config))
+        found = self.network_.load_state_dict(
             {name: torch.from_numpy(value) for name, value in arrays.items()}, strict=not self.lora_rank
         )
         if found.unexpected_keys:
             raise ValueError(f"weights of another model: {found.unexpected_keys[:3]}")
 
     def _write_files(self, folder: Path) -> None:
-        self._inputs.tokenizer.save_pretrained(folder)
+        self.inputs_.tokenizer.save_pretrained(folder)
         (folder / "README.md").write_text(self._card(), encoding="utf-8")
 
     def _read_files(self, folder: Path) -> None:
@@ -242,8 +246,8 @@ class TransformerRouter(PairOnlyRouter):
 
         with quiet_transformers():
             tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
-        self._saved_as = hash_file(folder / "weights.safetensors")
-        self._inputs = Inputs(tokenizer, self.training.max_tokens, self._padding, *self._instruction())
+        self._saved_as = hash_file(folder / "config.json")  # which holds the hashes of all other files
+        self.inputs_ = Inputs(tokenizer, self.training.max_tokens, self._padding, *self._instruction())
 
     def _encoder_identity(self) -> str | None:
         return f"{self.model}:{weights_hash(model_path(self.model))}" if self.lora_rank else None
@@ -310,7 +314,7 @@ class Inputs:
                 n_cut += 1
                 tail = self.room // 2
                 ids = ids[: self.room - tail] + ids[len(ids) - tail :]  # noqa: PLW2901
-            rows.append([*self.before, *ids, *self.after])
+            rows.append([*self.before, *ids, *self.after] or [self.tokenizer.pad_token_id])
         return rows, n_cut
 
     def batch(self, examples: list[dict[str, Any]]) -> "dict[str, torch.Tensor]":
