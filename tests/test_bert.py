@@ -216,6 +216,7 @@ def test_tiers_say_whose_votes_count(options, strong, weak, n):
     ("options", "message"),
     [
         ({"weak_tiers": (3, 7)}, r"weak_tiers: the tiers of 'toy' are \[0, 1, 2, 3, 4\], got \(3, 7\)"),
+        ({"weak_tiers": "above"}, "weak_tiers must be 'below', numbers of tiers or None, got 'above'"),
         ({"strong_tiers": ()}, r"strong_tiers: the tiers of 'toy' are .*, got \(\)"),
         ({"strong_tiers": (0, 3)}, r"strong_tiers 0, 3 must all be above .* weak_tiers 3"),
         ({"weak_tiers": (1, 3)}, "strong_tiers 0, 1 must all be above"),
@@ -252,6 +253,7 @@ def test_presets_train(arena, preset):
         ({"training": {"epochs": 3}}, "training must be a Training, got {'epochs': 3}"),
         ({"model": ""}, "model must be a name or the path of a folder, got ''"),
         ({"batch_size": 36, "gradient_accumulation": 5}, "batch_size 36 is not divisible by 5"),
+        ({"max_tokens": 600}, "max_tokens 600, but .* reads 512"),
         ({"max_tokens": 2}, "max_tokens=2 leaves no room for the prompt: .* take 2"),
         ({"model": "nobody/none"}, "'nobody/none' cannot be loaded: .*`hf download nobody/none --local-dir FOLDER`"),
     ],

@@ -13,7 +13,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from routellm_lab import __version__
 from routellm_lab.encoders import Encoder, as_texts, make_encoder
-from routellm_lab.errors import DataError, ParameterError, listed
+from routellm_lab.errors import DataError, ParameterError, RoutellmLabError, listed
 from routellm_lab.files import replacing_folder
 from routellm_lab.preferences.battles import models_of, score_a, validate_battles, vote_weights, with_prompts
 from routellm_lab.preferences.models import ModelPair, find_model, resolve_pair
@@ -173,6 +173,8 @@ class Router(BaseEstimator):
             router._read_files(folder)
             router._restore(arrays, state)
         except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
+            if isinstance(error, RoutellmLabError):
+                raise
             raise DataError(f"{folder}: weights and config.json do not belong together: {error!r}") from error
         return router  # type: ignore[return-value]
 
@@ -307,7 +309,9 @@ class PairOnlyRouter(TieredRouter):
         known = set(self.tiers_.tier.values())
         strong_tiers = range(strong + 1) if self.strong_tiers is None else tuple(self.strong_tiers)
         weak_tiers: Sequence[Any] = (weak,) if self.weak_tiers is None else tuple(self.weak_tiers)
-        if self.weak_tiers == "below":
+        if isinstance(self.weak_tiers, str):
+            if self.weak_tiers != "below":
+                raise ParameterError(f"weak_tiers must be 'below', numbers of tiers or None, got {self.weak_tiers!r}")
             weak_tiers = tuple(tier for tier in known if tier >= weak)
         for name, tiers in (("strong_tiers", strong_tiers), ("weak_tiers", weak_tiers)):
             if not tiers or not set(tiers) <= known:

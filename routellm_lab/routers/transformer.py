@@ -114,6 +114,9 @@ class TransformerRouter(PairOnlyRouter):
         self._saved_as, self._int8 = "", False
         with seeded(self.random_state):
             self.network_, tokenizer = self._pretrained()
+        most = getattr(self.network_.backbone.config, "max_position_embeddings", self.training.max_tokens)
+        if self.training.max_tokens > most:
+            raise ParameterError(f"Training: max_tokens {self.training.max_tokens}, but {self.model!r} reads {most}")
         self.inputs_ = Inputs(tokenizer, self.training.max_tokens, self._padding, *self._instruction())
         ids, self.n_truncated_ = self.inputs_.encode(as_texts(votes["prompt"]))
         targets = self._targets(votes).astype(np.float32)
@@ -124,7 +127,7 @@ class TransformerRouter(PairOnlyRouter):
         ]
         train, held_out = ([examples[row] for row in rows] for rows in parts)
         folder = settings().cache_dir / "training" / self._fingerprint(votes)
-        folder.mkdir(parents=True, exist_ok=True)
+        folder.parent.mkdir(parents=True, exist_ok=True)
         lock = FileLock(f"{folder}.lock") if is_main_process() else contextlib.nullcontext()
         with lock, seeded(self.random_state):
             if self.training.probe_first:
@@ -272,8 +275,8 @@ class TransformerRouter(PairOnlyRouter):
         }
         rows = "\n".join(f"| {name} | {str(value).replace('|', '/')} |" for name, value in facts.items())
         return (
-            f"# {type(self).__name__}\n\nA router of routellm_lab: `load_router(folder).win_rate(prompts)` is the "
-            f"probability that the strong model's answer is preferred, ties counted half.\n\n| | |\n|---|---|\n{rows}\n"
+            f"# {type(self).__name__}\n\nA router of routellm_lab: `load_router(folder).win_rate(prompts)` says how "
+            f"likely the strong model's answer is the better one.\n\n| | |\n|---|---|\n{rows}\n"
         )
 
 
