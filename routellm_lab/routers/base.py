@@ -286,7 +286,7 @@ class PairOnlyRouter(TieredRouter):
         self.n_votes_ = int((forward | backward).sum())
         if not self.n_votes_:
             raise DataError(
-                f"no vote between the strong tiers ({listed(self.strong_models_)}) and the weak ones "
+                f"no vote between the strong tiers ({listed(self.strong_models_)}) and the weak tiers "
                 f"({listed(self.weak_models_)}) of {self.tiers_.source!r}; use other votes or tiers"
             )
         rows = (forward | backward).to_numpy()
