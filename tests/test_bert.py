@@ -228,7 +228,7 @@ def test_tiers_that_cannot_serve(options, message):
 
 
 def test_no_vote_between_the_sides():
-    with pytest.raises(DataError, match=r"no vote between the strong tiers \(s1\) and the weak tiers \(last\) of 'toy'"):
+    with pytest.raises(DataError, match=r"strong tiers \(s1\) and the weak tiers \(last\) of 'toy'"):
         toy(strong_tiers=(0,), weak_tiers=(4,)).fit(MANY)
 
 
