@@ -10,6 +10,21 @@ def released_similarity_weights(query: np.ndarray, vectors: np.ndarray, gamma: f
     return gamma * gamma ** (cosine / cosine.max())
 
 
+def similarity_weights(query: np.ndarray, vectors: np.ndarray, gamma: float, normalizer: str) -> np.ndarray:
+    """Weight of every vote for one query, gamma^(1 + cosine / N), by each reading of the N of the paper's equation 5.
+
+    ``vote`` is the largest cosine of a vote's prompt to that of another vote: every vote on a prompt of its own.
+    """
+    if normalizer == "question":
+        return released_similarity_weights(query, vectors, gamma)
+    cosine = vectors @ query
+    if normalizer == "none":
+        return gamma ** (1 + cosine)
+    every = range(len(vectors))
+    nearest = np.array([max(vectors[i] @ vectors[j] for j in every if j != i) for i in every])
+    return gamma ** (1 + cosine / nearest)
+
+
 def released_ratings(votes: pd.DataFrame, weights: np.ndarray, tolerance: float = 1e-4) -> pd.Series:
     """Elo ratings by the released procedure: a doubled frame, a dense design, one weighted logistic regression.
 
@@ -42,12 +57,18 @@ def released_win_rate(
 
 
 def evalica_win_rate(
-    query: np.ndarray, vectors: np.ndarray, votes: pd.DataFrame, strong: int, weak: int, gamma: float = 10.0
+    query: np.ndarray,
+    vectors: np.ndarray,
+    votes: pd.DataFrame,
+    strong: int,
+    weak: int,
+    gamma: float = 10.0,
+    normalizer: str = "question",
 ) -> float:
     """The same from evalica's weighted Bradley-Terry, on the votes between different tiers."""
     import evalica
 
-    weights = released_similarity_weights(query, vectors, gamma)
+    weights = similarity_weights(query, vectors, gamma, normalizer)
     apart = (votes["tier_a"] != votes["tier_b"]).to_numpy()
     kept = votes[apart]
     winner = {"model_a": evalica.Winner.X, "model_b": evalica.Winner.Y, "tie": evalica.Winner.Draw}

@@ -10,7 +10,7 @@ from routellm_lab import decontaminate
 from routellm_lab.benchmarks import outcomes_from_frames
 from routellm_lab.encoders import Encoder
 from routellm_lab.errors import DataError
-from routellm_lab.preferences import validate_battles
+from routellm_lab.preferences import largest_cosine, validate_battles
 
 LONG = "A baker has 20 trays with 12 rolls each and sells three quarters of them before noon; how many rolls are left?"
 OTHERS = ["Write a poem about autumn leaves in the old town", "Explain how a heat pump works to a child of ten"]
@@ -53,6 +53,39 @@ def test_a_near_duplicate_is_dropped_and_a_remote_one_kept():
     kept, dropped = decontaminate(votes_on(*OTHERS, near, remote), benchmark(LONG, "Something else entirely, really"))
     assert kept["prompt"].tolist() == [*OTHERS, remote]
     assert dropped["rule"].tolist() == ["near duplicate"]
+
+
+FOUR = "Which of these rivers ends in a desert?\nA. Okavango\nB. Danube\nC. Rhine\nD. Volga\nAnswer:"
+
+
+def test_a_question_with_more_options_is_the_same_one():
+    ten = FOUR.replace("\nAnswer:", "\nE. Elbe\nF. Oder\nG. Tagus\nH. Po\nI. Ebro\nJ. Loire\nAnswer:")
+    another = "Which of these rivers ends in a desert?\nA. Amazon\nB. Congo\nC. Nile\nD. Tarim\nAnswer:"
+    openly = "which of these rivers ends in a  desert?"
+    kept, dropped = decontaminate(votes_on(*OTHERS, ten, another, openly), benchmark(FOUR), jaccard=0.99)
+    assert kept["prompt"].tolist() == [*OTHERS, another]
+    assert dropped["rule"].tolist() == ["same question"] * 2
+
+
+def test_a_short_open_question_is_not_taken_for_another():
+    kept, _ = decontaminate(votes_on(*OTHERS, "Is it true?"), benchmark("Is it true?\nA. yes\nB. no"), jaccard=0.99)
+    assert len(kept) == 3
+
+
+def test_rows_that_their_source_calls_copies_of_the_benchmark_are_dropped():
+    battles = votes_on(*OTHERS, LONG).assign(overlaps_quiz=[False, None, True])
+    kept, dropped = decontaminate(battles, benchmark("Something else entirely, really"))
+    assert kept["prompt"].tolist() == OTHERS
+    assert dropped["rule"].tolist() == ["same question"]
+    assert len(decontaminate(battles, benchmark("Something else", name="other"))[0]) == 3
+
+
+def test_largest_cosine_is_that_to_the_closest():
+    encoder = PlantedMeanings()
+    assert largest_cosine(["a b", "c d", "e f"], ["x b", "y f", "y f"], encoder).tolist() == [1, 0, 1]
+    assert largest_cosine([], ["x"], encoder).shape == (0,)
+    with pytest.raises(DataError, match="no other prompts"):
+        largest_cosine(["a"], [], encoder)
 
 
 def test_near_duplicates_are_found_among_many(mmlu, arena):

@@ -123,6 +123,23 @@ def test_optimal_partition_equals_brute_force(values, data):
     assert within(values, np.flatnonzero(np.diff(labels)) + 1) == pytest.approx(best, abs=1e-6 + 1e-9 * best)
 
 
+@settings(deadline=None)
+@given(st.lists(st.integers(-50, 50), min_size=2, max_size=8).map(sorted), st.data())
+def test_the_released_rule_of_tiers_equals_brute_force(values, data):
+    groups = data.draw(st.integers(1, len(values)))
+    labels = optimal_partition(np.array(values), groups, "variances")
+    cuts = [np.flatnonzero(np.diff(labels)) + 1, *itertools.combinations(range(1, len(values)), groups - 1)]
+    found, *others = [sum(np.var(part) for part in np.split(np.array(values, float), list(cut))) for cut in cuts]
+    assert found == pytest.approx(min(others), abs=1e-6)
+
+
+def test_the_two_rules_of_tiers_differ_and_no_third_one_is_known():
+    values = np.array([0.0, 1, 2, 3, 4, 5, 30, 34])
+    assert not np.array_equal(optimal_partition(values, 3), optimal_partition(values, 3, "variances"))
+    with pytest.raises(ParameterError, match="the rule of tiers must be 'squares' or 'variances', got 'elo'"):
+        optimal_partition(values, 3, "elo")
+
+
 def test_optimal_partition_refuses_what_cannot_be_split():
     for groups in (0, 4):
         with pytest.raises(ParameterError, match=f"cannot split 3 values into {groups} groups"):

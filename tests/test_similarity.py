@@ -48,6 +48,25 @@ def test_win_rates_equal_evalica_at_any_gamma(arena, mmlu, static_encoder, gamma
     np.testing.assert_allclose(router.win_rate(queries), expected, rtol=0, atol=2e-6)
 
 
+@pytest.mark.parametrize("normalizer", ["none", "vote"])
+def test_the_other_normalizers_equal_evalica(arena, mmlu, static_encoder, normalizer):
+    votes = arena.head(600).drop_duplicates("prompt")
+    router = SimilarityWeightedRouter(SAMPLE_PAIR, gamma=100.0, n_tiers=4, normalizer=normalizer).fit(votes)
+    vectors, frame = reference.vote_frame(router, votes)
+    queries = mmlu.prompts.iloc[:3].tolist()
+    encoded = make_encoder("static").transform(queries).astype(float)
+    strong, weak = router.tiers_.pair(SAMPLE_PAIR)
+    expected = [reference.evalica_win_rate(query, vectors, frame, strong, weak, 100.0, normalizer) for query in encoded]
+    np.testing.assert_allclose(router.win_rate(queries), expected, rtol=0, atol=2e-6)
+    usual = SimilarityWeightedRouter(SAMPLE_PAIR, gamma=100.0, n_tiers=4).fit(votes).win_rate(queries)
+    assert np.abs(usual - expected).min() > 1e-4
+
+
+def test_an_unknown_normalizer_is_refused(arena):
+    with pytest.raises(ParameterError, match="normalizer must be 'question', 'none' or 'vote', got 'maximum'"):
+        SimilarityWeightedRouter(SAMPLE_PAIR, normalizer="maximum").fit(arena)
+
+
 def test_gamma_one_forgets_the_prompt_and_a_large_one_does_not(arena, mmlu):
     prompts = mmlu.prompts.iloc[:50]
     rates = {

@@ -16,8 +16,10 @@ from routellm_lab.routers import BertRouter, CausalLMRouter, Training
 from routellm_lab.settings import settings
 from routellm_lab.workbook import train_routers, trained, trained_routers
 from routellm_lab.workbook.hashing import trained_index
+from routellm_lab.workbook.trained import KINDS, THREE_CLASSES
 
-KINDS = ("bert", "causal_llm")
+EVERY = ("arena", "arena+judge", "arena+gold")
+MADE = [f"{training}/{kind}" for training in EVERY for kind in KINDS] + [f"arena+gold/{THREE_CLASSES}"]
 
 
 @pytest.fixture(scope="module")
@@ -50,10 +52,11 @@ def small(sets, monkeypatch, tmp_path):
 
     def routers(pair, decoder, seed):
         shared = {"weak_tiers": "below", "n_tiers": 4, "training": training, "random_state": seed}
-        return [
-            BertRouter(pair, tiny("encoder"), **shared),
-            CausalLMRouter(pair, tiny("decoder"), instruction="{prompt}:", **shared),
-        ]
+        return {
+            "bert": BertRouter(pair, tiny("encoder"), **shared),
+            "causal_llm": CausalLMRouter(pair, tiny("decoder"), instruction="{prompt}:", **shared),
+            "bert_three_classes": BertRouter(pair, tiny("encoder"), head="three_classes", tie_share=0.0, **shared),
+        }
 
     monkeypatch.setattr(trained, "paper_training_sets", lambda *_, **__: few)
     monkeypatch.setattr(trained, "transformer_routers", routers)
@@ -71,16 +74,18 @@ def test_routers_are_trained_once_and_found_by_the_votes_they_saw(small):
         {(training, kind): "not trained yet" for training in small.clean for kind in KINDS},
     )
     made = list(train_routers("sample"))
-    names = [f"{training}/{kind}" for training in small.clean for kind in KINDS]
-    assert [one["name"] for one in made] == ["decoder", *names]
+    assert [one["name"] for one in made] == ["decoder", *MADE]
     assert all(one["trained"] and one["seconds"] >= 0 and one["prompts"] for one in made)
     routers, missing = trained_routers("sample", small.clean)
     assert not missing
     assert set(routers) == {(training, kind) for training in small.clean for kind in KINDS}
     assert routers["arena", "bert"].win_rate(["What is 7 * 8?"]).shape == (1,)
+    variants, missing = trained_routers("sample", small.clean, [THREE_CLASSES])
+    assert variants["arena+gold", THREE_CLASSES].head == "three_classes"
+    assert set(missing) == {("arena", THREE_CLASSES), ("arena+judge", THREE_CLASSES)}
 
     again = list(train_routers("sample"))
-    assert [one["name"] for one in again] == names
+    assert [one["name"] for one in again] == MADE
     assert not any(one["trained"] for one in again)
     assert any(one["trained"] for one in train_routers("sample", fresh=True))
 
@@ -88,7 +93,7 @@ def test_routers_are_trained_once_and_found_by_the_votes_they_saw(small):
 def test_the_command_line_says_what_it_trained_and_what_it_kept(small):
     runner = CliRunner()
     lines = runner.invoke(app, ["train", "--data", "sample"], catch_exceptions=False).output.splitlines()
-    assert len(lines) == 2 + len(small.clean) * len(KINDS)
+    assert len(lines) == 2 + len(MADE)
     assert lines[0].startswith("decoder: ")
     assert re.fullmatch(r"arena/bert: \d+ s, \d+ prompts, held-out loss \d\.\d{4}", lines[1])
     assert re.search(r"minutes of training in .*routers/sample$", lines[-1])
@@ -102,7 +107,7 @@ def test_an_interrupted_training_keeps_what_was_finished(small):
     done = [next(begun)["name"] for _ in range(3)]
     begun.close()
     rest = [one["name"] for one in train_routers("sample") if one["trained"]]
-    assert len(rest) == 1 + len(small.clean) * len(KINDS) - len(done)
+    assert len(rest) == 1 + len(MADE) - len(done)
     assert not set(rest) & set(done)
 
 

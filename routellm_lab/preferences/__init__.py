@@ -2,7 +2,7 @@
 
 from routellm_lab.preferences.augment import battles_from_outcomes, pool_battles
 from routellm_lab.preferences.battles import models_of, prompt_key, score_a, validate_battles, vote_weights
-from routellm_lab.preferences.decontamination import decontaminate
+from routellm_lab.preferences.decontamination import decontaminate, largest_cosine
 from routellm_lab.preferences.models import PAPER_PAIR, STAND_INS, ModelPair, find_model, resolve_pair
 from routellm_lab.preferences.ratings import Tiers, fit_ratings, fit_tiers
 from routellm_lab.preferences.sources import list_battles, load_battles
@@ -18,6 +18,7 @@ __all__ = [
     "find_model",
     "fit_ratings",
     "fit_tiers",
+    "largest_cosine",
     "list_battles",
     "load_battles",
     "models_of",

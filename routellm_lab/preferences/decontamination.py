@@ -1,6 +1,7 @@
 """No evaluation prompt in the training votes: not literally, not nearly, not in meaning."""
 
 import re
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -22,9 +23,10 @@ def decontaminate(
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Drop training votes whose prompt is, or nearly is, an evaluation prompt.
 
-    Three rules: the same ``prompt_key``; word-trigram MinHash similarity of at least ``jaccard`` (datasketch); and,
-    with an encoder, cosine of at least ``cosine`` (the paper's rule, section 5.1, which drops evaluation prompts
-    instead; here evaluation sets stay whole).
+    Rules, the first that fits is named: the same ``prompt_key``; the same question, asked with other options or none
+    (MMLU-Pro asks thousands of MMLU's), or marked by its source in a column ``overlaps_<evaluation>``; word-trigram
+    MinHash similarity of at least ``jaccard`` (datasketch); and, with an encoder, cosine of at least ``cosine`` (the
+    paper's rule, section 5.1, which drops evaluation prompts instead; here evaluation sets stay whole).
 
     Returns
     -------
@@ -42,10 +44,15 @@ def decontaminate(
     found: list[tuple[str, str, str]] = []
     for outcomes in evaluations:
         hits = dict.fromkeys(prompts.index[prompts.index.isin(set(outcomes.keys))], "same prompt")
+        for key in _same_question(prompts, outcomes.prompts):
+            hits.setdefault(key, "same question")
+        if f"overlaps_{outcomes.name}" in battles:
+            for key in battles.loc[battles[f"overlaps_{outcomes.name}"].eq(True), "prompt_key"].unique():
+                hits.setdefault(key, "same question")
         for key in _near_duplicates(prompts, outcomes.prompts, jaccard):
             hits.setdefault(key, "near duplicate")
         if encoder is not None:
-            for key in prompts.index[_max_cosine(prompts, outcomes.prompts, encoder) >= cosine]:
+            for key in prompts.index[largest_cosine(prompts, outcomes.prompts, encoder) >= cosine]:
                 hits.setdefault(key, "same meaning")
         found += [(outcomes.name, rule, key) for key, rule in hits.items()]
     dropped = pd.DataFrame(found, columns=["evaluation", "rule", "prompt_key"])
@@ -56,10 +63,59 @@ def decontaminate(
     return kept, dropped
 
 
-def _max_cosine(prompts: pd.Series, evaluation: pd.Series, encoder: "Encoder", batch: int = 2048) -> np.ndarray:
-    train, test = encoder.transform(prompts.tolist()), encoder.transform(evaluation.unique().tolist())
-    best = [(train[start : start + batch] @ test.T).max(axis=1) for start in range(0, len(train), batch)]
-    return np.concatenate(best)
+def largest_cosine(prompts: Iterable[str], others: Iterable[str], encoder: "Encoder", batch: int = 2048) -> np.ndarray:
+    """Cosine of each prompt to the closest of the others.
+
+    Its mean over the prompts of a benchmark, with training prompts as the others, is the similarity of the paper's
+    Table 5.
+
+    Parameters
+    ----------
+    prompts : iterable of str, (n,)
+    others : iterable of str
+        At least one; those that repeat are looked at once.
+    encoder : Encoder
+
+    Returns
+    -------
+    (n,) array in [-1, 1]
+    """
+    distinct = list(dict.fromkeys(others))
+    if not distinct:
+        raise DataError("largest_cosine: no other prompts to compare with")
+    these, those = encoder.transform(prompts), encoder.transform(distinct)
+    best = [(these[start : start + batch] @ those.T).max(axis=1) for start in range(0, len(these), batch)]
+    return np.concatenate(best) if best else np.zeros(0, np.float32)
+
+
+_OPTION = re.compile(r"\n\s*\(?[A-P][.):]\s")
+_ANSWER = re.compile(r"\s*answer\s*:?\s*$", re.IGNORECASE)
+
+
+def _question(text: str) -> tuple[str, frozenset[str]]:
+    """A prompt as its question and its options (none in an open one), case and white space folded."""
+    stem, *options = (" ".join(part.lower().split()) for part in _OPTION.split(_ANSWER.sub("", text)))
+    return stem, frozenset(options)
+
+
+def _same_question(prompts: pd.Series, evaluation: pd.Series, shortest: int = 30) -> list[str]:
+    """Keys of the prompts that ask an evaluated question with at least half of its options, or one of both openly.
+
+    Many questions begin alike ("Which of these is true?"): without options in common they are others. An open question
+    of fewer than ``shortest`` characters says too little.
+    """
+    asked: dict[str, list[frozenset[str]]] = {}
+    for stem, options in map(_question, evaluation.unique()):
+        asked.setdefault(stem, []).append(options)
+    hits = []
+    for key, text in prompts.items():
+        stem, options = _question(text)
+        for other in asked.get(stem, ()):
+            open_question = (not options or not other) and len(stem) >= shortest
+            if open_question or (other and len(options & other) * 2 >= len(other)):
+                hits.append(str(key))
+                break
+    return hits
 
 
 def _shingles(text: str) -> set[bytes]:

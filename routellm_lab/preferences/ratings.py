@@ -186,7 +186,7 @@ class Tiers:
         return strong, weak
 
 
-def fit_tiers(battles: pd.DataFrame, n_tiers: int = 10, source: str | None = None) -> Tiers:
+def fit_tiers(battles: pd.DataFrame, n_tiers: int = 10, source: str | None = None, rule: str = "squares") -> Tiers:
     """Group the models of one vote set into tiers of similar rating.
 
     Parameters
@@ -197,20 +197,17 @@ def fit_tiers(battles: pd.DataFrame, n_tiers: int = 10, source: str | None = Non
         10 in the paper (section 4.2); fewer when there are fewer models.
     source : str, optional
         Name of the set; by default what the votes say of themselves.
+    rule : {"squares", "variances"}
+        What to make smallest (see `optimal_partition`).
 
     Returns
     -------
     Tiers
-
-    Notes
-    -----
-    Exact: dynamic programming over the sorted ratings, smallest within-tier sum of squares (as the paper says; the
-    released code minimises the sum of variances).
     """
     if n_tiers < 1:
         raise ParameterError(f"n_tiers must be at least 1, got {n_tiers}")
     ratings = fit_ratings(battles)["rating"]
-    labels = optimal_partition(ratings.to_numpy(), min(n_tiers, len(ratings)))
+    labels = optimal_partition(ratings.to_numpy(), min(n_tiers, len(ratings)), rule)
     names = sorted(battles["source"].dropna().unique()) if "source" in battles else []
     return Tiers(
         dict(zip(ratings.index, labels.tolist(), strict=True)),
@@ -218,20 +215,25 @@ def fit_tiers(battles: pd.DataFrame, n_tiers: int = 10, source: str | None = Non
     )
 
 
-def optimal_partition(values: np.ndarray, n_groups: int) -> np.ndarray:
-    """Split sorted values into contiguous groups with the smallest within-group sum of squares, exactly.
+def optimal_partition(values: np.ndarray, n_groups: int, rule: str = "squares") -> np.ndarray:
+    """Split sorted values into contiguous groups that lie close together, exactly (dynamic programming).
 
     Parameters
     ----------
     values : (n,) array, sorted either way
     n_groups : int
         At most n.
+    rule : {"squares", "variances"}
+        Smallest sum of squares within groups (section 4.2 of the paper), or smallest sum of the groups' variances (the
+        released code), which counts a group the less, the more members it has.
 
     Returns
     -------
     (n,) int array
         Group of each value, 0 first.
     """
+    if rule not in ("squares", "variances"):
+        raise ParameterError(f"the rule of tiers must be 'squares' or 'variances', got {rule!r}")
     values = np.asarray(values, float)
     n = len(values)
     if not 1 <= n_groups <= n:
@@ -240,7 +242,8 @@ def optimal_partition(values: np.ndarray, n_groups: int) -> np.ndarray:
     total, square = np.concatenate([[0], centred.cumsum()]), np.concatenate([[0], (centred**2).cumsum()])
 
     def spread(start: np.ndarray, stop: int) -> np.ndarray:
-        return square[stop] - square[start] - (total[stop] - total[start]) ** 2 / (stop - start)
+        squares = square[stop] - square[start] - (total[stop] - total[start]) ** 2 / (stop - start)
+        return squares if rule == "squares" else squares / (stop - start)
 
     best = np.full((n_groups + 1, n + 1), np.inf)
     cut = np.zeros((n_groups + 1, n + 1), int)

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 class SimilarityWeightedRouter(ManyModelRouter, TieredRouter):
     """Every vote counts the more, the closer its prompt is to the question (section 4.2 of the paper).
 
-    The vote on prompt q_i weighs gamma^(1 + S_i), S_i = cos(q, q_i) / max_j cos(q, q_j); the win rate is the
-    Bradley-Terry probability, with ties as half wins, between the tiers of the two models.
+    The vote on prompt q_i weighs gamma^(1 + S_i), S_i = cos(q, q_i) / N; the win rate is the Bradley-Terry probability,
+    with ties as half wins, between the tiers of the two models.
 
     Parameters
     ----------
@@ -32,6 +32,10 @@ class SimilarityWeightedRouter(ManyModelRouter, TieredRouter):
         By default fitted on the votes of one judge (see `tier_votes`).
     n_tiers : int
         10 in the paper.
+    normalizer : {"question", "none", "vote"}
+        What N is: max_j cos(q, q_j), the largest cosine of the question to a voted prompt (the released code); 1; or
+        max_j cos(q_i, q_j), that of the voted prompt to another one (as printed in the paper, where the prompt itself
+        is not excluded, so that it would be 1).
     stand_ins : mapping, optional
         By default `routellm_lab.preferences.STAND_INS`.
     batch_size : int
@@ -59,6 +63,7 @@ class SimilarityWeightedRouter(ManyModelRouter, TieredRouter):
         gamma: float = 10.0,
         tiers: Tiers | None = None,
         n_tiers: int = 10,
+        normalizer: str = "question",
         stand_ins: Mapping | None = None,
         batch_size: int = 256,
     ) -> None:
@@ -67,12 +72,15 @@ class SimilarityWeightedRouter(ManyModelRouter, TieredRouter):
         self.gamma = gamma
         self.tiers = tiers
         self.n_tiers = n_tiers
+        self.normalizer = normalizer
         self.stand_ins = stand_ins
         self.batch_size = batch_size
 
     def _fit(self, battles: pd.DataFrame) -> None:
         if not self.gamma > 0:
             raise ParameterError(f"gamma must be above 0, got {self.gamma!r}")
+        if self.normalizer not in ("question", "none", "vote"):
+            raise ParameterError(f"normalizer must be 'question', 'none' or 'vote', got {self.normalizer!r}")
         tiers = self._resolve_tiers(battles)
         self.tiers_ = merge_unrateable_tiers(tiers, battles)
         self.tiers_.pair(self.pair_used_)
@@ -97,6 +105,8 @@ class SimilarityWeightedRouter(ManyModelRouter, TieredRouter):
         size = self.tiers_.n_tiers
         total = np.asarray(self.wins_.sum(axis=1), float).reshape(1, size, size)
         self._everywhere = bradley_terry_newton(total)[0]
+        if self.normalizer == "vote":
+            self._nearest = _nearest_other(self.vectors_)
         starts = range(0, self.wins_.shape[1], chunk)
         self._chunks = [(slice(start, start + chunk), self.wins_[:, start : start + chunk]) for start in starts]
 
@@ -119,7 +129,9 @@ class SimilarityWeightedRouter(ManyModelRouter, TieredRouter):
         import torch
 
         cosine = torch.from_numpy(self.vectors_) @ torch.from_numpy(np.ascontiguousarray(vectors)).T
-        largest = cosine.amax(dim=0)
+        if self.normalizer == "vote":
+            cosine /= torch.from_numpy(self._nearest)[:, None]
+        largest = cosine.amax(dim=0) if self.normalizer == "question" else torch.ones(len(vectors))
         scale = np.log(self.gamma) / torch.where(largest > 1e-6, largest, torch.ones_like(largest))
         wins = np.zeros((self.wins_.shape[0], len(vectors)))
         for rows, wins_of_rows in self._chunks:
@@ -139,6 +151,17 @@ class SimilarityWeightedRouter(ManyModelRouter, TieredRouter):
         shape = (self.tiers_.n_tiers**2, len(self.vectors_))
         self.wins_ = _sum_wins(arrays["table"], arrays["prompt"], arrays["wins"], shape)
         self._index()
+
+
+def _nearest_other(vectors: np.ndarray, batch: int = 1024) -> np.ndarray:
+    """Largest cosine of every row to another row, (n, d) -> (n,); 1 where none is positive."""
+    nearest = np.ones(len(vectors), np.float32)
+    for start in range(0, len(vectors) if len(vectors) > 1 else 0, batch):
+        rows = np.arange(start, min(start + batch, len(vectors)))
+        cosine = vectors[rows] @ vectors.T
+        cosine[rows - start, rows] = -np.inf
+        nearest[rows] = cosine.max(axis=1)
+    return np.where(nearest > 1e-6, nearest, np.float32(1))
 
 
 def _sum_wins(table: np.ndarray, prompt: np.ndarray, wins: np.ndarray, shape: tuple[int, int]) -> "csr_array":

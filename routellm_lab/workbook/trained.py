@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -28,19 +28,22 @@ def hash_votes(battles: pd.DataFrame) -> str:
     return hash_json(hash_pandas_object(frame, index=False).tolist())
 
 
-def transformer_routers(pair: ModelPair, decoder: str | Path, seed: int) -> list[Router]:
+KINDS = ("bert", "causal_llm")
+"""The routers of the tables: trained on every set."""
+THREE_CLASSES = "bert_three_classes"
+"""The BERT router with the released head, for the ablations: trained on ``arena+gold`` alone."""
+
+
+def transformer_routers(pair: ModelPair, decoder: str | Path, seed: int) -> dict[str, Router]:
     """The routers that are trained: MiniLM as the BERT router, a very small decoder as the causal one."""
-    return [
-        BertRouter(pair, weak_tiers="below", training=BERT_TRAINING, random_state=seed),
-        CausalLMRouter(
-            pair,
-            str(decoder),
-            instruction=SHORT_INSTRUCTION,
-            weak_tiers="below",
-            training=CAUSAL_TRAINING,
-            random_state=seed,
+    shared: dict[str, Any] = {"weak_tiers": "below", "random_state": seed}
+    return {
+        "bert": BertRouter(pair, training=BERT_TRAINING, **shared),
+        "causal_llm": CausalLMRouter(
+            pair, str(decoder), instruction=SHORT_INSTRUCTION, training=CAUSAL_TRAINING, **shared
         ),
-    ]
+        THREE_CLASSES: BertRouter(pair, head="three_classes", tie_share=0.0, training=BERT_TRAINING, **shared),
+    }
 
 
 BERT_TRAINING = Training(epochs=3)
@@ -89,8 +92,10 @@ def train_routers(
         )
         yield {"name": "decoder", "trained": True, **index["decoder"]}
     for training, votes in sets.clean.items():
-        for router in transformer_routers(pair, decoder, seed):
-            name = f"{training}/{router.name}"
+        for kind, router in transformer_routers(pair, decoder, seed).items():
+            if kind not in KINDS and training != "arena+gold":
+                continue
+            name = f"{training}/{kind}"
             parameters = {key: str(value) for key, value in router.get_params(deep=False).items()}
             told = hash_json([hash_votes(votes), parameters | {"model": made_of}])
             trained = fresh or index.get(name, {}).get("hash") != told or not (folder / name / "config.json").is_file()
@@ -110,7 +115,7 @@ def train_routers(
 
 
 def trained_routers(
-    data: str, votes: Mapping[str, pd.DataFrame]
+    data: str, votes: Mapping[str, pd.DataFrame], kinds: Iterable[str] = KINDS
 ) -> tuple[dict[tuple[str, str], Router], dict[tuple[str, str], str]]:
     """The routers that `train_routers` made of exactly these votes.
 
@@ -119,6 +124,8 @@ def trained_routers(
     data : str
     votes : dict of str to DataFrame
         Training sets by name.
+    kinds : iterable of str
+        Which of them (see `transformer_routers`).
 
     Returns
     -------
@@ -131,15 +138,15 @@ def trained_routers(
     routers: dict[tuple[str, str], Router] = {}
     missing: dict[tuple[str, str], str] = {}
     for training, battles in votes.items():
-        for kind in (BertRouter, CausalLMRouter):
-            entry, key = index.get(f"{training}/{kind.name}"), (training, kind.name)
+        for kind in kinds:
+            entry, key = index.get(f"{training}/{kind}"), (training, kind)
             if entry is None:
                 missing[key] = "not trained yet"
             elif entry["votes_hash"] != hash_votes(battles):
                 missing[key] = "trained on other votes"
             else:
                 try:
-                    routers[key] = load_router(folder / training / kind.name)
+                    routers[key] = load_router(folder / training / kind)
                 except DataError as error:
                     missing[key] = f"cannot be loaded: {error}"
     return routers, missing
