@@ -17,11 +17,12 @@ from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.patches import Patch
+from matplotlib.patches import Patch, Rectangle
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter, PercentFormatter
 
 from routellm_lab.errors import DataError, ParameterError, listed
 from routellm_lab.evaluation.curve import RoutingCurve
+from routellm_lab.evaluation.groups import Correlation, rank_correlation
 from routellm_lab.preferences.battles import models_of, score_a, vote_weights
 
 PALETTE: list[str] = list(sns.color_palette("colorblind").as_hex())
@@ -94,6 +95,7 @@ def routing_curves(
     level: float = 0.95,
     n_resamples: int = 2000,
     random_state: int | None = 0,
+    points: pd.DataFrame | None = None,
 ) -> Figure:
     """Quality against the share of strong calls, between the two models alone, a random router and the oracle.
 
@@ -113,6 +115,9 @@ def routing_curves(
         Of the intervals and of the band of random routers.
     n_resamples, random_state
         Of the bootstrap.
+    points : DataFrame, optional
+        Routers known at one share only: ``label``, ``share`` in [0, 1], ``quality`` in the benchmark's unit, and where
+        known ``low``, ``high``. Each has its own marker.
 
     Returns
     -------
@@ -147,6 +152,8 @@ def routing_curves(
             low, high = curve.interval("apgr", level, n_resamples, random_state)
             label += f"  [{low:.3f}, {high:.3f}]"
         coloured.append(Line2D([], [], label=label, **look))
+    if points is not None:
+        coloured += _draw_points(axes, points, len(curves), first.score_unit == "share correct")
 
     aside: dict[str, Any] = {"textcoords": "offset points", "fontsize": 9, "color": MUTED}
     for score in (first.strong_mean, first.weak_mean):
@@ -159,6 +166,7 @@ def routing_curves(
     if first.score_unit == "share correct":
         axes.yaxis.set_major_formatter(PercentFormatter(1, symbol=""))
     heading = f"APGR  [{level:.0%} interval]" if intervals else "APGR"
+    heading += "; points: quality at the share of strong calls" if points is not None else ""
     _legend_below(figure, [*coloured, *grey], heading, columns=2)
     _title(
         figure,
@@ -168,6 +176,24 @@ def routing_curves(
         any(curve.simulated for curve in curves.values()) if simulated is None else simulated,
     )
     return figure
+
+
+def _draw_points(axes: Axes, points: pd.DataFrame, taken: int, percent: bool) -> list[Line2D]:
+    """Draw routers known at one share only; their legend entries."""
+    _require(points, ("label", "share", "quality"), "routing_curves: points")
+    if not points["share"].between(0, 1).all():
+        raise DataError(f"routing_curves: points: share must be in [0, 1], got {listed(points['share'])}")
+    handles = []
+    for number, row in enumerate(points.to_dict("records")):
+        colour = PALETTE[(taken + number) % len(PALETTE)]
+        look: dict[str, Any] = {"marker": MARKERS[number % len(MARKERS)], "markersize": 8, "color": colour}
+        look |= {"markeredgecolor": INK, "linestyle": "none", "zorder": 5}
+        if np.isfinite([row.get("low", np.nan), row.get("high", np.nan)]).all():
+            axes.plot([row["share"]] * 2, [row["low"], row["high"]], color=colour, linewidth=1.6, zorder=4)
+        axes.plot(row["share"], row["quality"], clip_on=False, **look)
+        quality = f"{row['quality']:.1%}" if percent else f"{row['quality']:.2f}"
+        handles.append(Line2D([], [], label=f"{_words(row['label'])}   {quality} at {row['share']:.0%}", **look))
+    return handles
 
 
 def _routing_finding(curves: Mapping[str, RoutingCurve], level: float) -> str:
@@ -351,8 +377,11 @@ def learning_curve(
     simulated: bool,
     name: str = "",
     title: str | None = None,
+    x: str = "votes",
+    xlabel: str | None = None,
+    hue: str = "router",
 ) -> Figure:
-    """What more votes bring: a metric against the number of training votes, a line per router.
+    """What more votes bring, or worse ones: a metric against the number of training votes, a line per router.
 
     Parameters
     ----------
@@ -364,45 +393,57 @@ def learning_curve(
     name : str
         The benchmark.
     title : str, optional
+    x : str
+        Another column than ``votes`` is drawn on a linear scale, in per cent if all its values are in [0, 1]: a dose,
+        such as the share of the votes that were relabelled.
+    xlabel : str, optional
+        Of another column than ``votes``.
+    hue : str
+        The column that tells the lines apart.
 
     Returns
     -------
     Figure
     """
     value = value or ("achieved_share" if "achieved_share" in frame else "apgr")
-    _require(frame, ("votes", "router", value), "learning_curve")
+    _require(frame, (x, hue, value), "learning_curve")
     figure, axes = plt.subplots(figsize=(WIDTH, 4.8), layout="constrained")
     handles, ends = [], {}
-    for number, (router, part) in enumerate(frame.groupby("router", sort=False)):
-        rows = part.sort_values("votes")
+    for number, (router, part) in enumerate(frame.groupby(hue, sort=False)):
+        rows = part.sort_values(x)
         look = {"color": PALETTE[number % len(PALETTE)], "linestyle": DASHES[number % len(DASHES)]}
         marker = MARKERS[number % len(MARKERS)]
-        axes.plot(rows["votes"], rows[value], marker=marker, markersize=6, **look)
+        axes.plot(rows[x], rows[value], marker=marker, markersize=6, **look)
         if {"low", "high"} <= set(frame):
-            axes.fill_between(rows["votes"], rows["low"], rows["high"], color=look["color"], alpha=0.12, linewidth=0)
+            axes.fill_between(rows[x], rows["low"], rows["high"], color=look["color"], alpha=0.12, linewidth=0)
         handles.append(Line2D([], [], marker=marker, markersize=6, label=_words(router), **look))
-        ends[router] = rows[["votes", value]].iloc[[0, -1]].to_numpy(float)
+        ends[router] = rows[[x, value]].iloc[[0, -1]].to_numpy(float)
     percent = value == "achieved_share"
     axes.axhline(0 if percent else 0.5, color="#888888", linewidth=1.2, zorder=1)
-    label = "random"
+    doses = x != "votes"
     axes.annotate(
-        label,
-        (1, 0 if percent else 0.5),
+        "random",
+        (0 if doses else 1, 0 if percent else 0.5),
         xycoords=axes.get_yaxis_transform(),
-        xytext=(-3, 3),
+        xytext=(3 if doses else -3, 3),
         textcoords="offset points",
-        ha="right",
+        ha="left" if doses else "right",
         fontsize=9,
         color=MUTED,
     )
-    axes.set_xscale("log")
-    votes = sorted(frame["votes"].unique())
-    axes.set_xticks(_spread_out(votes), [f"{int(count):,}" for count in _spread_out(votes)])
-    axes.xaxis.set_minor_formatter(NullFormatter())
-    axes.tick_params(axis="x", which="minor", length=0)
+    shares = doses and bool(frame[x].between(0, 1).all())
+    if shares:
+        axes.xaxis.set_major_formatter(PercentFormatter(1, symbol=""))
+    if not doses:
+        axes.set_xscale("log")
+        votes = _spread_out(sorted(frame[x].unique()))
+        axes.set_xticks(votes, [f"{int(count):,}" for count in votes])
+        axes.xaxis.set_minor_formatter(NullFormatter())
+        axes.tick_params(axis="x", which="minor", length=0)
     if percent:
         axes.yaxis.set_major_formatter(PercentFormatter(1, symbol=""))
-    axes.set(xlabel="training votes (log scale)", ylabel=_metric_label(value))
+    label = (xlabel or _words(x) + " (%)" * shares) if doses else "training votes (log scale)"
+    axes.set(xlabel=label, ylabel=_metric_label(value))
     _legend_below(figure, handles, columns=4)
     if title is None:
         best = max(ends, key=lambda router: ends[router][-1, 1])
@@ -410,6 +451,11 @@ def learning_curve(
         shown = (f"{before:.0%}", f"{after:.0%}") if percent else (f"{before:.3f}", f"{after:.3f}")
         what = "of the achievable gain" if percent else value.upper().replace("_", " ")
         title = f"{_capital(_words(best))}: {shown[0]} {what} with {few:,.0f} votes, {shown[1]} with {many:,.0f}"
+        if doses:
+            low, high = (f"{dose:.0%}" if shares else f"{dose:,g}" for dose in (few, many))
+            verb = "falls" if after < before else "goes"
+            title = f"{_capital(_words(best))} {verb} from {shown[0]} {what} at {low} to {shown[1]} at {high}"
+            title += ", the best there" if len(ends) > 1 else ""
     bars = "bands: intervals" if {"low", "high"} <= set(frame) else ""
     _title(figure, axes, title, ", ".join(filter(None, [name, bars])), simulated)
     return figure
@@ -601,6 +647,365 @@ def vote_heatmap(
     return figure
 
 
+@_figure
+def who_beats_whom(
+    frame: pd.DataFrame,
+    *,
+    simulated: bool,
+    name: str = "",
+    labels: Mapping[Any, str] | None = None,
+    title: str | None = None,
+    alpha: float = 0.05,
+) -> Figure:
+    """Every router against every other: by how much the row's APGR is above the column's.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        As `routellm_lab.evaluation.compare_all` makes it: ``first``, ``second``, ``difference``, ``p_holm``.
+    simulated : bool
+    name : str
+        The benchmark.
+    labels : dict, optional
+        What to call a router, by its key; by default the key, or its parts joined by a colon.
+    title : str, optional
+    alpha : float
+        A cell is marked where ``p_holm`` is below.
+
+    Returns
+    -------
+    Figure
+    """
+    _require(frame, ("first", "second", "difference", "p_holm"), "who_beats_whom")
+    keys = list(dict.fromkeys([*frame["first"], *frame["second"]]))
+    place = {key: number for number, key in enumerate(keys)}
+    first, second = ([place[key] for key in frame[side]] for side in ("first", "second"))
+    difference, sure = np.full((len(keys), len(keys)), np.nan), np.zeros((len(keys), len(keys)), bool)
+    difference[first, second], difference[second, first] = frame["difference"], -frame["difference"]
+    sure[first, second] = sure[second, first] = frame["p_holm"] < alpha
+    # with 0 on the diagonal the mean over a row is the router's APGR less the mean APGR
+    order = np.argsort(-np.nan_to_num(difference).mean(axis=1), kind="stable")
+    difference, sure = difference[np.ix_(order, order)], sure[np.ix_(order, order)]
+    told = {key: _router_label(key) for key in keys} | {key: _words(label) for key, label in (labels or {}).items()}
+    ranked = [told[keys[number]] for number in order]
+
+    figure, axes = plt.subplots(figsize=(WIDTH, 2.6 + 0.26 * len(keys)), layout="constrained")
+    reach = max(float(np.nanmax(np.abs(difference))), 1e-9)
+    sns.heatmap(
+        difference,
+        cmap="PuOr_r",
+        vmin=-reach,
+        vmax=reach,
+        mask=np.isnan(difference),
+        linewidths=0.4,
+        linecolor="white",
+        cbar_kws={"label": "APGR, row minus column", "format": "%+.2f"},
+        xticklabels=[f"{number + 1}" for number in range(len(keys))],
+        yticklabels=[f"{label}  {number + 1}" for number, label in enumerate(ranked)],
+        ax=axes,
+    )
+    rows, columns = np.nonzero(sure)
+    axes.scatter(columns + 0.5, rows + 0.5, s=16, color=INK, edgecolor="white", linewidth=0.6)
+    axes.grid(visible=False)
+    axes.tick_params(axis="both", labelsize=9, length=0, labelrotation=0, labelcolor=INK)
+    axes.set(xlabel="router, by its number on the left", ylabel="")
+    dot: dict[str, Any] = {
+        "marker": "o",
+        "color": INK,
+        "markeredgecolor": "white",
+        "linestyle": "none",
+        "markersize": 5,
+    }
+    _legend_below(figure, [Line2D([], [], label=f"told apart: p < {alpha:g} after Holm's correction", **dot)])
+    if title is None:
+        count = int(sure.sum()) // 2
+        title = f"None of {len(frame)} pairs of routers can be told apart after Holm's correction"
+        if count:
+            beaten = (sure & (difference > 0)).sum(axis=1)
+            most = int(beaten.argmax())
+            title = (
+                f"{count} of {len(frame)} pairs of routers can be told apart after Holm's correction; "
+                f"{ranked[most]} beats {beaten[most]} of {len(keys) - 1}"
+            )
+    _title(figure, axes, title, ", ".join(filter(None, [name, f"{len(keys)} routers, best first"])), simulated)
+    return figure
+
+
+@_figure
+def ablation_forest(frame: pd.DataFrame, *, simulated: bool, name: str = "", title: str | None = None) -> Figure:
+    """What each setting of a router changes, with its interval: a panel per benchmark.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        As `routellm_lab.evaluation.ablation` makes it, of one router or several: ``router``, ``setting``,
+        ``benchmark``, ``apgr``, ``difference``, ``low``, ``high``. Rows without interval are the reference.
+    simulated : bool
+    name : str
+        The training votes.
+    title : str, optional
+
+    Returns
+    -------
+    Figure
+    """
+    _require(frame, ("router", "setting", "benchmark", "apgr", "difference", "low", "high"), "ablation_forest")
+    benchmarks, routers = (list(dict.fromkeys(frame[column])) for column in ("benchmark", "router"))
+    places: dict[tuple[Any, Any], float] = {}
+    ticks, labels, y = [], [], 0.0
+    for router in routers:
+        ticks.append(y)
+        labels.append(f"{_words(router)}:")
+        y += 1
+        for setting in dict.fromkeys(frame.loc[frame["router"] == router, "setting"]):
+            places[router, setting] = y
+            ticks.append(y)
+            labels.append(_words(setting))
+            y += 1
+        y += 0.4
+    figure, panels = plt.subplots(
+        1,
+        len(benchmarks),
+        figsize=(WIDTH, 2.2 + 0.28 * len(ticks)),
+        layout="constrained",
+        sharey=True,
+        squeeze=False,
+    )
+    for axes, benchmark in zip(panels[0], benchmarks, strict=True):
+        axes.axvline(0, color="#888888", linewidth=1.2)
+        for row in frame[frame["benchmark"] == benchmark].itertuples():
+            at, number = places[row.router, row.setting], routers.index(row.router)
+            look = {"color": PALETTE[number % len(PALETTE)], "marker": MARKERS[number % len(MARKERS)], "markersize": 6}
+            if np.isnan(row.low):
+                axes.plot(row.difference, at, markerfacecolor="white", linestyle="none", **look)
+                aside: dict[str, Any] = {"textcoords": "offset points", "fontsize": 9, "color": MUTED, "va": "center"}
+                axes.annotate(f"APGR {row.apgr:.3f}", (row.difference, at), xytext=(7, 0), **aside)
+                continue
+            sure = row.low > 0 or row.high < 0
+            axes.plot([row.low, row.high], [at, at], color=look["color"], linewidth=2.2, solid_capstyle="butt")
+            axes.plot(row.difference, at, markerfacecolor=look["color"] if sure else "white", linestyle="none", **look)
+        axes.set_xlabel(f"{benchmark}\ndifference in APGR")
+        axes.grid(axis="y", visible=False)
+        axes.margins(x=0.08)
+        axes.xaxis.set_major_locator(MaxNLocator(4))
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:+.3g}" if value else "0"))
+    panels[0, 0].set_yticks(ticks, labels)
+    panels[0, 0].set_ylim(y - 0.9, -0.7)
+    for label in panels[0, 0].get_yticklabels():
+        header = label.get_text().endswith(":")
+        label.set(color=INK, fontweight="bold" if header else "normal")
+    _legend_below(
+        figure,
+        [
+            Line2D([], [], color=INK, marker="o", label="interval without 0"),
+            Line2D([], [], color=INK, marker="o", markerfacecolor="white", label="interval with 0"),
+        ],
+    )
+    settings = frame[(frame["benchmark"] == benchmarks[0]) & frame["low"].notna()]
+    sure = settings[(settings["low"] > 0) | (settings["high"] < 0)]
+    if title is None:
+        title = f"None of {len(settings)} settings surely changes the APGR on {benchmarks[0]}"
+        if len(sure):
+            row = sure.loc[sure["difference"].abs().idxmax()]
+            which = f"{_words(row['router'])}, {_words(row['setting'])}: {row['difference']:+.3f}"
+            verb = "change" if len(sure) > 1 else "changes"
+            title = f"{len(sure)} of {len(settings)} settings surely {verb} the APGR on {benchmarks[0]}, most: {which}"
+    _title(
+        figure, panels[0, 0], title, ", ".join(filter(None, [name, "each setting less the router as it is"])), simulated
+    )
+    return figure
+
+
+@_figure
+def similarity_scatter(
+    frame: pd.DataFrame,
+    x: str = "similarity",
+    y: str = "apgr",
+    hue: str = "benchmark",
+    *,
+    simulated: bool,
+    name: str = "",
+    correlation: Correlation | None = None,
+    title: str | None = None,
+    xlabel: str | None = None,
+) -> Figure:
+    """How APGR by group of prompts goes with a property of the group, such as its similarity to the training votes.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        One row per group: ``x``, ``y``, ``hue``, and where known ``prompts`` (the size of the points) and ``null_sd``
+        (grey bars: 95 % range of a random router around the point). Rows without ``x`` or ``y`` are left out.
+    x, y, hue : str
+        Columns.
+    simulated : bool
+    name : str
+        The router.
+    correlation : Correlation, optional
+        As `routellm_lab.evaluation.rank_correlation` makes it; by default that of all points.
+    title : str, optional
+    xlabel : str, optional
+        By default the column's name.
+
+    Returns
+    -------
+    Figure
+    """
+    _require(frame, (x, y, hue), "similarity_scatter")
+    shown = frame.dropna(subset=[x, y])
+    _require(shown, (x, y, hue), "similarity_scatter")
+    correlation = correlation or rank_correlation(shown[x], shown[y])
+    figure, axes = plt.subplots(figsize=(WIDTH, 5.4), layout="constrained")
+    axes.axhline(0.5, color="#888888", linewidth=1.2, zorder=1)
+    if "null_sd" in shown:
+        half = _normal_quantile(0.95) * shown["null_sd"]
+        axes.vlines(shown[x], shown[y] - half, shown[y] + half, color="#d5d5d5", linewidth=1.1, zorder=2)
+    sized = "prompts" in shown
+    largest = float(shown["prompts"].max()) if sized else 1.0
+    handles: list[Any] = []
+    for number, (group, part) in enumerate(shown.groupby(hue, sort=False)):
+        look: dict[str, Any] = {"color": PALETTE[number % len(PALETTE)], "marker": MARKERS[number % len(MARKERS)]}
+        area = 25 + 155 * part["prompts"] / largest if sized else 45
+        axes.scatter(part[x], part[y], s=area, alpha=0.8, edgecolor="white", linewidth=0.6, zorder=3, **look)
+        handles.append(Line2D([], [], linestyle="none", markersize=8, label=_words(group), **look))
+    handles.append(Line2D([], [], color="#888888", linewidth=1.2, label="random router"))
+    if "null_sd" in shown:
+        handles.append(Line2D([], [], color="#d5d5d5", linewidth=1.4, label="95% range of a random router"))
+    axes.set(xlabel=xlabel or _words(x), ylabel=_metric_label(y))
+    axes.margins(0.05)
+    _legend_below(figure, handles, columns=5)
+    if title is None:
+        span = f"{correlation.level:.0%} interval [{correlation.low:+.2f}, {correlation.high:+.2f}]"
+        what = f"{_words(x)}: Spearman's rho {correlation.rho:+.2f}, {span}"
+        label = y.upper().replace("_", " ") if y.startswith("apgr") else _capital(_words(y))
+        title = f"{label} shows no sure relation to {what}"
+        if correlation.low > 0 or correlation.high < 0:
+            title = f"{label} {'rises' if correlation.rho > 0 else 'falls'} with {what}"
+    detail = [name, f"{correlation.n} groups", f"p = {correlation.p_value:.2g}"]
+    if sized:
+        detail.append(f"area: prompts, up to {int(largest):,}")
+    _title(figure, axes, title, ", ".join(filter(None, detail)), simulated)
+    return figure
+
+
+@_figure
+def confusion(
+    confusion: pd.DataFrame, *, simulated: bool, rows: str, columns: str, title: str | None = None, name: str = ""
+) -> Figure:
+    """What one judge said where another said this: counts, and shares of each row.
+
+    Parameters
+    ----------
+    confusion : DataFrame
+        Counts; verdicts of the first judge down, of the second across. Verdicts of the same name agree.
+    simulated : bool
+    rows, columns : str
+        The two judges.
+    title : str, optional
+    name : str
+        The votes.
+
+    Returns
+    -------
+    Figure
+    """
+    counts = pd.DataFrame(confusion).astype(float)
+    both = [verdict for verdict in counts.index if verdict in counts.columns]
+    total = float(counts.to_numpy().sum())
+    if not both or not total > 0 or (counts.to_numpy() < 0).any():
+        raise DataError(
+            f"confusion: needs counts of verdicts that both judges give; rows {listed(counts.index)}, "
+            f"columns {listed(counts.columns)}, {total:g} votes"
+        )
+    share = counts.div(counts.sum(axis=1).replace(0, np.nan), axis=0)
+    texts = [
+        [f"{count:,.0f}\n{part:.0%}" if np.isfinite(part) else "0" for count, part in zip(*pair, strict=True)]
+        for pair in zip(counts.to_numpy(), share.to_numpy(), strict=True)
+    ]
+    figure, axes = plt.subplots(figsize=(WIDTH, 1.9 + 0.72 * len(counts)), layout="constrained")
+    sns.heatmap(
+        share.fillna(0),
+        annot=np.array(texts),
+        fmt="",
+        annot_kws={"fontsize": 11},
+        cmap="Blues",
+        vmin=0,
+        vmax=1,
+        linewidths=1,
+        linecolor="white",
+        cbar_kws={"label": "share of the row (%)", "format": PercentFormatter(1, symbol="")},
+        ax=axes,
+    )
+    for verdict in both:
+        corner = (list(counts.columns).index(verdict), list(counts.index).index(verdict))
+        axes.add_patch(Rectangle(corner, 1, 1, fill=False, edgecolor=INK, linewidth=1.6, zorder=4))
+    axes.grid(visible=False)
+    axes.set_xticklabels([_words(verdict) for verdict in counts.columns], rotation=0)
+    axes.set_yticklabels([_words(verdict) for verdict in counts.index], rotation=0)
+    axes.tick_params(length=0, labelcolor=INK)
+    axes.set(xlabel=columns, ylabel=rows)
+    agreed = sum(counts.loc[verdict, verdict] for verdict in both) / total
+    chance = sum(counts.loc[verdict].sum() * counts[verdict].sum() for verdict in both) / total**2
+    title = title or f"{_capital(rows)} and {columns} agree on {agreed:.0%} of {total:,.0f} votes"
+    detail = f"framed: they agree; {chance:.0%} would by chance"
+    _title(figure, axes, title, ", ".join(filter(None, [name, detail])), simulated)
+    return figure
+
+
+@_figure
+def agreement_by(
+    frame: pd.DataFrame, *, simulated: bool, xlabel: str, name: str = "", title: str | None = None
+) -> Figure:
+    """Share of the votes on which two judges agree, by group, with intervals.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        ``group``, ``votes``, ``share``, ``low``, ``high`` (in [0, 1]), and where known ``chance``: the share expected
+        of two judges who have nothing in common but how often each gives which verdict.
+    simulated : bool
+    xlabel : str
+        What is shared, such as "votes on which the judge agrees with people".
+    name : str
+        The votes.
+    title : str, optional
+
+    Returns
+    -------
+    Figure
+    """
+    _require(frame, ("group", "votes", "share", "low", "high"), "agreement_by")
+    figure, axes = plt.subplots(figsize=(WIDTH, 1.9 + 0.32 * len(frame)), layout="constrained")
+    chance = "chance" in frame and frame["chance"].notna().any()
+    for y, row in enumerate(frame.to_dict("records")):
+        axes.plot([row["low"], row["high"]], [y, y], color=PALETTE[0], linewidth=2.2, solid_capstyle="butt")
+        axes.plot(row["share"], y, "o", color=PALETTE[0], markersize=7)
+        if chance:
+            axes.plot([row["chance"]] * 2, [y - 0.36, y + 0.36], color="#888888", linewidth=2)
+    labels = [f"{_words(group)}  ({votes:,.0f})" for group, votes in zip(frame["group"], frame["votes"], strict=True)]
+    axes.set_yticks(range(len(frame)), labels)
+    axes.tick_params(axis="y", labelcolor=INK)
+    axes.set(ylim=(len(frame) - 0.4, -0.6), xlabel=f"{xlabel} (%)")
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:.4g}"))
+    axes.grid(axis="y", visible=False)
+    handles = [Line2D([], [], color=PALETTE[0], marker="o", markersize=7, label="share, with interval")]
+    if chance:
+        handles.append(
+            Line2D([], [], color="#888888", marker="|", markersize=12, markeredgewidth=2, ls="none", label="by chance")
+        )
+    _legend_below(figure, handles)
+    if title is None:
+        top, bottom = (frame.loc[frame["share"].astype(float).sort_values().index[end]] for end in (-1, 0))
+        title = f"Agreement is {top['share']:.0%} in {_words(top['group'])}"
+        if len(frame) > 1:
+            title = (
+                f"Agreement is highest in {_words(top['group'])}, {top['share']:.0%}, "
+                f"and lowest in {_words(bottom['group'])}, {bottom['share']:.0%}"
+            )
+    _title(figure, axes, title, ", ".join(filter(None, [name, "in brackets: number of votes"])), simulated)
+    return figure
+
+
 def _title(figure: Figure, axes: Axes, finding: str, detail: str, simulated: bool) -> None:
     figure.suptitle(
         textwrap.fill(finding, 90), x=0.01, ha="left", fontsize=12, fontweight="bold", color=INK, linespacing=1.15
@@ -640,6 +1045,11 @@ def _metric_label(value: str) -> str:
         "achieved_share": "achieved share of the gain (%)",
         "apgr": "APGR (.5 is random)",
     }.get(value, value.replace("_", " "))
+
+
+def _router_label(key: Any) -> str:
+    """A router's key in words: a tuple such as (training, router) is joined by a colon."""
+    return ": ".join(_words(part) for part in key) if isinstance(key, tuple) else _words(key)
 
 
 def _words(name: object) -> str:

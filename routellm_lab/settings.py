@@ -3,11 +3,14 @@
 Every field can be set by an environment variable ``ROUTELLM_LAB_<FIELD>`` (``ROUTELLM_LAB_DATA=../shared/data``).
 """
 
+import os
 from functools import lru_cache
 from pathlib import Path
 
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from routellm_lab.errors import ParameterError
 
 _CHECKOUT = Path(__file__).resolve().parent.parent
 
@@ -65,3 +68,19 @@ class Settings(BaseSettings):
 def settings() -> Settings:
     """The settings of this process, read once (``settings.cache_clear()`` reads them again)."""
     return Settings()
+
+
+def secret(name: str) -> str:
+    """The key held by an environment variable; whoever asks for it never shows, writes or logs it.
+
+    Raises
+    ------
+    ParameterError
+        Names the variable, never its value, when it is unset, empty or holds what a header cannot carry.
+    """
+    value = os.environ.get(name, "").strip()
+    if not value:
+        raise ParameterError(f"environment variable {name} is not set: it holds the key (export {name}=...)")
+    if not value.isascii() or not value.isprintable() or " " in value:
+        raise ParameterError(f"environment variable {name} holds no key: there is white space or no ASCII in it")
+    return value

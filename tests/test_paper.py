@@ -92,7 +92,27 @@ def test_table_holds_every_metric_of_every_curve():
         assert (row.low, row.high) == curve.interval("apgr", n_resamples=100)
         assert row.p_value == curve.p_value_vs_random(100)
     np.testing.assert_allclose(table["p_holm"], holm(table["p_value"]))
-    assert "paper_apgr" not in comparison_table(curves, paper=False, n_resamples=10, n_permutations=10)
+    plain = comparison_table(curves, paper=False, n_resamples=10, n_permutations=10)
+    assert not {"paper_apgr", "paper_inside"} & set(plain)
+    assert {"protocol_low", "protocol_high"} <= set(plain)
+
+
+def test_table_says_whether_the_papers_figure_lies_in_our_interval():
+    outcomes = make_outcomes(n=600)
+    curves = {
+        ("none", "random"): curve_of(outcomes),
+        ("arena", "matrix_factorization"): curve_of(outcomes, 2, skill=0.9),
+        ("arena", "ridge"): curve_of(outcomes, 3),
+    }
+    table = comparison_table(curves, n_resamples=100, n_permutations=10, random_state=4)
+    for row, curve in zip(table.itertuples(), curves.values(), strict=True):
+        span = curve.interval("apgr_paper", n_resamples=100, random_state=4)
+        assert (row.protocol_low, row.protocol_high) == span
+        assert row.protocol_low < row.apgr_paper_protocol < row.protocol_high
+        assert (row.low, row.high) != span
+    assert table["paper_inside"].dtype == "boolean"
+    assert table["paper_inside"].tolist() == [True, False, pd.NA]
+    assert (table["protocol_low"] <= table["paper_apgr"]).tolist() == [True, False, False]  # below a router too good
 
 
 def test_table_names_the_pair_whose_votes_served():

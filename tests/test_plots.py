@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 from routellm_lab import plots
 from routellm_lab.errors import DataError, ParameterError
-from routellm_lab.evaluation import RoutingCurve, comparison_table
+from routellm_lab.evaluation import Correlation, RoutingCurve, compare_all, comparison_table
 from routellm_lab.preferences.models import ModelPair
 
 PAIR = ModelPair(strong="large", weak="small")
@@ -55,10 +55,72 @@ HISTORY = pd.DataFrame(
     {"epoch": range(4), "train_loss": [np.nan, 0.66, 0.6, 0.5], "held_out_loss": [0.693, 0.67, 0.64, 0.65]}
 )
 
+PAIRS = pd.DataFrame(
+    {
+        "first": [("arena", "ridge"), ("arena", "ridge"), ("none", "random")],
+        "second": [("none", "random"), ("arena+gold", "best_one"), ("arena+gold", "best_one")],
+        "difference": [0.1, -0.05, -0.15],
+        "p_holm": [0.01, 0.2, 0.03],
+    }
+)
+ABLATION = pd.DataFrame(
+    [
+        ("ridge", "as here", "mmlu", 0.58, 0.0, np.nan, np.nan),
+        ("ridge", "as here", "gsm8k", 0.55, 0.0, np.nan, np.nan),
+        ("ridge", "fewer_tiers", "mmlu", 0.6, 0.02, 0.01, 0.03),
+        ("ridge", "fewer_tiers", "gsm8k", 0.56, 0.01, -0.03, 0.05),
+        ("ridge", "other encoder", "mmlu", 0.55, -0.03, -0.05, -0.01),
+        ("ridge", "other encoder", "gsm8k", 0.54, -0.01, -0.02, 0.01),
+        ("knn", "as here", "mmlu", 0.52, 0.0, np.nan, np.nan),
+        ("knn", "fewer neighbours", "mmlu", 0.56, 0.04, -0.01, 0.09),
+    ],
+    columns=["router", "setting", "benchmark", "apgr", "difference", "low", "high"],
+)
+GROUPS = pd.DataFrame(
+    {
+        "benchmark": ["mmlu"] * 4 + ["mt_bench"] * 3,
+        "similarity": [0.2, 0.3, 0.5, 0.6, 0.4, 0.7, 0.8],
+        "apgr": [0.5, 0.52, 0.6, 0.56, 0.55, 0.62, np.nan],
+        "null_sd": [0.02] * 6 + [np.nan],
+        "prompts": [1000, 500, 200, 100, 20, 10, 8],
+    }
+)
+VERDICTS = ["model_a", "tie", "model_b"]
+CONFUSION = pd.DataFrame([[50, 5, 5], [10, 10, 0], [5, 5, 10]], index=VERDICTS, columns=VERDICTS)
+AGREEMENT = pd.DataFrame(
+    {
+        "group": ["writing", "hard_maths", "coding"],
+        "votes": [1200, 80, 300],
+        "share": [0.7, 0.5, 0.8],
+        "low": [0.68, 0.4, 0.75],
+        "high": [0.72, 0.6, 0.85],
+        "chance": [0.4, 0.38, np.nan],
+    }
+)
+NOISE = pd.DataFrame(
+    {
+        "router": ["ridge"] * 3 + ["matrix_factorization"] * 3,
+        "relabelled": [0.0, 0.25, 0.5] * 2,
+        "achieved_share": [0.8, 0.5, 0.1, 0.7, 0.6, 0.3],
+    }
+)
+POINTS = pd.DataFrame(
+    {"label": ["bought_one", "other"], "share": [0.5, 1.0], "quality": [0.8, 0.7], "low": [0.75, np.nan], "high": 0.85}
+)
+
 FIGURES = {
     "routing_curves": lambda simulated: plots.routing_curves(
         {"ridge": curve_of(0.2), "matrix_factorization": curve_of(0.5)}, simulated=simulated, n_resamples=50
     ),
+    "routing_curves with points": lambda simulated: plots.routing_curves(
+        {"ridge": curve_of(0.2)}, simulated=simulated, n_resamples=50, points=POINTS
+    ),
+    "who_beats_whom": lambda simulated: plots.who_beats_whom(PAIRS, simulated=simulated, name="toy"),
+    "ablation_forest": lambda simulated: plots.ablation_forest(ABLATION, simulated=simulated),
+    "similarity_scatter": lambda simulated: plots.similarity_scatter(GROUPS, simulated=simulated, name="ridge"),
+    "confusion": lambda simulated: plots.confusion(CONFUSION, simulated=simulated, rows="people", columns="GPT-4"),
+    "agreement_by": lambda simulated: plots.agreement_by(AGREEMENT, simulated=simulated, xlabel="votes shared"),
+    "learning_curve by dose": lambda simulated: plots.learning_curve(NOISE, simulated=simulated, x="relabelled"),
     "apgr_forest": lambda simulated: plots.apgr_forest(make_table(), name="toy", simulated=simulated),
     "rating_ladder": lambda simulated: plots.rating_ladder(
         RATINGS, {"large": 0, "medium": 0, "small": 1, "tiny": 1}, simulated=simulated, name="votes", pair=PAIR
@@ -93,7 +155,7 @@ def test_every_figure_is_titled_labelled_and_marked(name, simulated, tmp_path):
     assert ("SIMULATED DATA" in texts(figure)) == simulated
     assert len(title(figure)) > 20
     assert any(axes.get_xlabel() for axes in figure.axes)
-    figure.savefig(tmp_path / "figure.png")
+    figure.savefig(tmp_path / "figure.png", dpi=60)
     assert (tmp_path / "figure.png").stat().st_size > 5000
 
 
@@ -111,7 +173,7 @@ def test_texts_lie_inside_the_figure_and_legends_off_the_data(name):
     assert all(axes.get_legend() is None for axes in figure.axes)
 
 
-@pytest.mark.parametrize("name", [name for name in FIGURES if name not in ("routing_curves",)])
+@pytest.mark.parametrize("name", [name for name in FIGURES if name.split()[0] != "routing_curves"])
 def test_whether_data_is_simulated_must_be_said(name):
     function = getattr(plots, name.split()[0])
     with pytest.raises(TypeError, match="simulated"):
@@ -134,6 +196,25 @@ def test_routing_curves_take_the_facts_from_the_curves():
     assert title(simulated) == "Mine"
     assert "SIMULATED DATA · bench" in texts(simulated)
     assert "[" not in texts(simulated)
+
+
+def test_routing_curves_show_routers_known_at_one_share_only():
+    figure = FIGURES["routing_curves with points"](False)
+    plain = plots.routing_curves({"ridge": curve_of(0.2)}, n_resamples=50)
+    marked = [line for line in figure.axes[0].lines if line.get_marker() != "None"]
+    assert [line.get_xydata().tolist() for line in marked] == [[[0.5, 0.8]], [[1.0, 0.7]]]
+    assert len({line.get_marker() for line in marked}) == len({line.get_color() for line in marked}) == 2
+    bars = [line.get_xydata().tolist() for line in figure.axes[0].lines if len(line.get_xdata()) == 2]
+    assert [[0.5, 0.75], [0.5, 0.85]] in bars
+    # a marker each, and the bar of the one whose interval is known
+    assert len(figure.axes[0].lines) == len(plain.axes[0].lines) + 3
+    for label in ("bought one 80.0% at 50%", "other 70.0% at 100%", "points: quality at the share of strong calls"):
+        assert label in texts(figure)
+        assert label not in texts(plain)
+    with pytest.raises(DataError, match=r"points.*missing quality"):
+        plots.routing_curves({"ridge": curve_of(0.2)}, points=POINTS.drop(columns="quality"))
+    with pytest.raises(DataError, match=r"points: share must be in \[0, 1\], got 50"):
+        plots.routing_curves({"ridge": curve_of(0.2)}, points=POINTS.assign(share=50))
 
 
 def test_routing_curves_do_not_praise_chance():
@@ -200,6 +281,25 @@ def test_learning_curve_states_first_and_last():
         plots.learning_curve(frame.drop(columns="votes"), simulated=True)
 
 
+def test_learning_curve_of_a_dose_is_linear_and_says_what_is_left():
+    figure = FIGURES["learning_curve by dose"](True)
+    assert title(figure) == (
+        "Matrix factorization falls from 70% of the achievable gain at 0% to 30% at 50%, the best there"
+    )
+    axes = figure.axes[0]
+    assert (axes.get_xscale(), axes.get_xlabel()) == ("linear", "relabelled (%)")
+    assert FIGURES["learning_curve"](True).axes[0].get_xscale() == "log"
+    own = NOISE.rename(columns={"achieved_share": "apgr", "router": "who"}).assign(relabelled=[0, 1000, 2000] * 2)
+    figure = plots.learning_curve(own, simulated=False, x="relabelled", xlabel="votes relabelled", hue="who")
+    assert title(figure).endswith("falls from 0.700 APGR at 0 to 0.300 at 2,000, the best there")
+    assert figure.axes[0].get_xlabel() == "votes relabelled"
+    assert [line.get_label() for line in figure.legends[0].legend_handles] == ["ridge", "matrix factorization"]
+    one = own[own["who"] == "ridge"].assign(apgr=[0.5, 0.55, 0.6])
+    assert title(plots.learning_curve(one, simulated=False, x="relabelled", hue="who")) == (
+        "Ridge goes from 0.500 APGR at 0 to 0.600 at 2,000"
+    )
+
+
 def test_training_loss_finds_the_lowest_held_out_loss():
     figure = plots.training_loss(HISTORY.to_dict("records"), simulated=True)
     assert title(figure) == "Held-out loss falls from 0.693 to 0.640, lowest at epoch 2"
@@ -227,6 +327,125 @@ def test_heatmap_counts_the_pairs_that_never_met():
     assert "the 3 with the most votes shown" in texts(plots.vote_heatmap(battles, max_models=3, simulated=False))
     with pytest.raises(ParameterError, match="win_share"):
         plots.vote_heatmap(battles, "ties", simulated=False)
+
+
+def test_matrix_of_routers_is_sorted_and_marks_what_is_told_apart():
+    figure = FIGURES["who_beats_whom"](False)
+    assert title(figure) == (
+        "2 of 3 pairs of routers can be told apart after Holm's correction; arena+gold: best one beats 1 of 2"
+    )
+    axes = figure.axes[0]
+    ranked = [label.get_text() for label in axes.get_yticklabels()]
+    assert ranked == ["arena+gold: best one  1", "arena: ridge  2", "none: random  3"]
+    mesh, dots = axes.collections
+    assert mesh.get_array().filled(0).ravel().tolist() == [0, 0.05, 0.15, -0.05, 0, 0.1, -0.15, -0.1, 0]
+    assert mesh.norm.vmin == -mesh.norm.vmax == -0.15
+    assert sorted(dots.get_offsets().tolist()) == [[0.5, 2.5], [1.5, 2.5], [2.5, 0.5], [2.5, 1.5]]
+    none = plots.who_beats_whom(PAIRS.assign(p_holm=0.05), simulated=False, labels={("arena", "ridge"): "my_ridge"})
+    assert title(none) == "None of 3 pairs of routers can be told apart after Holm's correction"
+    assert "my ridge 2" in texts(none)
+    assert len(none.axes[0].collections[1].get_offsets()) == 0
+
+
+def test_matrix_of_routers_takes_what_compare_all_makes():
+    skills = (0.1, 0.9, 0.5, 0.3)
+    curves = {f"r{number}": curve_of(skill, number) for number, skill in enumerate(skills)}
+    figure = plots.who_beats_whom(compare_all(curves, n_resamples=300), simulated=False)
+    by_apgr = sorted(curves, key=lambda name: -curves[name].apgr)
+    assert [label.get_text().split()[0] for label in figure.axes[0].get_yticklabels()] == by_apgr
+    first = figure.axes[0].collections[0].get_array().filled(0).reshape(4, 4)[0]
+    np.testing.assert_allclose(first, [curves[by_apgr[0]].apgr - curves[name].apgr for name in by_apgr])
+
+
+def test_ablation_counts_the_settings_whose_interval_excludes_0():
+    figure = FIGURES["ablation_forest"](False)
+    assert title(figure) == "2 of 3 settings surely change the APGR on mmlu, most: ridge, other encoder: -0.030"
+    assert [axes.get_xlabel() for axes in figure.axes] == ["mmlu\ndifference in APGR", "gsm8k\ndifference in APGR"]
+    assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == [
+        "ridge:",
+        "as here",
+        "fewer tiers",
+        "other encoder",
+        "knn:",
+        "as here",
+        "fewer neighbours",
+    ]
+    # the line at 0; a marker for each reference, a bar and a marker for each setting
+    assert [len(axes.lines) for axes in figure.axes] == [1 + 2 + 2 * 3, 1 + 1 + 2 * 2]
+    hollow = [line.get_xdata()[0] for line in figure.axes[0].lines if line.get_markerfacecolor() == "white"]
+    assert hollow == [0, 0, 0.04]
+    assert "APGR 0.580" in texts(figure)
+    wide = ABLATION.assign(low=ABLATION["low"] - 1, high=ABLATION["high"] + 1)
+    assert title(plots.ablation_forest(wide, simulated=False)) == "None of 3 settings surely changes the APGR on mmlu"
+    with pytest.raises(DataError, match="missing low"):
+        plots.ablation_forest(ABLATION.drop(columns="low"), simulated=False)
+
+
+def test_scatter_states_the_correlation():
+    figure = FIGURES["similarity_scatter"](False)
+    assert title(figure).startswith("APGR rises with similarity: Spearman's rho +0.94, 95% interval [")
+    axes = figure.axes[0]
+    bars, *clouds = axes.collections
+    assert len(bars.get_segments()) == 6
+    np.testing.assert_allclose(
+        bars.get_segments()[0], [[0.2, 0.5 - 1.95996 * 0.02], [0.2, 0.5 + 1.95996 * 0.02]], atol=1e-6
+    )
+    assert [len(cloud.get_offsets()) for cloud in clouds] == [4, 2]
+    areas = clouds[0].get_sizes()
+    assert (np.diff(areas) < 0).all()
+    assert axes.lines[0].get_ydata()[0] == 0.5
+    for shown in ("ridge, 6 groups, p = ", "area: prompts, up to 1,000", "mt bench", "random router"):
+        assert shown in texts(figure)
+    told = Correlation(rho=-0.2, low=-0.5, high=0.1, p_value=0.3, n=6, level=0.9)
+    plain = GROUPS[["benchmark", "similarity", "apgr"]].rename(columns={"similarity": "votes_near"})
+    figure = plots.similarity_scatter(plain, "votes_near", simulated=False, correlation=told)
+    assert title(figure) == (
+        "APGR shows no sure relation to votes near: Spearman's rho -0.20, 90% interval [-0.50, +0.10]"
+    )
+    assert "area" not in texts(figure)
+    falls = Correlation(rho=-0.5, low=-0.8, high=-0.1, p_value=0.01, n=6)
+    assert "falls with" in title(plots.similarity_scatter(GROUPS, simulated=False, correlation=falls))
+    with pytest.raises(DataError, match="missing rows"):
+        plots.similarity_scatter(GROUPS.assign(apgr=np.nan), simulated=False)
+
+
+def test_confusion_states_the_agreement():
+    figure = FIGURES["confusion"](False)
+    assert title(figure) == "People and GPT-4 agree on 70% of 100 votes"
+    # margins 60, 20, 20 and 65, 20, 15
+    assert "46% would by chance" in texts(figure)
+    assert "50 83% 5 8% 5 8% 10 50%" in texts(figure)
+    assert (figure.axes[0].get_xlabel(), figure.axes[0].get_ylabel()) == ("GPT-4", "people")
+    assert [patch.get_xy() for patch in figure.axes[0].patches] == [(0, 0), (1, 1), (2, 2)]
+    unlike = CONFUSION.rename(columns={"tie": "both_bad"})
+    figure = plots.confusion(unlike, simulated=False, rows="people", columns="GPT-4")
+    assert title(figure) == "People and GPT-4 agree on 60% of 100 votes"
+    empty = CONFUSION.mul([1, 0, 1], axis=0)
+    assert "80 votes" in title(plots.confusion(empty, simulated=False, rows="people", columns="GPT-4"))
+    for bad in (CONFUSION * 0, CONFUSION - 20, CONFUSION.set_axis(list("abc"), axis=1)):
+        with pytest.raises(DataError, match="confusion: needs counts"):
+            plots.confusion(bad, simulated=False, rows="people", columns="GPT-4")
+
+
+def test_agreement_names_the_highest_and_the_lowest_group():
+    figure = FIGURES["agreement_by"](False)
+    assert title(figure) == "Agreement is highest in coding, 80%, and lowest in hard maths, 50%"
+    axes = figure.axes[0]
+    assert axes.get_xlabel() == "votes shared (%)"
+    assert [label.get_text() for label in axes.get_yticklabels()] == [
+        "writing  (1,200)",
+        "hard maths  (80)",
+        "coding  (300)",
+    ]
+    assert [line.get_xdata()[0] for line in axes.lines if line.get_marker() == "o"] == [0.7, 0.5, 0.8]
+    chance = [line.get_xdata()[0] for line in axes.lines if line.get_color() == "#888888"]
+    assert chance[:2] == [0.4, 0.38]
+    assert "by chance" in texts(figure)
+    plain = plots.agreement_by(AGREEMENT.drop(columns="chance").head(1), simulated=False, xlabel="votes shared")
+    assert title(plain) == "Agreement is 70% in writing"
+    assert "by chance" not in texts(plain)
+    with pytest.raises(DataError, match="missing votes"):
+        plots.agreement_by(AGREEMENT.drop(columns="votes"), simulated=False, xlabel="votes shared")
 
 
 def test_a_failing_figure_leaves_nothing_open():

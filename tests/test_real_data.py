@@ -9,8 +9,16 @@ import numpy as np
 import pytest
 from pyarrow.parquet import read_metadata
 
-from routellm_lab import battles_from_outcomes, evaluate, load_battles, load_outcomes, load_prompts
-from routellm_lab.benchmarks import list_outcomes
+from routellm_lab import (
+    ModelPair,
+    battles_from_outcomes,
+    decontaminate,
+    evaluate,
+    load_battles,
+    load_outcomes,
+    load_prompts,
+)
+from routellm_lab.benchmarks import list_outcomes, score_columns
 from routellm_lab.benchmarks.grading import last_digits, last_number
 from routellm_lab.preferences import PAPER_PAIR, fit_tiers, list_battles, sample_questions
 from routellm_lab.routers import PromptLengthRouter, RidgeRouter
@@ -82,6 +90,26 @@ def test_both_gradings_of_gsm8k(real_folder, model, released, regraded):
     assert round(np.mean(theirs), 4) == round(outcomes.scores[model].mean(), 4) == released
     other = load_outcomes("gsm8k", data=real_folder, contaminated="keep", score="score_regraded")
     assert round(other.scores[model].mean(), 4) == regraded
+
+
+def test_the_lenient_grading_widens_the_gap_of_gsm8k(real_folder):
+    assert score_columns("gsm8k", real_folder) == ["score", "score_regraded", "score_lenient"]
+    gaps = [
+        load_outcomes("gsm8k", data=real_folder, contaminated="keep", score=column).gap(PAPER_PAIR).mean()
+        for column in score_columns("gsm8k", real_folder)
+    ]
+    assert np.round(gaps, 3).tolist() == [0.218, 0.249, 0.305]
+
+
+def test_no_question_of_mmlu_is_left_in_mmlu_pro(real_folder):
+    pro, mmlu = (load_outcomes(name, data=real_folder) for name in ("mmlu_pro", "mmlu"))
+    votes = battles_from_outcomes(pro, ModelPair("gpt-4o-2024-05-13", "mixtral-8x7b-instruct-v0.1"))
+    kept, dropped = decontaminate(votes, mmlu)
+    taken = pro.details["overlaps_mmlu"].astype(bool)
+    assert not taken.loc[kept["battle_id"]].any()
+    assert taken.loc[votes["battle_id"]].sum() == dropped["votes"].sum() == 6_810
+    without_flag, _ = decontaminate(votes.drop(columns="overlaps_mmlu"), mmlu)
+    assert taken.loc[without_flag["battle_id"]].sum() <= 20  # read from the text alone
 
 
 def test_the_released_gsm8k_file_reads_as_the_folder_does(real_folder, tmp_path):

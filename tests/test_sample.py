@@ -8,7 +8,7 @@ from sklearn.base import clone
 
 from routellm_lab import evaluate, fit_ratings, fit_tiers, load_battles, load_outcomes
 from routellm_lab.benchmarks.sample import sample_outcomes
-from routellm_lab.errors import ParameterError
+from routellm_lab.errors import DataError, ParameterError
 from routellm_lab.evaluation import achieved_share, best_possible
 from routellm_lab.preferences import ModelPair, resolve_pair
 from routellm_lab.preferences import sample as world
@@ -20,6 +20,7 @@ from routellm_lab.preferences.sample import (
     competence,
     sample_battles,
     true_win_rate,
+    vote_chances,
     vote_law,
 )
 from routellm_lab.routers import PromptLengthRouter, RidgeRouter
@@ -218,7 +219,7 @@ def test_a_verb_means_something_else_in_another_domain():
     assert easier - plain[0] < 0 < harder - plain[1]
 
 
-@pytest.mark.parametrize("name", list(BATTLE_SETS))
+@pytest.mark.parametrize("name", [name for name, kind in BATTLE_SETS.items() if not kind.again])
 def test_every_judge_follows_the_law_but_for_its_lapses(name):
     kind, battles = BATTLE_SETS[name], sample_battles(name, 40_000, seed=7)
     expected = (1 - kind.lapse) * battles["true_preference_a"] + kind.lapse / 2
@@ -229,6 +230,53 @@ def test_every_judge_follows_the_law_but_for_its_lapses(name):
     assert (battles["winner"] == "tie").any() == kind.ties
     assert battles["prompt"].notna().all() == kind.prompts
     assert set(battles["judge"]) == {kind.judge}
+
+
+def test_the_rejudged_set_is_the_arena_judged_again():
+    people, again = sample_battles("arena_human", 9_000, seed=3), sample_battles("arena_rejudged", 9_000, seed=3)
+    told = ["prompt", "prompt_key", "model_a", "model_b", "language", "domain", "true_preference_a"]
+    told += ["chars_a", "chars_b"]
+    assert again[told].equals(people[told])
+    assert again["arena_battle_id"].tolist() == people["battle_id"].tolist()
+    assert people["battle_id"].is_unique
+    assert set(again["judge"]) == {"sim-judge-large"}
+    assert sample_battles("arena_rejudged", 500, seed=3).equals(again.head(500))
+    assert sample_battles("arena_human", 500, seed=3).equals(people.head(500))
+    default = load_battles("arena_rejudged", data="sample")
+    assert len(default) == 2_000
+    assert (
+        default["arena_battle_id"].tolist() == load_battles("arena_human", data="sample")["battle_id"][:2_000].tolist()
+    )
+
+
+@pytest.mark.parametrize("name", ["arena_human", "arena_rejudged"])
+def test_every_verdict_has_the_planted_chance(name):
+    battles = sample_battles(name, 30_000, seed=8)
+    chances = vote_chances(battles, name)
+    assert chances.to_numpy().sum(axis=1) == pytest.approx(np.ones(len(battles)))
+    for verdict in chances:
+        error = (battles["winner"] == verdict) - chances[verdict]
+        mean = error.groupby((chances[verdict] * 8).astype(int)).agg(["mean", "size"])
+        assert (mean["mean"].abs() < 4.5 * 0.5 / np.sqrt(mean["size"])).all(), verdict
+
+
+def test_the_judge_of_the_rejudged_set_likes_what_is_first_and_what_is_long():
+    people, again = sample_battles("arena_human", 5_000, seed=1), sample_battles("arena_rejudged", 5_000, seed=1)
+    score = {"model_a": 1.0, "tie": 0.0, "model_b": -1.0}
+    more = again["winner"].map(score) - people["winner"].map(score)
+    assert more.mean() > 0.08
+    assert (more * np.sign(people["chars_a"] - people["chars_b"])).mean() > 0.06
+
+
+def test_answers_are_as_long_as_their_models_are_verbose():
+    battles = sample_battles("arena_human", 30_000, seed=2)
+    assert battles[["chars_a", "chars_b"]].to_numpy().min() >= 1
+    lengths = np.log(battles["chars_a"]).groupby(battles["model_a"]).mean()
+    planted = np.log(SAMPLE_MODELS["verbosity"])
+    assert lengths.corr(planted.reindex(lengths.index)) > 0.97
+    ratio = np.log(battles["chars_a"] / battles["chars_b"])
+    rest = ratio - battles["model_a"].map(planted) + battles["model_b"].map(planted)
+    assert rest.std() == pytest.approx(np.sqrt(2) * world.ANSWER_SPREAD, rel=0.05)
 
 
 def test_judges_with_a_baseline_always_show_it_first():
@@ -276,8 +324,18 @@ def test_harder_questions_get_longer_answers(mmlu):
         (lambda: sample_battles("arena_human", 10, seed=-1), "seed must be a whole number"),
         (lambda: competence(["a"], ["sim-granit"]), "nearest: sim-granite"),
         (lambda: sample_outcomes("mmlu", size=0), "size must be a whole number"),
+        (lambda: vote_chances(sample_battles("arena_human", 5), "arena"), "nearest: arena_human"),
     ],
 )
 def test_what_is_not_in_the_world_is_refused(call, message):
     with pytest.raises(ParameterError, match=message):
         call()
+
+
+def test_a_judge_of_length_needs_lengths():
+    votes = sample_battles("elobench_judge", 5)
+    assert vote_chances(votes, "arena_human").shape == (5, 3)
+    with pytest.raises(DataError, match="chars_a, chars_b missing in some votes; the judge of 'arena_rejudged'"):
+        vote_chances(votes, "arena_rejudged")
+    with pytest.raises(DataError, match="prompt missing"):
+        vote_chances(sample_battles("arena_human_outcomes", 5), "arena_human")

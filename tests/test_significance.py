@@ -9,7 +9,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from routellm_lab.errors import DataError, ParameterError
-from routellm_lab.evaluation import RoutingCurve, holm, significance
+from routellm_lab.evaluation import RoutingCurve, compare_all, holm, significance
 from routellm_lab.preferences.models import ModelPair
 
 PAIR = ModelPair(strong="large", weak="small")
@@ -232,6 +232,82 @@ def test_bad_arguments_are_named():
         curve.p_value_vs_random(n_permutations=2.5)
     with pytest.raises(ParameterError, match="no metric 'accuracy'"):
         curve.interval("accuracy")
+
+
+def routers(n=80, count=4, tied=False, **options):
+    _, strong, weak = world(n=n)
+    return {
+        ("arena", f"r{number}"): curve_of(world(n, number, tied, skill=0.2 * number)[0], strong, weak, **options)
+        for number in range(count)
+    }
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(0, 10_000), st.booleans(), st.sampled_from(METRICS))
+def test_all_pairs_equal_their_comparisons(seed, tied, metric):
+    curves = routers(tied=tied)
+    frame = compare_all(curves, metric, n_resamples=300, random_state=seed, level=0.9)
+    pairs = list(zip(frame["first"], frame["second"], strict=True))
+    assert pairs == list(itertools.combinations(curves, 2))
+    for row, (one, two) in zip(frame.itertuples(), pairs, strict=True):
+        told = curves[one].compare(curves[two], metric, n_resamples=300, random_state=seed, level=0.9)
+        assert (row.difference, row.low, row.high, row.p_value) == (told.difference, told.low, told.high, told.p_value)
+    np.testing.assert_array_equal(frame["p_holm"], holm(frame["p_value"]))
+    assert frame.columns.tolist() == ["first", "second", "difference", "low", "high", "p_value", "p_holm"]
+
+
+def test_each_router_is_swept_once_for_all_pairs(monkeypatch):
+    curves = routers(count=6)
+    compare_all(curves, n_resamples=700)  # the estimates, which each curve keeps
+    calls, sweep = [], RoutingCurve.sweep
+    monkeypatch.setattr(RoutingCurve, "sweep", lambda curve, counts: calls.append(len(counts)) or sweep(curve, counts))
+    compare_all(curves, n_resamples=700)
+    assert sum(calls) == 6 * 700
+
+
+def test_all_pairs_take_as_many_resamples_as_the_correction_needs():
+    good, strong, weak = world(n=200, skill=1.0)
+    noise = np.random.default_rng(99)
+    curves = {f"r{number}": curve_of(noise.random(200), strong, weak) for number in range(10)}
+    curves["good"] = curve_of(good, strong, weak)
+    frame = compare_all(curves)
+    assert len(frame) == 55
+    # 2,750 resamples: the smallest p-value, 2 / 2751, times 55
+    assert frame["p_holm"].min() == pytest.approx(55 * 2 / 2751)
+    assert (frame.loc[frame["second"] == "good", "p_holm"] < 0.05).all()
+    assert (frame.loc[frame["second"] != "good", "p_holm"] > 0.05).all()
+    assert compare_all(dict(list(curves.items())[-2:]))["p_value"].tolist() == [pytest.approx(2 / 2001)]
+    with pytest.warns(UserWarning, match="with 2,000 resamples no p-value of 55 pairs is below 0.055 .*=2750"):
+        compare_all(curves, n_resamples=2000)
+
+
+def test_all_pairs_are_refused_as_a_pair_is():
+    curves = routers(count=3)
+    with pytest.raises(ParameterError, match="two curves or more, got 1"):
+        compare_all(dict(list(curves.items())[:1]))
+    third = curves["arena", "r2"]
+    win_rate, strong, weak = third.win_rate, third.strong_scores, third.weak_scores
+    for odd, message in (
+        (curve_of(win_rate, strong, weak, pair=ModelPair("large", "tiny")), "different pairs"),
+        (curve_of(win_rate, strong, weak, ids=range(80)), "not on the same prompts"),
+        (curve_of(win_rate, 2 - strong, weak), "different scores"),
+    ):
+        with pytest.raises(DataError, match=message):
+            compare_all({**curves, "odd": odd}, n_resamples=300)
+    with pytest.raises(ParameterError, match="level"):
+        compare_all(curves, level=95)
+    with pytest.raises(ParameterError, match="no metric"):
+        compare_all(curves, "accuracy")
+
+
+def test_all_pairs_match_prompts_by_id():
+    curves = routers(count=3)
+    order = np.random.default_rng(0).permutation(80)
+    last = curves["arena", "r2"]
+    ids = [f"q{row}" for row in order]
+    shuffled = curve_of(last.win_rate[order], last.strong_scores[order], last.weak_scores[order], ids=ids)
+    mixed = {**curves, ("arena", "r2"): shuffled}
+    pd.testing.assert_frame_equal(compare_all(mixed, n_resamples=300), compare_all(curves, n_resamples=300))
 
 
 def test_holm_on_a_worked_example():

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from routellm_lab import default_pair, load_battles, load_outcomes, load_prompts
-from routellm_lab.benchmarks import list_outcomes
+from routellm_lab.benchmarks import list_outcomes, score_columns
 from routellm_lab.benchmarks.sources import MMLU_DOMAINS
 from routellm_lab.errors import DataError, MissingExtraError, ParameterError
 from routellm_lab.preferences import PAPER_PAIR, list_battles
@@ -81,6 +81,14 @@ def test_another_score_column(folder):
         ParameterError, match=r"quiz\.scores\.parquet: no score column 'score_regrade'; nearest: score_reg"
     ):
         load_outcomes("quiz", data=folder, score="score_regrade")
+
+
+def test_the_gradings_of_a_benchmark_are_listed(folder):
+    assert score_columns("quiz", folder) == ["score", "score_regraded"]
+    assert score_columns("gsm8k", "sample") == ["score"]
+    assert score_columns("gsm8k", "hub") == ["score", "score_regraded"]
+    with pytest.raises(DataError, match=r"other\.scores\.parquet: no such file"):
+        score_columns("other", folder)
 
 
 def test_scores_without_prompts_of_their_own_use_the_file_that_holds_their_ids(folder):

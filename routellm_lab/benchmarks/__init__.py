@@ -7,6 +7,15 @@ from routellm_lab.benchmarks.sources import (
     load_outcomes,
     load_prompts,
     outcomes_from_frames,
+    score_columns,
 )
 
-__all__ = ["Outcomes", "default_pair", "list_outcomes", "load_outcomes", "load_prompts", "outcomes_from_frames"]
+__all__ = [
+    "Outcomes",
+    "default_pair",
+    "list_outcomes",
+    "load_outcomes",
+    "load_prompts",
+    "outcomes_from_frames",
+    "score_columns",
+]

@@ -162,6 +162,18 @@ def load_outcomes(
     return replace(outcomes.select(~flags), dropped=int(flags.sum())) if flags.any() else outcomes
 
 
+def score_columns(name: str, data: str | Path | None = None) -> list[str]:
+    """The scores that a benchmark has, for `load_outcomes`: ``score``, and where answers were graded by other rules,
+    ``score_regraded`` and the like."""
+    root = str(settings().data if data is None else data)
+    if root == "sample":
+        return ["score"]
+    if root == "hub":
+        return ["score", "score_regraded"] if name == "gsm8k" else ["score"]
+    file = data_folder(root, "outcomes") / f"{name}.scores.parquet"
+    return [str(column) for column in read_table(file) if str(column).startswith("score")]
+
+
 def load_prompts(name: str, data: str | Path | None = None) -> pd.DataFrame:
     """Prompts of a set that may have no scores: prompt, prompt_key, group and more, indexed by prompt id."""
     root = str(settings().data if data is None else data)

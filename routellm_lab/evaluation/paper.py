@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from importlib.resources import files
+from statistics import NormalDist
 from typing import Any
 
 import numpy as np
@@ -85,6 +86,41 @@ def paper_figure(
     return float(rows[metric].iloc[0]) if len(rows) else None
 
 
+COMMERCIAL: Mapping[str, tuple[float, str]] = {
+    "unify": (0.45625, "Unify"),
+    "martian": (0.5, "Martian, share assumed"),
+}
+"""Commercial routers that the authors ran on MT Bench (section 5.2 and appendix): share of strong calls, and a label.
+
+Unify's calls are logged; of Martian's only the price is known, from which the authors took one half. Both chose between
+other models than the paper's pair (a later GPT-4; for Martian also a Llama 2)."""
+
+
+def commercial_points(outcomes: Outcomes, level: float = 0.95) -> pd.DataFrame:
+    """The commercial routers of a benchmark whose outcomes hold their scores, for `routellm_lab.plots.routing_curves`.
+
+    Parameters
+    ----------
+    outcomes : Outcomes
+        MT Bench, as released.
+    level : float
+        Of the normal interval of the mean score over prompts.
+
+    Returns
+    -------
+    DataFrame
+        ``label``, ``share`` of strong calls in [0, 1], ``quality``, ``low``, ``high`` in the benchmark's unit. No row
+        for a router without scores there.
+    """
+    rows = []
+    for name, (share, label) in COMMERCIAL.items():
+        if name in outcomes.scores:
+            scores = outcomes.scores[name].dropna()
+            half = NormalDist().inv_cdf((1 + level) / 2) * scores.std() / np.sqrt(len(scores))
+            rows.append((label, share, scores.mean(), scores.mean() - half, scores.mean() + half))
+    return pd.DataFrame(rows, columns=["label", "share", "quality", "low", "high"])
+
+
 def comparison_table(
     curves: Mapping[tuple[str, str], RoutingCurve] | Iterable[Mapping[str, Any]],
     paper: bool = True,
@@ -101,9 +137,9 @@ def comparison_table(
     curves : dict of (training, router) to RoutingCurve, or list of dict
         Records hold ``training``, ``router``, ``curve`` and, where known, ``pair_used``: the pair whose votes served.
     paper : bool
-        Whether to add the paper's figure (missing where it prints none for this benchmark and pair).
+        Whether to set the paper's figure beside ours (missing where it prints none for this benchmark and pair).
     level : float
-        Of the bootstrap interval of APGR.
+        Of the bootstrap intervals of APGR.
     n_resamples, n_permutations : int
     random_state : int, optional
         The same resamples for every row on the same number of prompts.
@@ -116,8 +152,9 @@ def comparison_table(
         One row per curve: ``training``, ``router``, ``pair_used`` (if any record has it), ``prompts``, ``cpt50``,
         ``cpt80``, ``apgr`` (exact area), ``low``, ``high``, ``p_value`` (permutation test against random), ``p_holm``
         (corrected over the table's rows), ``random_sd`` (spread of APGR of a random router on these prompts),
-        ``oracle_apgr`` (what no ranking exceeds), ``apgr_paper_protocol`` (11 points), ``paper_apgr``,
-        ``achieved_share``.
+        ``oracle_apgr`` (what no ranking exceeds), ``apgr_paper_protocol`` (11 points), ``protocol_low``,
+        ``protocol_high`` (its interval, from the same resamples), ``paper_apgr``, ``paper_inside`` (whether the paper's
+        figure lies in that interval; missing where it prints none), ``achieved_share``.
     """
     if isinstance(curves, Mapping):
         records: list[dict[str, Any]] = [
@@ -141,7 +178,8 @@ def comparison_table(
         row: dict[str, Any] = {key: record[key] for key in ("training", "router", "pair_used") if key in record}
         if "pair_used" in row:
             row["pair_used"] = str(row["pair_used"]) if row["pair_used"] is not None else ""
-        low, high = curve.interval("apgr", level, n_resamples, random_state)
+        spans = curve.intervals(["apgr", "apgr_paper"], level, n_resamples, random_state)[["low", "high"]]
+        (low, high), (protocol_low, protocol_high) = spans.to_numpy().tolist()
         row |= {"prompts": len(curve), "cpt50": curve.cpt(0.5), "cpt80": curve.cpt(0.8), "apgr": curve.apgr}
         row |= {"low": low, "high": high, "p_value": curve.p_value_vs_random(n_permutations, random_state)}
         row |= {
@@ -149,15 +187,20 @@ def comparison_table(
             "random_sd": curve.null_sd,
             "oracle_apgr": curve.oracle().apgr,
             "apgr_paper_protocol": curve.apgr_paper,
+            "protocol_low": protocol_low,
+            "protocol_high": protocol_high,
         }
         if paper:
             figure = paper_figure(curve.name, row["training"], row["router"], pair=curve.pair)
             row["paper_apgr"] = np.nan if figure is None else figure
+            row["paper_inside"] = pd.NA if figure is None else protocol_low <= figure <= protocol_high
         if outcomes is not None and outcomes.simulated:
             row["achieved_share"] = achieved_share(curve, outcomes)
         rows.append(row)
     table = pd.DataFrame(rows)
     if "pair_used" in table:
         table.insert(2, "pair_used", table.pop("pair_used").fillna(""))
+    if paper:
+        table["paper_inside"] = table["paper_inside"].astype("boolean")
     table["p_holm"] = holm(table["p_value"])
     return table

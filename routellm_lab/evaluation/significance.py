@@ -1,6 +1,9 @@
 """How much of a routing metric is luck: bootstrap over prompts, permutation test, paired comparison, Holm."""
 
-from collections.abc import Iterable, Iterator, Sequence
+import itertools
+import math
+import warnings
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -108,15 +111,32 @@ def percentile_interval(values: np.ndarray, level: float = 0.95, name: str = "be
     DataError
         When more than 5 % of the values are undefined.
     """
-    if not 0 < level < 1:
-        raise ParameterError(f"level must be between 0 and 1, got {level!r}")
+    _require_level(level)
+    return np.quantile(defined(values, name), [(1 - level) / 2, (1 + level) / 2], axis=0)
+
+
+def defined(values: np.ndarray, name: str = "benchmark") -> np.ndarray:
+    """The resamples on which all metrics are defined.
+
+    Parameters
+    ----------
+    values : (b, k) array
+        NaN where the strong model is not better in the resample.
+    name : str
+        The benchmark, for messages.
+
+    Raises
+    ------
+    DataError
+        When more than 5 % of the resamples are undefined.
+    """
     undefined = np.isnan(values).any(axis=1)
     if undefined.mean() > _UNDEFINED_SHARE:
         raise DataError(
             f"{name}: no interval, since the strong model is not better in {undefined.mean():.0%} of the resamples; "
             "there are too few prompts to tell the two models apart"
         )
-    return np.quantile(values[~undefined], [(1 - level) / 2, (1 + level) / 2], axis=0)
+    return values[~undefined]
 
 
 def permutation_p_value(curve: "RoutingCurve", n_permutations: int = 2000, random_state: Any = 0) -> float:
@@ -143,29 +163,165 @@ def compare(
     level: float = 0.95,
 ) -> Comparison:
     """Paired bootstrap of two routers (see `RoutingCurve.compare`)."""
-    if first.pair != second.pair:
-        raise DataError(f"cannot compare curves of different pairs: {first.pair} and {second.pair}")
-    second = second.aligned(first.prompt_ids)
-    same = np.array_equal(first.strong_scores, second.strong_scores) and np.array_equal(
-        first.weak_scores, second.weak_scores
-    )
-    if not same:
-        raise DataError(
-            f"cannot compare curves with different scores of the same prompts ({first.name}, {second.name})"
+    return compare_pairs([first, second], [(0, 1)], metric, n_resamples, random_state, level)[0]
+
+
+def compare_pairs(
+    curves: Sequence["RoutingCurve"],
+    pairs: Iterable[tuple[int, int]],
+    metric: str = "apgr",
+    n_resamples: int = 2000,
+    random_state: Any = 0,
+    level: float = 0.95,
+) -> list[Comparison]:
+    """Paired bootstraps of several routers on the same resamples, each router swept once.
+
+    Parameters
+    ----------
+    curves : list of RoutingCurve
+        On the same prompts; these are resampled in the order of the first curve.
+    pairs : iterable of (int, int)
+        Positions in ``curves``: the first router and the one that is taken off it.
+
+    Returns
+    -------
+    list of Comparison
+        One per pair.
+
+    Raises
+    ------
+    DataError
+        When the curves differ in pair, prompts or scores, or the strong model is often not better in the resamples.
+    """
+    _require_level(level)
+    curves = same_prompts(curves)
+    values = [curve.value(metric) for curve in curves]
+    draws = bootstrap_all(curves, metric, n_resamples, random_state)
+    found = []
+    for first, second in pairs:
+        differences = defined((draws[:, first] - draws[:, second])[:, None], curves[0].name)
+        low, high = percentile_interval(differences, level)[:, 0]
+        side = min(int((differences <= 0).sum()), int((differences >= 0).sum()))
+        p_value = min(1.0, 2 * (1 + side) / (1 + len(differences)))
+        difference = values[first] - values[second]
+        found.append(Comparison(metric, difference, float(low), float(high), p_value, len(curves[0]), level))
+    return found
+
+
+def same_prompts(curves: Sequence["RoutingCurve"]) -> list["RoutingCurve"]:
+    """The curves with their prompts in the order of the first.
+
+    Raises
+    ------
+    DataError
+        When they differ in pair, prompts or scores.
+    """
+    first = curves[0]
+    found = [first]
+    for other in curves[1:]:
+        if first.pair != other.pair:
+            raise DataError(f"cannot compare curves of different pairs: {first.pair} and {other.pair}")
+        curve = other.aligned(first.prompt_ids)
+        same = np.array_equal(first.strong_scores, curve.strong_scores) and np.array_equal(
+            first.weak_scores, curve.weak_scores
         )
-    difference = first.value(metric) - second.value(metric)
+        if not same:
+            raise DataError(
+                f"cannot compare curves with different scores of the same prompts ({first.name}, {curve.name})"
+            )
+        found.append(curve)
+    return found
+
+
+def bootstrap_all(
+    curves: Sequence["RoutingCurve"], metric: str = "apgr", n_resamples: int = 2000, random_state: Any = 0
+) -> np.ndarray:
+    """A metric of several curves on the same resamples of the same prompts.
+
+    Returns
+    -------
+    (n_resamples, len(curves)) array
+        NaN where the strong model is not better in the resample.
+    """
     function = metrics.metric(metric)
-    draws = np.concatenate(
+    return np.concatenate(
         [
-            function(first.sweep(counts)) - function(second.sweep(counts))
-            for counts in resample_counts(len(first), n_resamples, random_state)
+            np.stack([function(curve.sweep(counts)) for curve in curves], axis=1)
+            for counts in resample_counts(len(curves[0]), n_resamples, random_state)
         ]
     )
-    low, high = percentile_interval(draws[:, None], level, first.name)[:, 0]
-    draws = draws[~np.isnan(draws)]
-    side = min(int((draws <= 0).sum()), int((draws >= 0).sum()))
-    p_value = min(1.0, 2 * (1 + side) / (1 + len(draws)))
-    return Comparison(metric, difference, float(low), float(high), p_value, len(first), level)
+
+
+def compare_all(
+    curves: Mapping[Any, "RoutingCurve"],
+    metric: str = "apgr",
+    n_resamples: int | None = None,
+    random_state: Any = 0,
+    level: float = 0.95,
+) -> pd.DataFrame:
+    """Every router against every other, on the same resamples of the same prompts.
+
+    Parameters
+    ----------
+    curves : dict of RoutingCurve
+        Two or more, on the same prompts. A key names its router; it may be a tuple such as (training, router).
+    metric : str
+        See `RoutingCurve.value`.
+    n_resamples : int, optional
+        2,000 by default, more where Holm's correction over many pairs needs them: 2.5 / (1 - level) per pair. The
+        smallest p-value of k resamples is 2 / (k + 1), and the correction multiplies it by the number of pairs.
+    random_state : int, optional
+        Of the resamples. They are drawn in the prompt order of the first curve.
+    level : float
+        Of the intervals.
+
+    Returns
+    -------
+    DataFrame
+        One row per pair, in the order of the keys: ``first``, ``second``, ``difference`` (first minus second),
+        ``low``, ``high``, ``p_value`` as `RoutingCurve.compare` gives them, and ``p_holm`` (corrected over all pairs).
+
+    Raises
+    ------
+    ParameterError
+        When there are fewer than two curves.
+    DataError
+        When the curves differ in pair, prompts or scores.
+
+    Warns
+    -----
+    UserWarning
+        When the resamples are so few that no pair can stay below 1 - level after the correction.
+    """
+    names = list(curves)
+    if len(names) < 2:
+        raise ParameterError(f"compare_all: needs two curves or more, got {len(names)}")
+    _require_level(level)
+    pairs = list(itertools.combinations(range(len(names)), 2))
+    if n_resamples is None:
+        n_resamples = max(2000, math.ceil(2.5 * len(pairs) / (1 - level)))
+    found = compare_pairs([curves[name] for name in names], pairs, metric, n_resamples, random_state, level)
+    smallest = 2 * len(pairs) / (1 + n_resamples)
+    if smallest >= 1 - level:
+        warnings.warn(
+            f"compare_all: with {n_resamples:,} resamples no p-value of {len(pairs)} pairs is below "
+            f"{min(1, smallest):.2g} after Holm's correction; use n_resamples="
+            f"{math.ceil(2.5 * len(pairs) / (1 - level))}",
+            UserWarning,
+            stacklevel=2,
+        )
+    frame = pd.DataFrame(
+        {
+            "difference": [result.difference for result in found],
+            "low": [result.low for result in found],
+            "high": [result.high for result in found],
+            "p_value": [result.p_value for result in found],
+        }
+    )
+    for place, (column, side) in enumerate((("first", 0), ("second", 1))):
+        frame.insert(place, column, pd.Series([names[pair[side]] for pair in pairs]))
+    frame["p_holm"] = holm(frame["p_value"])
+    return frame
 
 
 def holm(p_values: Sequence[float] | np.ndarray | pd.Series) -> np.ndarray:
@@ -194,3 +350,8 @@ def holm(p_values: Sequence[float] | np.ndarray | pd.Series) -> np.ndarray:
 def _require_positive(name: str, value: int) -> None:
     if not isinstance(value, (int, np.integer)) or value < 1:
         raise ParameterError(f"{name} must be a positive integer, got {value!r}")
+
+
+def _require_level(level: float) -> None:
+    if not 0 < level < 1:
+        raise ParameterError(f"level must be between 0 and 1, got {level!r}")

@@ -1,29 +1,69 @@
-"""Battles: who was preferred. Schema, sources, the simulated sample, ratings and tiers, splits, decontamination."""
+"""Battles: who was preferred. Schema, sources, the simulated sample, ratings and tiers, augmentation, judges, splits,
+decontamination."""
 
-from routellm_lab.preferences.augment import battles_from_outcomes, pool_battles
+from routellm_lab.preferences.agreement import (
+    Agreement,
+    Bias,
+    agreement,
+    agreement_by,
+    length_bias,
+    length_groups,
+    length_ratio,
+    match_votes,
+    position_bias,
+)
+from routellm_lab.preferences.augment import battles_from_outcomes, pool_battles, relabel_as
 from routellm_lab.preferences.battles import models_of, prompt_key, score_a, validate_battles, vote_weights
 from routellm_lab.preferences.decontamination import decontaminate, largest_cosine
+from routellm_lab.preferences.endpoint import BudgetError, Endpoint, EndpointError
+from routellm_lab.preferences.judge import (
+    PAIRWISE,
+    JudgeTemplate,
+    JudgingEstimate,
+    answer_missing,
+    estimate_judging,
+    judge_battles,
+)
 from routellm_lab.preferences.models import PAPER_PAIR, STAND_INS, ModelPair, find_model, resolve_pair
 from routellm_lab.preferences.ratings import Tiers, fit_ratings, fit_tiers
 from routellm_lab.preferences.sources import list_battles, load_battles
 from routellm_lab.preferences.splits import sample_questions, split_by_prompt
 
 __all__ = [
+    "PAIRWISE",
     "PAPER_PAIR",
     "STAND_INS",
+    "Agreement",
+    "Bias",
+    "BudgetError",
+    "Endpoint",
+    "EndpointError",
+    "JudgeTemplate",
+    "JudgingEstimate",
     "ModelPair",
     "Tiers",
+    "agreement",
+    "agreement_by",
+    "answer_missing",
     "battles_from_outcomes",
     "decontaminate",
+    "estimate_judging",
     "find_model",
     "fit_ratings",
     "fit_tiers",
+    "judge_battles",
     "largest_cosine",
+    "length_bias",
+    "length_groups",
+    "length_ratio",
     "list_battles",
     "load_battles",
+    "match_votes",
     "models_of",
     "pool_battles",
+    "position_bias",
     "prompt_key",
+    "relabel_as",
     "resolve_pair",
     "sample_questions",
     "score_a",

@@ -1,12 +1,16 @@
-"""More votes than people cast: graded answers as battles, and several sets as one."""
+"""More votes than people cast: graded answers as battles, votes redrawn with a judge's errors, several sets as one.
+
+The judge itself, a model that says which of two answers is better, is in `routellm_lab.preferences.judge`.
+"""
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pandas as pd
 
-from routellm_lab.errors import DataError, ParameterError
-from routellm_lab.preferences.battles import validate_battles, vote_weights
+from routellm_lab.errors import DataError, ParameterError, listed
+from routellm_lab.preferences.battles import WINNERS, validate_battles, vote_weights
 from routellm_lab.preferences.models import ModelPair
 
 if TYPE_CHECKING:
@@ -31,7 +35,8 @@ def battles_from_outcomes(
     Returns
     -------
     DataFrame
-        Battles with ``judge`` "gold" and the benchmark as ``source``.
+        Battles with ``judge`` "gold", the benchmark as ``source``, and the benchmark's columns ``overlaps_...``, which
+        `decontaminate` heeds.
     """
     part = outcomes if prompts is None else outcomes.select(prompts)
     gap = part.gap(pair).dropna()
@@ -49,6 +54,8 @@ def battles_from_outcomes(
             "source": outcomes.name,
         }
     )
+    if part.details is not None:
+        battles = battles.join(part.details.filter(like="overlaps_"), on="battle_id")
     if weight is not None:
         battles["weight"] = float(weight)
     return validate_battles(battles, where=f"gold votes of {outcomes.name}")
@@ -79,3 +86,54 @@ def pool_battles(sets: Mapping[str, pd.DataFrame], balance: bool = True) -> pd.D
     pooled = pd.concat(parts, ignore_index=True)
     pooled["weight"] *= len(pooled) / pooled["weight"].sum()
     return validate_battles(pooled, where=" + ".join(sets))
+
+
+def relabel_as(
+    battles: pd.DataFrame, confusion: pd.DataFrame, share: float = 1.0, random_state: int = 0
+) -> pd.DataFrame:
+    """Votes redrawn as a judge with these errors would cast them.
+
+    Parameters
+    ----------
+    battles : DataFrame
+        Votes taken as true.
+    confusion : DataFrame
+        Counts or shares of the judge's winner (columns) by the true one (rows): model_a, model_b, tie. A label that
+        is not there counts 0.
+    share : float
+        Share of the votes that are redrawn, each by chance. With one seed, those of a smaller share are among those
+        of a larger one.
+    random_state : int
+
+    Returns
+    -------
+    DataFrame
+        Battles with the new ``winner`` and without ``preference_a``; everything else as it was.
+
+    Raises
+    ------
+    ParameterError
+        For other labels, counts that are none, a winner of the votes without counts, or a share outside [0, 1].
+    """
+    battles = validate_battles(battles)
+    if not isinstance(share, (int, float)) or not 0 <= share <= 1:
+        raise ParameterError(f"share must be in [0, 1], got {share!r}")
+    for axis, labels in (("rows", confusion.index), ("columns", confusion.columns)):
+        if not set(labels) <= set(WINNERS) or not labels.is_unique:
+            raise ParameterError(f"confusion: {axis} must be {listed(WINNERS)}, got {listed(labels)}")
+    table = confusion.reindex(index=list(WINNERS), columns=list(WINNERS), fill_value=0)
+    table = table.apply(pd.to_numeric, errors="coerce").astype(float)
+    if not (np.isfinite(table) & (table >= 0)).all(axis=None):
+        raise ParameterError("confusion: counts must be numbers, finite and not below 0")
+    empty = [label for label in WINNERS if not table.loc[label].sum() and (battles["winner"] == label).any()]
+    if empty:
+        raise ParameterError(f"confusion: no counts in row {listed(empty)}, and there are such votes to redraw")
+    rng = np.random.default_rng(random_state)
+    redrawn, drawn = rng.random(len(battles)) < share, rng.random(len(battles))
+    true = battles["winner"].to_numpy()
+    winner = true.astype(object)
+    for label in battles["winner"].unique():
+        rows, edges = redrawn & (true == label), table.loc[label].cumsum().to_numpy()
+        winner[rows] = np.array(WINNERS)[np.searchsorted(edges / edges[-1], drawn[rows], side="right")]
+    redrawn_votes = battles.drop(columns="preference_a", errors="ignore").assign(winner=winner)
+    return validate_battles(redrawn_votes, where="votes redrawn")

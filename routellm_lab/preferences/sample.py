@@ -8,6 +8,8 @@ effect on difficulty; a word's effect may depend on the domain (deriving is hard
   ``u_m(q) = sigmoid(ability_m + affinity_m[d(q)] - b(q))``;
 * votes, Bradley-Terry with ties (Davidson 1970): ``P(A wins) : P(tie) : P(B wins) = exp(x / 2) : nu : exp(-x / 2)``
   with ``x = beta * (u_A(q) - u_B(q))``, beta = `VOTE_SHARPNESS`, nu = `TIE_RATE`;
+* a judge with biases votes by the same law with ``x`` moved by its tastes for a side and for length
+  (`JUDGE_POSITION_BIAS`, `JUDGE_LENGTH_BIAS`), and lapses now and then;
 * outcomes, in `routellm_lab.benchmarks.sample`: right with probability ``u_m(q)``, independently.
 
 The win rate ``P(A wins) + P(tie) / 2`` rises with ``u_A - u_B``, the expected gain of calling A: ranking prompts by
@@ -22,7 +24,7 @@ from functools import lru_cache
 import numpy as np
 import pandas as pd
 
-from routellm_lab.errors import ParameterError, listed, nearest
+from routellm_lab.errors import DataError, ParameterError, listed, nearest
 from routellm_lab.preferences.battles import WINNERS, prompt_key, validate_battles
 from routellm_lab.preferences.models import ModelPair
 
@@ -30,6 +32,24 @@ VOTE_SHARPNESS = 9.0
 """beta: how strongly a difference in competence shows in a vote."""
 TIE_RATE = 0.8
 """nu: weight of a tie; two equal models tie with probability nu / (2 + nu)."""
+JUDGE_LAPSE = 0.1
+"""Share of the votes of ``arena_rejudged`` that its judge casts at random, a third for each verdict."""
+JUDGE_POSITION_BIAS = 0.8
+"""What the judge of ``arena_rejudged`` adds to x, in logits, for the answer that is shown first (A).
+
+Two draws from one law differ as well. `vote_chances` gives p and q, the chances of the three verdicts of people and of
+this judge on every vote; the draws are independent, so that on average a share ``(p * q).sum(axis=1).mean()`` of the
+verdicts is the same. With ``p`` in place of ``q`` it is the most that a second set of people reaches. The bias of
+position to expect is the mean of ``(q - p)[model_a] - (q - p)[model_b]``."""
+JUDGE_LENGTH_BIAS = 0.8
+"""What the judge of ``arena_rejudged`` adds to x, in logits, per doubling of A's length against B's:
+``JUDGE_LENGTH_BIAS * log2(chars_a / chars_b)``. People have no taste for length here; longer answers still win a
+little more often with them, since strong models happen to be verbose. The bias to expect is the mean of
+``sign(chars_a - chars_b) * ((q - p)[model_a] - (q - p)[model_b])``, p and q as in `JUDGE_POSITION_BIAS`."""
+ANSWER_CHARS = 750.0
+"""Median length of an answer, in characters, of a model of verbosity 1 to a prompt of difficulty 0."""
+ANSWER_SPREAD = 0.5
+"""Standard deviation of the log of an answer's length. It grows by 0.15 per logit of difficulty besides."""
 MAX_SIZE = 1_000_000
 """Most votes that one call simulates."""
 
@@ -437,6 +457,14 @@ class BattleSet:
         Whether the votes show their prompts.
     languages : mapping
         Share of each language.
+    lengths : bool
+        Whether the lengths of the answers are known (``chars_a``, ``chars_b``).
+    again : str or None
+        The set whose votes are judged once more: same prompts, models, sides and answers, fresh verdicts.
+    position_bias : float
+        Logits added to x for the answer shown first.
+    length_bias : float
+        Logits added to x per doubling of A's length against B's; needs ``lengths``.
     """
 
     size: int
@@ -448,11 +476,15 @@ class BattleSet:
     ties: bool = True
     prompts: bool = True
     languages: tuple[tuple[str, float], ...] = (("en", 0.88), ("es", 0.06), ("de", 0.06))
+    lengths: bool = False
+    again: str | None = None
+    position_bias: float = 0.0
+    length_bias: float = 0.0
 
 
 _ENGLISH = (("en", 1.0),)
 BATTLE_SETS = {
-    "arena_human": BattleSet(size=20_000, judge="human"),
+    "arena_human": BattleSet(size=20_000, judge="human", lengths=True),
     "arena_human_outcomes": BattleSet(size=20_000, judge="human", prompts=False),
     "elobench_judge": BattleSet(size=12_000, judge="sim-judge-small", lapse=0.1, n_prompts=3_000),
     "alpacaeval_judge": BattleSet(
@@ -466,8 +498,18 @@ BATTLE_SETS = {
         favourites=(SAMPLE_PAIR.weak,),
         languages=_ENGLISH,
     ),
+    "arena_rejudged": BattleSet(
+        size=2_000,
+        judge="sim-judge-large",
+        lapse=JUDGE_LAPSE,
+        lengths=True,
+        again="arena_human",
+        position_bias=JUDGE_POSITION_BIAS,
+        length_bias=JUDGE_LENGTH_BIAS,
+    ),
 }
 """The simulated sets, by the names of their counterparts in a data folder."""
+_ID_OF_ORIGIN = "arena_battle_id"  # the name it has in the real set
 
 ARENA_DOMAINS = {name: 2.0 if name in ("arithmetic", "algebra") else 1.0 for name in _DOMAINS}
 """How often each domain is asked about in the votes, relative to each other."""
@@ -667,21 +709,61 @@ def true_win_rate(prompts: Iterable[str], pair: ModelPair = SAMPLE_PAIR) -> np.n
     return wins + ties / 2
 
 
-def vote_law(competence_a: np.ndarray, competence_b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def vote_law(
+    competence_a: np.ndarray, competence_b: np.ndarray, shift: np.ndarray | float = 0.0
+) -> tuple[np.ndarray, np.ndarray]:
     """P(A wins) and P(tie): Bradley-Terry with ties (Davidson 1970) on ``exp(VOTE_SHARPNESS * competence)``.
 
     Parameters
     ----------
     competence_a, competence_b : (n,) arrays in [0, 1]
+    shift : float or (n,) array
+        What a judge's biases add to x, in logits.
 
     Returns
     -------
     wins, ties : (n,) arrays
     """
-    half = VOTE_SHARPNESS * (np.asarray(competence_a) - np.asarray(competence_b)) / 2
+    half = (VOTE_SHARPNESS * (np.asarray(competence_a) - np.asarray(competence_b)) + shift) / 2
     win, loss = np.exp(half), np.exp(-half)
     total = win + loss + TIE_RATE
     return win / total, TIE_RATE / total
+
+
+def vote_chances(battles: pd.DataFrame, name: str) -> pd.DataFrame:
+    """Planted chances of the three verdicts when the judge of a set sees these votes, lapses and biases included.
+
+    Parameters
+    ----------
+    battles : DataFrame
+        Votes of the sample with prompts, and with ``chars_a`` and ``chars_b`` where the judge has a taste for length.
+    name : str
+        The set whose judge votes, one of `BATTLE_SETS`; not necessarily the set of the votes.
+
+    Returns
+    -------
+    DataFrame
+        (n, 3), columns as `WINNERS`, indexed as the votes; rows sum to 1.
+
+    Raises
+    ------
+    ParameterError
+        When the set does not exist or a model is not one of the sample's.
+    DataError
+        When prompts, or the lengths that the judge looks at, are missing.
+    """
+    kind = _battle_set(name)
+    needed = ["prompt", *(["chars_a", "chars_b"] if kind.length_bias else [])]
+    missing = [column for column in needed if column not in battles or battles[column].isna().any()]
+    if missing:
+        raise DataError(f"vote_chances: {listed(missing)} missing in some votes; the judge of {name!r} looks at them")
+    domain, _, difficulty = _read(battles["prompt"].tolist())
+    chance = [
+        _sigmoid(_STRENGTHS[_model_numbers(battles[side]), domain] - difficulty) for side in ("model_a", "model_b")
+    ]
+    lengths = battles[["chars_a", "chars_b"]].to_numpy(float).T if kind.length_bias else None
+    wins, ties = _verdicts(kind, chance, lengths)
+    return pd.DataFrame(dict(zip(WINNERS, (wins, 1 - wins - ties, ties), strict=True)), index=battles.index)
 
 
 def sample_battles(name: str, size: int | None = None, seed: int = 0) -> pd.DataFrame:
@@ -694,40 +776,36 @@ def sample_battles(name: str, size: int | None = None, seed: int = 0) -> pd.Data
     size : int, optional
         Votes, up to `MAX_SIZE`; the set's own size by default. A smaller set is the start of a larger one.
     seed : int
-        Sets of different names are independent under one seed.
+        Sets of different names are independent under one seed, but for ``arena_rejudged``: it is the start of
+        ``arena_human`` of the same seed, judged again.
 
     Returns
     -------
     DataFrame
-        Valid battles with ``judge``, ``source``, ``language``, ``domain`` and ``true_preference_a``, the planted
-        P(A wins) + P(tie) / 2 (of the law, before a judge's lapses).
+        Valid battles with ``battle_id``, ``judge``, ``source``, ``language``, ``domain`` and ``true_preference_a``, the
+        planted P(A wins) + P(tie) / 2 (of the law, before a judge's lapses and biases; `vote_chances` has them). Where
+        lengths are known also ``chars_a`` and ``chars_b``, characters of the answers; in ``arena_rejudged`` also
+        ``arena_battle_id``, the ``battle_id`` of the same vote in ``arena_human``.
 
     Raises
     ------
     ParameterError
         When the set does not exist or size or seed cannot be used.
     """
-    if name not in BATTLE_SETS:
-        raise ParameterError(f"no simulated battles {name!r}; nearest: {nearest(name, BATTLE_SETS)}")
-    kind = BATTLE_SETS[name]
+    kind = _battle_set(name)
     size = checked_size(kind.size if size is None else size, MAX_SIZE)
+    origin = kind.again or name
     prompts, domain, language, difficulty = simulate_prompts(
-        name, kind.n_prompts or size, seed, ARENA_DOMAINS, dict(kind.languages), _unreserved
+        origin, kind.n_prompts or size, seed, ARENA_DOMAINS, dict(kind.languages), _unreserved
     )
-    parts = [
-        _votes(kind, stream(seed, name, "votes", chunk), min(_CHUNK, size - start))
-        for chunk, start in enumerate(range(0, size, _CHUNK))
-    ]
-    draw = {column: np.concatenate([part[column] for part in parts]) for column in parts[0]}
+    draw = _votes(kind, origin, size, seed)
+    if kind.again:
+        draw["vote"] = _votes(kind, name, size, seed)["vote"]
     row = np.arange(size) if kind.n_prompts is None else (draw["prompt"] * kind.n_prompts).astype(int)
     chance = [_sigmoid(_STRENGTHS[draw[side], domain[row]] - difficulty[row]) for side in ("a", "b")]
-    wins, ties = vote_law(chance[0], chance[1])
-    preference = wins + ties / 2
-    if not kind.ties:
-        wins, ties = preference, np.zeros(size)
-    random_win, random_tie = (1 / 3, 1 / 3) if kind.ties else (1 / 2, 0.0)
-    wins = (1 - kind.lapse) * wins + kind.lapse * random_win
-    ties = (1 - kind.lapse) * ties + kind.lapse * random_tie
+    plain_wins, plain_ties = vote_law(chance[0], chance[1])
+    lengths = _lengths(origin, [draw["a"], draw["b"]], difficulty[row], seed) if kind.lengths else None
+    wins, ties = _verdicts(kind, chance, lengths)
     nothing = pd.DataFrame({"prompt": [None] * size, "prompt_key": [None] * size}, dtype="str")
     shown = prompts.take(row).reset_index(drop=True) if kind.prompts else nothing
     winner = np.where(draw["vote"] < wins, 0, np.where(draw["vote"] < wins + ties, 2, 1))
@@ -741,17 +819,59 @@ def sample_battles(name: str, size: int | None = None, seed: int = 0) -> pd.Data
             "source": f"simulated {name}",
             "language": _text(LANGUAGES.values(), language[row]),
             "domain": _text(DOMAINS, domain[row]),
-            "true_preference_a": preference,
+            "true_preference_a": plain_wins + plain_ties / 2,
             "prompt_key": shown["prompt_key"],
+            "battle_id": _ids(name, size),
         }
     )
+    if lengths is not None:
+        battles["chars_a"], battles["chars_b"] = lengths
+    if kind.again:
+        battles[_ID_OF_ORIGIN] = _ids(origin, size)
     return validate_battles(battles, where=f"sample {name}")
 
 
-def _votes(kind: BattleSet, rng: np.random.Generator, size: int) -> dict[str, np.ndarray]:
-    """Random numbers of one chunk of votes: the models, the prompt of a pool and the vote."""
+def _battle_set(name: str) -> BattleSet:
+    if name not in BATTLE_SETS:
+        raise ParameterError(f"no simulated battles {name!r}; nearest: {nearest(name, BATTLE_SETS)}")
+    return BATTLE_SETS[name]
+
+
+def _ids(name: str, size: int) -> pd.Series:
+    return pd.Series([f"{name}-{number:06d}" for number in range(size)], dtype="str")
+
+
+def _verdicts(
+    kind: BattleSet, chance: Sequence[np.ndarray], lengths: np.ndarray | None
+) -> tuple[np.ndarray, np.ndarray]:
+    """P(A wins) and P(tie) for a set's judge, from the competences (A, B) and the lengths (2, n) of the answers."""
+    shift: np.ndarray | float = kind.position_bias
+    if kind.length_bias and lengths is not None:
+        shift = shift + kind.length_bias * np.log2(lengths[0] / lengths[1])
+    wins, ties = vote_law(chance[0], chance[1], shift)
+    if not kind.ties:
+        wins, ties = wins + ties / 2, np.zeros_like(wins)
+    random_win, random_tie = (1 / 3, 1 / 3) if kind.ties else (1 / 2, 0.0)
+    return (1 - kind.lapse) * wins + kind.lapse * random_win, (1 - kind.lapse) * ties + kind.lapse * random_tie
+
+
+def _lengths(origin: str, models: Sequence[np.ndarray], difficulty: np.ndarray, seed: int) -> np.ndarray:
+    """Characters of both answers of every vote, (2, n) whole numbers of at least 1: log-normal, by verbosity.
+
+    They have a stream of their own, so that prompts, models and verdicts are what they were without them.
+    """
+    size = len(difficulty)
+    noise = [stream(seed, origin, "lengths", chunk).normal(size=(_CHUNK, 2)) for chunk in range(-(-size // _CHUNK))]
+    verbosity = SAMPLE_MODELS["verbosity"].to_numpy()[np.stack(models)]
+    spread = 0.15 * difficulty + ANSWER_SPREAD * np.concatenate(noise)[:size].T
+    return np.maximum(np.rint(ANSWER_CHARS * verbosity * np.exp(spread)), 1).astype(int)
+
+
+def _votes(kind: BattleSet, name: str, size: int, seed: int) -> dict[str, np.ndarray]:
+    """Random numbers of a set's votes: the models, the prompt of a pool and the vote."""
     n = len(SAMPLE_MODELS)
-    uniform = rng.random((_CHUNK, 4))[:size]
+    chunks = [stream(seed, name, "votes", chunk).random((_CHUNK, 4)) for chunk in range(-(-size // _CHUNK))]
+    uniform = np.concatenate(chunks)[:size]
     if kind.baseline is None:
         popularity = SAMPLE_MODELS["popularity"].to_numpy()
         pairs = np.outer(popularity, popularity)

@@ -1,0 +1,228 @@
+"""How many questions a benchmark needs to tell two routers apart."""
+
+import math
+from dataclasses import dataclass, replace
+from statistics import NormalDist
+from typing import Any
+
+import numpy as np
+
+from routellm_lab.errors import DataError, ParameterError
+from routellm_lab.evaluation.curve import RoutingCurve
+from routellm_lab.evaluation.significance import bootstrap_all, defined, same_prompts
+
+_STEPS = 40
+"""Halvings of the bracket of the signal: to a millionth of a millionth of its width."""
+
+
+@dataclass(frozen=True)
+class Power:
+    """What a benchmark can tell of two routers, by a paired comparison of their APGR.
+
+    Attributes
+    ----------
+    name : str
+        The benchmark.
+    n : int
+        Its questions.
+    first, second : float
+        APGR of the two routers.
+    sd_difference : float
+        Standard deviation of the difference of their APGR on n questions (paired bootstrap over prompts).
+    needed : int
+        Questions like these that tell the two apart with the wanted power.
+    power_now : float
+        Chance that n questions tell them apart, in [0, 1].
+    detectable : float
+        Smallest difference of APGR that n questions tell apart with the wanted power.
+    level : float
+        1 - level is the chance to tell apart two that are the same.
+    power : float
+        The wanted chance to tell them apart.
+    """
+
+    name: str
+    n: int
+    first: float
+    second: float
+    sd_difference: float
+    needed: int
+    power_now: float
+    detectable: float
+    level: float = 0.95
+    power: float = 0.8
+
+
+def questions_needed(
+    curve: RoutingCurve,
+    first: float = 0.75,
+    second: float = 0.80,
+    level: float = 0.95,
+    power: float = 0.8,
+    n_draws: int = 20,
+    n_resamples: int = 500,
+    random_state: int | None = 0,
+) -> Power:
+    """Questions like these that tell routers of two given APGR apart.
+
+    Parameters
+    ----------
+    curve : RoutingCurve
+        Of any router: only its benchmark and its pair count.
+    first, second : float
+        Expected APGR of the two routers, between that of the worst and of the best ranking of these prompts.
+    level, power : float
+        Of the two-sided test, in (0, 1).
+    n_draws : int
+        Pairs of routers that are made.
+    n_resamples : int
+        Of the bootstrap of each pair.
+    random_state : int, optional
+
+    Returns
+    -------
+    Power
+
+    Raises
+    ------
+    DataError
+        When the strong model is not better, or no ranking of these prompts has such an APGR.
+    ParameterError
+        When ``first`` and ``second`` are the same, or ``level`` or ``power`` is not in (0, 1).
+
+    Notes
+    -----
+    A router is made as the ranking of a z + e: z is the standardised gap between the strong and the weak score, e
+    standard normal noise, independent between prompts and between the two routers. The signal a is found by bisection
+    such that the mean APGR over the draws is the wanted one. With the standard deviation s of the paired difference,
+    questions_needed = n ((z_(1 - alpha/2) + z_power) s / (second - first))^2, since s falls with the square root of n.
+
+    s is the bootstrap standard deviation over prompts of one given pair of routers, root mean square over the draws.
+    The spread between draws is not added: a new prompt comes with new noise, so that the bootstrap, which draws prompts
+    together with their noise, holds that spread already.
+    Real routers err on the same prompts. Then their difference varies less: see `questions_to_tell`.
+    """
+    _require_odds(level, power)
+    if first == second:
+        raise ParameterError(f"questions_needed: first and second are both {first:g}; nothing to tell apart")
+    if not isinstance(n_draws, (int, np.integer)) or n_draws < 1:
+        raise ParameterError(f"n_draws must be a positive integer, got {n_draws!r}")
+    best = curve.oracle().apgr
+    for name, target in (("first", first), ("second", second)):
+        if not 1 - best < target < best:
+            raise DataError(
+                f"{curve.name}: no router of APGR {target:g} ({name}): rankings of these {len(curve)} prompts reach "
+                f"from {1 - best:.3f} to {best:.3f} (the oracle), both excluded"
+            )
+    gap = curve.strong_scores - curve.weak_scores
+    noise = np.random.default_rng(random_state).standard_normal((2, n_draws, len(curve)))
+    signal = (gap - gap.mean()) / gap.std()
+    made: list[RoutingCurve] = []
+    for part, target in zip(noise, (first, second), strict=True):
+        strength = _strength(signal, part, gap, target)
+        made += [_ranked(curve, strength * signal + row) for row in part]
+    draws = defined(bootstrap_all(made, "apgr", n_resamples, random_state), curve.name)
+    differences = draws[:, n_draws:] - draws[:, :n_draws]
+    sd = float(np.sqrt(differences.var(axis=0, ddof=1).mean()))
+    return _power(curve.name, len(curve), first, second, sd, level, power)
+
+
+def questions_to_tell(
+    first: RoutingCurve,
+    second: RoutingCurve,
+    difference: float | None = None,
+    level: float = 0.95,
+    power: float = 0.8,
+    n_resamples: int = 2000,
+    random_state: int | None = 0,
+) -> Power:
+    """Questions like these that tell two given routers apart.
+
+    Parameters
+    ----------
+    first, second : RoutingCurve
+        On the same prompts.
+    difference : float, optional
+        First minus second APGR that is to be told; the observed one by default. With the observed one ``power_now``
+        says no more than its p-value does, and ``needed`` is as uncertain as the difference.
+    level, power : float
+        Of the two-sided test, in (0, 1).
+    n_resamples, random_state
+        Of the paired bootstrap over prompts, whose standard deviation counts.
+
+    Returns
+    -------
+    Power
+        ``second`` is the APGR of the first less ``difference``.
+
+    Raises
+    ------
+    DataError
+        When the curves differ in pair, prompts or scores, or rank the prompts alike.
+    ParameterError
+        When the difference is 0, or ``level`` or ``power`` is not in (0, 1).
+    """
+    _require_odds(level, power)
+    first, second = same_prompts([first, second])
+    observed = first.apgr - second.apgr
+    draws = defined(bootstrap_all([first, second], "apgr", n_resamples, random_state), first.name)
+    sd = float((draws[:, 0] - draws[:, 1]).std(ddof=1))
+    if sd == 0:
+        raise DataError(
+            f"{first.name}: the two routers rank the prompts alike; no number of questions tells them apart"
+        )
+    wanted = observed if difference is None else difference
+    if wanted == 0:
+        raise ParameterError("questions_to_tell: a difference of 0 cannot be told; pass the difference that matters")
+    return _power(first.name, len(first), first.apgr, first.apgr - wanted, sd, level, power)
+
+
+def _strength(signal: np.ndarray, noise: np.ndarray, gap: np.ndarray, target: float) -> float:
+    """The signal with which the mean APGR over the rows of noise is ``target``, by bisection."""
+    n = len(gap)
+    weight = (n - np.arange(n) - 0.5) / (n * gap.sum())
+
+    def above(strength: float) -> bool:
+        # the noise has no ties: APGR is the gaps in ranked order times the mean height of the steps above them
+        ranked = gap[np.argsort(-(strength * signal + noise), axis=1)]
+        return float((ranked @ weight).mean()) >= target
+
+    high = 1.0
+    while not above(high) or above(-high):
+        high *= 2
+    low = -high
+    for _ in range(_STEPS):
+        middle = (low + high) / 2
+        low, high = (low, middle) if above(middle) else (middle, high)
+    return high
+
+
+def _ranked(curve: RoutingCurve, score: np.ndarray) -> RoutingCurve:
+    return replace(curve, win_rate=np.argsort(np.argsort(score)) / max(len(score) - 1, 1))
+
+
+def _power(name: str, n: int, first: float, second: float, sd: float, level: float, power: float) -> Power:
+    normal = NormalDist()
+    quantile, difference = normal.inv_cdf((1 + level) / 2), abs(first - second)
+    reach = (quantile + normal.inv_cdf(power)) * sd
+    shift = difference / sd
+    return Power(
+        name=name,
+        n=n,
+        first=first,
+        second=second,
+        sd_difference=sd,
+        needed=math.ceil(n * (reach / difference) ** 2),
+        power_now=normal.cdf(shift - quantile) + normal.cdf(-shift - quantile),
+        detectable=reach,
+        level=level,
+        power=power,
+    )
+
+
+def _require_odds(level: Any, power: Any) -> None:
+    for name, value in (("level", level), ("power", power)):
+        if not 0 < value < 1:
+            raise ParameterError(f"{name} must be between 0 and 1, got {value!r}")
+    if power <= 1 - level:
+        raise ParameterError(f"power must be above 1 - level = {1 - level:g}, got {power!r}")
