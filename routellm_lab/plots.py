@@ -446,7 +446,8 @@ def learning_curve(
     axes.set(xlabel=label, ylabel=_metric_label(value))
     _legend_below(figure, handles, columns=4)
     if title is None:
-        best = max(ends, key=lambda router: ends[router][-1, 1])
+        # after a large dose all may be near random: there the best is chance
+        best = max(ends, key=lambda router: ends[router][0 if doses else -1, 1])
         (few, before), (many, after) = ends[best]
         shown = (f"{before:.0%}", f"{after:.0%}") if percent else (f"{before:.3f}", f"{after:.3f}")
         what = "of the achievable gain" if percent else value.upper().replace("_", " ")
@@ -454,8 +455,8 @@ def learning_curve(
         if doses:
             low, high = (f"{dose:.0%}" if shares else f"{dose:,g}" for dose in (few, many))
             verb = "falls" if after < before else "goes"
-            title = f"{_capital(_words(best))} {verb} from {shown[0]} {what} at {low} to {shown[1]} at {high}"
-            title += ", the best there" if len(ends) > 1 else ""
+            which = f"{_words(best)}, at first the best," if len(ends) > 1 else _words(best)
+            title = f"{_capital(which)} {verb} from {shown[0]} {what} at {low} to {shown[1]} at {high}"
     bars = "bands: intervals" if {"low", "high"} <= set(frame) else ""
     _title(figure, axes, title, ", ".join(filter(None, [name, bars])), simulated)
     return figure
@@ -997,7 +998,9 @@ def agreement_by(
     if title is None:
         top, bottom = (frame.loc[frame["share"].astype(float).sort_values().index[end]] for end in (-1, 0))
         title = f"Agreement is {top['share']:.0%} in {_words(top['group'])}"
-        if len(frame) > 1:
+        if top["low"] <= bottom["high"] and len(frame) > 1:
+            title = f"Agreement lies between {bottom['share']:.0%} and {top['share']:.0%}; no group surely differs"
+        elif len(frame) > 1:
             title = (
                 f"Agreement is highest in {_words(top['group'])}, {top['share']:.0%}, "
                 f"and lowest in {_words(bottom['group'])}, {bottom['share']:.0%}"
@@ -1015,6 +1018,8 @@ def _title(figure: Figure, axes: Axes, finding: str, detail: str, simulated: boo
 
 
 def _legend_below(figure: Figure, handles: Sequence[Any], heading: str | None = None, columns: int = 3) -> None:
+    longest = max(len(str(handle.get_label())) for handle in handles)
+    columns = max(1, min(columns, int(12 * figure.get_figwidth() / (longest + 8))))
     figure.legend(
         handles=list(handles),
         loc="outside lower center",

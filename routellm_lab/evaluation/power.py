@@ -100,6 +100,9 @@ def questions_needed(
     s is the bootstrap standard deviation over prompts of one given pair of routers, root mean square over the draws.
     The spread between draws is not added: a new prompt comes with new noise, so that the bootstrap, which draws prompts
     together with their noise, holds that spread already.
+    The normal approximation holds where many questions are needed. Where a few hundred tell a large difference, s rises
+    with the difference (both have the gap between the models below the line), the test finds more than is promised, and
+    the number is on the safe side: .9 instead of .8 for .60 against .75 on 312 questions.
     Real routers err on the same prompts. Then their difference varies less: see `questions_to_tell`.
     """
     _require_odds(level, power)

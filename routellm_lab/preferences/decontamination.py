@@ -41,6 +41,8 @@ def decontaminate(
         When nothing is left.
     """
     prompts = battles.dropna(subset="prompt").drop_duplicates("prompt_key").set_index("prompt_key")["prompt"]
+    shingles = dict(zip(prompts.index.astype(str), map(_shingles, prompts), strict=True))
+    vectors = None if encoder is None else encoder.transform(prompts)
     found: list[tuple[str, str, str]] = []
     for outcomes in evaluations:
         hits = dict.fromkeys(prompts.index[prompts.index.isin(set(outcomes.keys))], "same prompt")
@@ -49,10 +51,11 @@ def decontaminate(
         if f"overlaps_{outcomes.name}" in battles:
             for key in battles.loc[battles[f"overlaps_{outcomes.name}"].eq(True), "prompt_key"].unique():
                 hits.setdefault(key, "same question")
-        for key in _near_duplicates(prompts, outcomes.prompts, jaccard):
+        for key in _near_duplicates(shingles, outcomes.prompts, jaccard):
             hits.setdefault(key, "near duplicate")
-        if encoder is not None:
-            for key in prompts.index[largest_cosine(prompts, outcomes.prompts, encoder) >= cosine]:
+        if encoder is not None and vectors is not None:
+            closest = _closest(vectors, encoder.transform(outcomes.prompts.unique()))
+            for key in prompts.index[closest >= cosine]:
                 hits.setdefault(key, "same meaning")
         found += [(outcomes.name, rule, key) for key, rule in hits.items()]
     dropped = pd.DataFrame(found, columns=["evaluation", "rule", "prompt_key"])
@@ -63,7 +66,7 @@ def decontaminate(
     return kept, dropped
 
 
-def largest_cosine(prompts: Iterable[str], others: Iterable[str], encoder: "Encoder", batch: int = 2048) -> np.ndarray:
+def largest_cosine(prompts: Iterable[str], others: Iterable[str], encoder: "Encoder") -> np.ndarray:
     """Cosine of each prompt to the closest of the others.
 
     Its mean over the prompts of a benchmark, with training prompts as the others, is the similarity of the paper's
@@ -83,7 +86,10 @@ def largest_cosine(prompts: Iterable[str], others: Iterable[str], encoder: "Enco
     distinct = list(dict.fromkeys(others))
     if not distinct:
         raise DataError("largest_cosine: no other prompts to compare with")
-    these, those = encoder.transform(prompts), encoder.transform(distinct)
+    return _closest(encoder.transform(prompts), encoder.transform(distinct))
+
+
+def _closest(these: np.ndarray, those: np.ndarray, batch: int = 2048) -> np.ndarray:
     best = [(these[start : start + batch] @ those.T).max(axis=1) for start in range(0, len(these), batch)]
     return np.concatenate(best) if best else np.zeros(0, np.float32)
 
@@ -123,18 +129,16 @@ def _shingles(text: str) -> set[bytes]:
     return {" ".join(words[i : i + 3]).encode() for i in range(max(1, len(words) - 2))}
 
 
-def _near_duplicates(prompts: pd.Series, evaluation: pd.Series, jaccard: float) -> list[str]:
+def _near_duplicates(shingles_of: dict[str, set[bytes]], evaluation: pd.Series, jaccard: float) -> list[str]:
     from datasketch import MinHash, MinHashLSH
 
     evaluation_shingles = [_shingles(text) for text in evaluation.unique()]
     # only texts that share a trigram with an evaluation prompt can be near: hashing the rest would be wasted
     vocabulary = set().union(*evaluation_shingles)
     index = MinHashLSH(threshold=max(jaccard - 0.2, 0.1), num_perm=128)  # wide net: exact similarity decides below
-    train_shingles = {}
-    for key, text in zip(prompts.index.astype(str), prompts, strict=True):
-        shingles = _shingles(text)
-        if len(shingles & vocabulary) >= jaccard * len(shingles):
-            train_shingles[key] = shingles
+    train_shingles = {
+        key: shingles for key, shingles in shingles_of.items() if len(shingles & vocabulary) >= jaccard * len(shingles)
+    }
     if not train_shingles:
         return []
     near_vocabulary = set().union(*train_shingles.values())
