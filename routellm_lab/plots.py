@@ -205,7 +205,13 @@ def _routing_finding(curves: Mapping[str, RoutingCurve], level: float) -> str:
 
 @_figure
 def apgr_forest(
-    table: pd.DataFrame, *, simulated: bool, name: str = "", title: str | None = None, level: float = 0.95
+    table: pd.DataFrame,
+    *,
+    simulated: bool,
+    name: str = "",
+    title: str | None = None,
+    level: float = 0.95,
+    by: str = "training",
 ) -> Figure:
     """APGR of every router with its interval, grouped by training votes, over the range of random routers.
 
@@ -220,21 +226,23 @@ def apgr_forest(
     title : str, optional
     level : float
         Of the table's intervals; the band of random routers is drawn at the same level.
+    by : str
+        Another column to group by.
 
     Returns
     -------
     Figure
     """
-    _require(table, ("training", "router", "apgr", "low", "high", "random_sd"), "apgr_forest")
-    trainings = list(dict.fromkeys(table["training"]))
+    _require(table, (by, "router", "apgr", "low", "high", "random_sd"), "apgr_forest")
+    trainings = list(dict.fromkeys(table[by]))
     figure, axes = plt.subplots(figsize=(WIDTH, 1.9 + 0.3 * (len(table) + len(trainings))), layout="constrained")
     quantile = _normal_quantile(level)
     y, ticks, labels = 0.0, [], []
     for group, training in enumerate(trainings):
         ticks.append(y)
-        labels.append(f"training: {training}")
+        labels.append(f"{by}: {_words(training)}")
         y += 1
-        for row in table[table["training"] == training].itertuples():
+        for row in table[table[by] == training].itertuples():
             half = quantile * row.random_sd
             axes.fill_betweenx([y - 0.5, y + 0.5], 0.5 - half, 0.5 + half, color="#dddddd", linewidth=0)
             colour = PALETTE[group % len(PALETTE)]
@@ -250,7 +258,7 @@ def apgr_forest(
     axes.axvline(0.5, color="#888888", linewidth=1.2)
     axes.set_yticks(ticks, labels)
     for label in axes.get_yticklabels():
-        header = label.get_text().startswith("training: ")
+        header = label.get_text().startswith(f"{by}: ")
         label.set(color=INK, fontweight="bold" if header else "normal")
     axes.set(ylim=(y - 0.9, -0.7), xlabel="APGR (area under the share of the quality gap recovered; .5 is random)")
     axes.grid(axis="y", visible=False)
@@ -262,7 +270,7 @@ def apgr_forest(
         hollow = {"marker": "D", "markerfacecolor": "white", "markeredgecolor": INK, "linestyle": "none"}
         handles.append(Line2D([], [], **hollow, label="the paper (11 thresholds)"))  # type: ignore[arg-type]
     _legend_below(figure, handles, columns=3)
-    finding = title or _forest_finding(table)
+    finding = title or _forest_finding(table, by)
     detail = name
     if "prompts" in table:
         counts = sorted({int(count) for count in table["prompts"]})
@@ -273,7 +281,7 @@ def apgr_forest(
     return figure
 
 
-def _forest_finding(table: pd.DataFrame) -> str:
+def _forest_finding(table: pd.DataFrame, by: str) -> str:
     routers = table[table["router"] != "random"]
     if "p_holm" in routers:  # many rows: what stands out by chance must not make the headline
         sure = routers["p_holm"] < 0.05
@@ -284,7 +292,7 @@ def _forest_finding(table: pd.DataFrame) -> str:
         rest = f", {worse} {'is' if worse == 1 else 'are'} worse" if worse else ""
         return f"None of {len(routers)} routers beats a random one{rest}"
     best = routers.iloc[int(routers["apgr"].argmax())]
-    which = f"{_words(best['router'])} on {best['training']}, APGR {best['apgr']:.3f}"
+    which = f"{_words(best['router'])} on {_words(best[by])}, APGR {best['apgr']:.3f}"
     return f"{better} of {len(routers)} routers beat a random one; best: {which}"
 
 
