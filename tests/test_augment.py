@@ -1,5 +1,7 @@
 """Gold votes from graded answers, votes redrawn with the errors of a judge, and several sets as one."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -44,6 +46,13 @@ def test_prompts_with_a_missing_score_give_no_vote(mmlu):
         battles_from_outcomes(part, SAMPLE_PAIR)
     with pytest.raises(DataError, match="no scores of model 'nobody'"):
         battles_from_outcomes(part, ModelPair("nobody", SAMPLE_PAIR.weak))
+
+
+def test_gold_votes_say_which_benchmark_they_repeat(mmlu):
+    details = mmlu.details.assign(overlaps_exam=np.arange(len(mmlu)) % 2 == 0)
+    votes = battles_from_outcomes(replace(mmlu, details=details), SAMPLE_PAIR)
+    assert (votes["overlaps_exam"] == details["overlaps_exam"].loc[votes["battle_id"]].to_numpy()).all()
+    assert not [column for column in battles_from_outcomes(mmlu, SAMPLE_PAIR) if column.startswith("overlaps_")]
 
 
 def test_balanced_sets_weigh_the_same_in_total(arena):

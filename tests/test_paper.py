@@ -1,14 +1,18 @@
 """The paper's figures as packaged, and the table that sets ours beside them."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
 
+from routellm_lab.benchmarks import load_outcomes
 from routellm_lab.benchmarks.outcomes import Outcomes
 from routellm_lab.errors import DataError, ParameterError
 from routellm_lab.evaluation import (
     RoutingCurve,
     achieved_share,
+    commercial_points,
     comparison_table,
     holm,
     paper_figure,
@@ -144,3 +148,22 @@ def test_table_refuses_what_it_cannot_set_side_by_side():
         comparison_table([{"router": "a", "curve": curve_of(one)}])
     with pytest.raises(ParameterError, match="no curves"):
         comparison_table({})
+
+
+def test_commercial_routers_are_points_with_an_interval():
+    outcomes = make_outcomes(n=400, name="mt_bench")
+    assert commercial_points(outcomes).empty
+    known = outcomes.scores.assign(unify=np.arange(400) % 10, martian=np.where(np.arange(400) < 100, np.nan, 7.0))
+    points = commercial_points(replace(outcomes, scores=known.astype(float)))
+    assert points["share"].tolist() == [0.45625, 0.5]
+    assert points["quality"].tolist() == [4.5, 7.0]
+    assert points["low"].iloc[0] == pytest.approx(4.5 - 1.96 * np.std(np.arange(10)) / 20, abs=1e-3)
+    assert points["low"].iloc[1] == points["high"].iloc[1] == 7.0
+
+
+@pytest.mark.real_data
+@pytest.mark.parametrize(("name", "printed"), [("Unify", 8.757862), ("Martian, share assumed", 8.3125)])
+def test_the_commercial_routers_score_what_the_paper_says(real_folder, name, printed):
+    outcomes = load_outcomes("mt_bench", data=real_folder, contaminated="keep")
+    quality = commercial_points(outcomes).set_index("label")["quality"]
+    assert quality[name] == pytest.approx(printed, abs=0.01)  # Unify: one turn has no score

@@ -255,6 +255,9 @@ def test_forest_does_not_count_what_holms_correction_takes_back():
     table = make_table().assign(p_holm=[1.0, 0.01, 0.06])
     assert title(plots.apgr_forest(table, simulated=False)).startswith("1 of 2 routers beat a random one")
     table = make_table()
+    graded = plots.apgr_forest(table.assign(grading="score_lenient"), by="grading", simulated=False)
+    assert "grading: score lenient" in texts(graded)
+    assert "training:" not in texts(graded)
     with pytest.raises(DataError, match=r"apgr_forest.*missing random_sd"):
         plots.apgr_forest(table.drop(columns="random_sd"), simulated=False)
 
