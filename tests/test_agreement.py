@@ -273,6 +273,12 @@ def test_groups_of_few_values_and_of_none():
     assert length_groups(close, 3).cat.categories.tolist() == ["1.00-1.01 times", "1.01-1.02 times", "1.02-1.03 times"]
 
 
+def test_an_unknown_winner_is_named_whatever_the_sides():
+    first = battles(("hi", "x", "y", "tie"))
+    with pytest.raises(DataError, match="unknown winner 'draw' in second; a winner is model_a, model_b, tie"):
+        agreement(match_votes(first, turned(first).assign(winner="draw")))
+
+
 def test_a_single_prompt_has_no_interval():
     found = agreement(matched_votes(["tie", "model_a"], ["tie", "tie"], prompts=[1, 1]))
     assert found.share == 0.5
@@ -286,6 +292,8 @@ def test_a_single_prompt_has_no_interval():
     ("call", "error", "message"),
     [
         (lambda m: agreement(m.head(0)), DataError, "no matched votes"),
+        (lambda m: agreement(m.replace({"second": {"tie": "draw"}})), DataError, "unknown winner 'draw' in second"),
+        (lambda m: position_bias(m.replace({"first": {"tie": "both"}})), DataError, "unknown winner 'both' in first"),
         (lambda m: agreement(m, level=1), ParameterError, "level must be between 0 and 1"),
         (lambda m: agreement(m, n_resamples=0), ParameterError, "n_resamples"),
         (lambda m: agreement_by(m, [1, 2]), ParameterError, "2 groups for 2000 votes"),

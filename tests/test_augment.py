@@ -75,10 +75,11 @@ def confusion(*rows):
 
 def test_votes_redrawn_have_the_errors_of_the_judge(arena):
     table = confusion([60, 30, 10], [0, 1, 1], [5, 5, 0])
-    votes = arena.assign(preference_a=0.5, weight=2.0)
+    votes = arena.assign(preference_a=0.5, both_bad=arena["winner"] == "tie", consistent=True, weight=2.0)
+    details = ["preference_a", "both_bad", "consistent"]
     redrawn = relabel_as(votes, table, random_state=3)
-    assert "preference_a" not in redrawn
-    pd.testing.assert_frame_equal(redrawn.drop(columns="winner"), votes.drop(columns=["winner", "preference_a"]))
+    assert not set(details) & set(redrawn)
+    pd.testing.assert_frame_equal(redrawn.drop(columns="winner"), votes.drop(columns=["winner", *details]))
     shares = pd.crosstab(votes["winner"], redrawn["winner"], normalize="index").reindex(index=WINNERS, columns=WINNERS)
     wanted = table.div(table.sum(axis=1), axis=0)
     assert (shares[wanted == 0].fillna(0) == 0).all(axis=None)  # what the judge never does is never drawn

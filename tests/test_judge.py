@@ -48,7 +48,7 @@ class Handler(BaseHTTPRequestHandler):
             server.keys.add(self.headers["Authorization"])
             server.in_flight += 1
             server.most_in_flight = max(server.most_in_flight, server.in_flight)
-            fault = server.faults.popleft() if server.faults else None
+            fault = server.faults.popleft() if server.faults else server.refusal(server.asked[-1])
         if server.barrier:
             server.barrier.wait(LONG)
         if server.hold_from is not None and number >= server.hold_from:
@@ -83,7 +83,7 @@ class Server(ThreadingHTTPServer):
         self.lock, self.released, self.barrier = threading.Lock(), threading.Event(), None
         self.asked, self.bodies, self.keys, self.faults = [], [], set(), deque()
         self.in_flight, self.most_in_flight, self.hold_from = 0, 0, None
-        self.judge = fair
+        self.judge, self.refused = fair, None
         self.usage = {"prompt_tokens": 50, "completion_tokens": 20}
 
     def reply(self, body):
@@ -91,13 +91,18 @@ class Server(ThreadingHTTPServer):
         done = {"choices": [{"index": 0, "message": {"role": "assistant", "content": said}, "finish_reason": "stop"}]}
         return done if self.usage is None else done | {"usage": self.usage}
 
+    def refusal(self, question):
+        if self.refused and self.refused in question:
+            return 400, {}, {"error": {"message": f"content filter, by the key {KEY}"}}
+        return None
+
     def handle_error(self, *_):
         pass  # a client that was killed or timed out
 
     def endpoint(self, **options):
         url = f"http://127.0.0.1:{self.server_port}/v1"
         options = {"prices": (10.0, 30.0), "backoff": 0.01, "timeout": LONG, "max_tokens": 200, **options}
-        return Endpoint("a-judge", base_url=url, key_env=VARIABLE, **options)
+        return Endpoint("a-judge", **{"base_url": url, "key_env": VARIABLE} | options)
 
 
 def shown(question):
@@ -200,6 +205,15 @@ def test_every_line_waits_for_the_disk(server, path, monkeypatch):
     assert all(whole.endswith(b"\n") for whole in written)
 
 
+def test_what_was_said_of_an_old_vote_goes_with_it(server, path):
+    pairs = make_pairs().assign(winner="tie", preference_a=0.5, both_bad=True, consistent=False)
+    one = judge_battles(pairs, server.endpoint(), path, budget_usd=1, both_orders=False)
+    assert not {"both_bad", "consistent"} & set(one)
+    both = judge_battles(pairs, server.endpoint(), path, budget_usd=1)
+    assert "both_bad" not in both
+    assert both["consistent"].all()
+
+
 def test_equal_rows_are_asked_once_and_keep_their_votes(server, path):
     pairs = pd.concat([make_pairs(2), make_pairs(1)]).assign(winner="tie", source="mine", weight=[1.0, 2.0, 3.0])
     judged = judge_battles(pairs, server.endpoint(), path, budget_usd=1)
@@ -285,9 +299,9 @@ def test_faults_that_stay_end_the_run_and_keep_what_is_paid(server, path):
 @pytest.mark.parametrize(
     ("fault", "message"),
     [
-        ((400, {}, {"error": {"message": "context too long"}}), "status 400: .*context too long"),
         ((404, {}, {"error": {"message": "no such model"}}), "status 404: .*no such model"),
-        ((429, {"retry-after": "3600"}, {"error": {"message": "tomorrow"}}), "status 429: .*tomorrow"),
+        ((429, {"retry-after": "3600"}, {"error": {"message": "no"}}), "429: .*no.*a wait of 3600 s, more than 120 s"),
+        ((400, {}, {"error": {"message": "pay first", "code": "insufficient_quota"}}), "status 400: .*pay first"),
         ((429, {}, {"error": {"message": "pay first", "code": "insufficient_quota"}}), "status 429: .*pay first"),
     ],
 )
@@ -297,6 +311,45 @@ def test_faults_that_do_not_pass_end_the_run_at_once(server, path, fault, messag
         judge_battles(make_pairs(), server.endpoint(concurrency=1), path, budget_usd=1)
     assert len(server.asked) == 1
     assert path.read_bytes() == b""
+
+
+@pytest.mark.parametrize("status", [400, 413, 422])
+@pytest.mark.parametrize("first", [0, 3])
+def test_a_refused_prompt_is_a_line_and_the_run_goes_on(server, path, status, first):
+    """Whether refused before the first verdict, or after some."""
+    server.faults.extend([None] * first + [(status, {}, {"error": {"message": f"too long, {KEY}"}})] * 3)
+    judged = judge_battles(make_pairs(), server.endpoint(concurrency=1), path, budget_usd=1)
+    assert judged["winner"].tolist() == ["model_a", "model_b", "tie", "model_a"]  # refused once, asked again
+    assert len(lines_of(path)) == len(server.asked) == 8 + 3
+    refused = [line for line in lines_of(path) if line["reply"] == ""]
+    assert [(line["verdict"], line["cost_usd"], line["attempt"]) for line in refused] == [(None, 0, 1)] * 3
+    assert all(re.match(f"refused: status {status}: .*too long, <key>", line["finish_reason"]) for line in refused)
+    assert judged.attrs["cost_usd"] == pytest.approx(8 * (50 * 10 + 20 * 30) / 1e6)
+
+
+def test_a_prompt_that_is_always_refused_is_left_out_and_not_asked_for_ever(server, path):
+    server.refused = "Question 1"
+    judged = judge_battles(make_pairs(), server.endpoint(), path, budget_usd=1)
+    assert (len(judged), judged.attrs["unreadable"]) == (3, 1)
+    assert len(server.asked) == 6 + 2 * 2
+    assert len(judge_battles(make_pairs(), server.endpoint(), path, budget_usd=1)) == 3
+    assert len(judge_battles(make_pairs(), None, path)) == 3
+    assert len(server.asked) == 10
+    # the verdicts in the file show that the judge works: what is left may be refused altogether
+    server.refused = "Question 4"
+    assert len(judge_battles(make_pairs(5), server.endpoint(), path, budget_usd=1)) == 3
+
+
+@pytest.mark.parametrize(("concurrency", "n", "asked"), [(1, 4, 4), (6, 4, 6), (8, 1, 2)])
+def test_refusals_without_a_verdict_end_the_run_unwritten(server, path, concurrency, n, asked):
+    server.refused = "Question"
+    endpoint = server.endpoint(concurrency=concurrency)
+    with pytest.raises(EndpointError, match=r"status 400: .*content filter.*\$0\.0+ are spent\. 0 of \d calls"):
+        judge_battles(make_pairs(n), endpoint, path, budget_usd=1)
+    assert path.read_bytes() == b""
+    assert asked <= len(server.asked) <= min(asked + concurrency - 1, 2 * n)
+    server.refused = None
+    assert len(judge_battles(make_pairs(n), endpoint, path, budget_usd=1)) == n
 
 
 @pytest.mark.parametrize("fault", ["slow", "drop", (200, {}, b'{"choices": ['), (200, {}, {"error": "overloaded"})])
@@ -402,6 +455,27 @@ def test_openai_is_asked_by_default_whatever_the_environment_says(server, path, 
     assert not {"max_tokens", "temperature"} & set(server.bodies[0])
 
 
+def test_openai_is_known_by_its_host_and_only_it_gets_its_key_by_default(server, path, tmp_path, monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    for name in ("HTTP_PROXY", "http_proxy"):  # this server stands for every host
+        monkeypatch.setenv(name, f"http://127.0.0.1:{server.server_port}")
+    for host, key, limit in (
+        ("api.openai.com", KEY, "max_completion_tokens"),
+        ("API.OpenAI.com:80", KEY, "max_completion_tokens"),
+        ("api.openai.com.example.org", "none", "max_tokens"),
+        ("example.org", "none", "max_tokens"),
+    ):
+        server.keys.clear()
+        endpoint = Endpoint("a-judge", (1, 1), base_url=f"http://{host}/v1", max_tokens=77)
+        judge_battles(make_pairs(1), endpoint, tmp_path / f"{host}.jsonl".replace(":", "_"), budget_usd=1)
+        assert server.keys == {f"Bearer {key}"}
+        assert {"max_completion_tokens", "max_tokens"} & set(server.bodies[-1]) == {limit}
+    monkeypatch.delenv("OPENAI_API_KEY")
+    judge_battles(make_pairs(1), server.endpoint(key_env=None), path, budget_usd=1)
+    with pytest.raises(ParameterError, match="environment variable OPENAI_API_KEY is not set"):
+        judge_battles(make_pairs(2), server.endpoint(key_env=None, base_url=None), path, budget_usd=1)
+
+
 def test_a_model_of_your_own_needs_no_budget(server, path):
     assert len(judge_battles(make_pairs(), server.endpoint(prices=(0, 0)), path, budget_usd=0)) == 4
 
@@ -453,10 +527,12 @@ def test_a_killed_run_goes_on_and_no_other_process_gets_in_between(server, path)
     assert len(judged) == 30
 
 
-def test_an_interrupted_run_keeps_what_was_in_flight(server, path):
+@pytest.mark.parametrize("times", [1, 4])
+def test_an_interrupted_run_keeps_what_was_in_flight(server, path, times):
     child = started(server, path)
-    child.send_signal(signal.SIGINT)
-    time.sleep(0.5)
+    for _ in range(times):
+        child.send_signal(signal.SIGINT)
+        time.sleep(0.5 / times)
     server.released.set()
     assert child.wait(LONG) == -signal.SIGINT
     assert 8 <= len(readable(path)) == len(server.asked) < 60
@@ -476,6 +552,28 @@ def test_a_line_that_a_kill_cut_off_is_dropped_and_asked_again(server, path, cap
     assert "dropped a last line of" in caplog.text
     assert len(lines_of(path)) == 8
     assert len(server.asked) == 9
+
+
+def test_a_last_line_that_lacks_only_its_newline_is_kept(server, path):
+    judged = judge_battles(make_pairs(), server.endpoint(), path, budget_usd=1)
+    written = path.read_bytes()
+    path.write_bytes(written[:-1])
+    pd.testing.assert_frame_equal(judge_battles(make_pairs(), None, path), judged)
+    assert path.read_bytes() == written[:-1]
+    judge_battles(make_pairs(5), server.endpoint(), path, budget_usd=1)
+    assert path.read_bytes().startswith(written)
+    assert len(lines_of(path)) == len(server.asked) == 10
+    path.write_bytes(written + b'{"cost_usd": 0}')  # whole, and not one of these lines
+    with pytest.raises(DataError, match="line 9 is no paid reply"):
+        judge_battles(make_pairs(), server.endpoint(), path, budget_usd=1)
+    assert path.read_bytes() == written + b'{"cost_usd": 0}'
+
+
+def test_a_reason_that_is_not_told_stays_null(server, path):
+    choice = {"index": 0, "message": {"role": "assistant", "content": "[[1]]"}, "finish_reason": None}
+    server.faults.append((200, {}, {"choices": [choice]}))
+    judge_battles(make_pairs(1), server.endpoint(concurrency=1), path, budget_usd=1)
+    assert [line["finish_reason"] for line in lines_of(path)] == [None, "stop"]
 
 
 @pytest.mark.parametrize(
@@ -586,6 +684,31 @@ def test_missing_answers_keep_the_rules_of_paid_calls(server, path):
     other = Endpoint("another", (1, 1), base_url=server.endpoint().base_url, key_env=VARIABLE)
     with pytest.raises(DataError, match="line 1 was answered for beta by a-judge, this call has another"):
         answer_missing(pairs, {"beta": other}, path, budget_usd=1)
+
+
+def test_answers_refused_or_cut_off_are_counted_and_not_asked_again(server, path):
+    pairs = make_pairs().drop(columns="response_b")
+    server.judge, server.refused = str.upper, "Question 2"
+    cut = {"index": 0, "message": {"role": "assistant", "content": "It all began"}, "finish_reason": "length"}
+    server.faults.append((200, {}, {"choices": [cut]}))
+    for _ in range(2):
+        filled = answer_missing(pairs, {"beta": server.endpoint(concurrency=1)}, path, budget_usd=1)
+        assert filled["response_b"].isna().tolist() == [False, False, True, False]
+        assert filled.attrs == {"unanswered": 1, "truncated": 1}
+    assert len(server.asked) == 4
+    assert answer_missing(pairs.iloc[1:], {}, path, budget_usd=0).attrs == {"unanswered": 1, "truncated": 0}
+
+
+def test_the_answers_of_one_model_do_not_show_that_another_works(server, path):
+    pairs = make_pairs().drop(columns=["response_a", "response_b"])
+    server.judge = str.upper
+    server.faults.extend([None] * 4 + [(400, {}, {"error": {"message": "no such parameter"}})] * 4)
+    endpoints = {"alpha": server.endpoint(concurrency=1)}
+    endpoints["beta"] = Endpoint("b", (1, 1), base_url=endpoints["alpha"].base_url, concurrency=1)
+    with pytest.raises(EndpointError, match=r"status 400.*no such parameter.*0 of 4 calls"):
+        answer_missing(pairs, endpoints, path, budget_usd=1)
+    assert {line["model"] for line in lines_of(path)} == {"alpha"}
+    assert answer_missing(pairs, endpoints, path, budget_usd=1).attrs["unanswered"] == 0
 
 
 def everything_of(error):
@@ -719,6 +842,10 @@ def test_templates_are_checked_and_have_fingerprints():
     assert len({own.fingerprint, JudgeTemplate("", user).fingerprint, PAIRWISE.fingerprint}) == 3
     for bad, message in (
         ({"user": "{prompt} {answer_1}"}, "has answer_1, prompt"),
+        ({"user": "{prompt:>5} {answer_1} {answer_2}"}, "plain fields .* has answer_1, answer_2, prompt:>5"),
+        ({"user": "{prompt:{x}} {answer_1} {answer_2}"}, "plain fields .* has answer_1, answer_2, prompt:{x}"),
+        ({"user": "{prompt!r} {answer_1} {answer_2}"}, "plain fields .* has answer_1, answer_2, prompt!r"),
+        ({"user": user + "{prompt.x}"}, "plain fields .* has answer_1, answer_2, prompt, prompt.x"),
         ({"user": user + "{more}"}, "has answer_1, answer_2, more, prompt"),
         ({"user": user + "{"}, "no format string"),
         ({"marks": {"1": "first"}}, "marks stand for first, second and tie"),

@@ -174,5 +174,8 @@ def test_what_cannot_be_is_refused():
     other = curve_of(1 - curve.win_rate, curve.strong_scores, curve.weak_scores)
     with pytest.raises(ParameterError, match="difference of 0"):
         questions_to_tell(curve, other, 0.0)
+    for nothing in (1e-16, -1e-13, float("nan")):
+        with pytest.raises(ParameterError, match=r"a difference of .* cannot be told; pass the difference"):
+            questions_to_tell(curve, other, nothing)
     with pytest.raises(DataError, match="not on the same prompts"):
         questions_to_tell(curve, benchmark(400))

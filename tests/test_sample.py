@@ -18,6 +18,7 @@ from routellm_lab.preferences.sample import (
     SAMPLE_MODELS,
     SAMPLE_PAIR,
     competence,
+    recast_votes,
     sample_battles,
     true_win_rate,
     vote_chances,
@@ -339,3 +340,19 @@ def test_a_judge_of_length_needs_lengths():
         vote_chances(votes, "arena_rejudged")
     with pytest.raises(DataError, match="prompt missing"):
         vote_chances(sample_battles("arena_human_outcomes", 5), "arena_human")
+
+
+def test_votes_cast_again_follow_the_judge_and_nest_by_share(arena):
+    chances = vote_chances(arena, "arena_rejudged")
+    cast = [recast_votes(arena, "arena_rejudged", share, seed=3) for share in (0, 0.4, 1)]
+    assert cast[0]["winner"].equals(arena["winner"])
+    assert cast[2].drop(columns="winner").equals(arena.drop(columns="winner"))
+    assert not cast[2]["winner"].equals(recast_votes(arena, "arena_rejudged", 1, seed=4)["winner"])
+    changed = [part["winner"] != arena["winner"] for part in cast]
+    assert (changed[2] | ~changed[1]).all()
+    assert 0.3 < changed[1].sum() / changed[2].sum() < 0.5
+    for verdict in ("model_a", "model_b", "tie"):
+        expected, spread = chances[verdict].mean(), (chances[verdict] * (1 - chances[verdict])).sum() ** 0.5
+        assert abs((cast[2]["winner"] == verdict).mean() - expected) < 4 * spread / len(arena)
+    with pytest.raises(ParameterError, match=r"share must be in \[0, 1\], got 2"):
+        recast_votes(arena, "arena_human", 2)

@@ -12,7 +12,7 @@ from routellm_lab import default_pair, load_battles, load_outcomes, load_prompts
 from routellm_lab.benchmarks import list_outcomes, score_columns
 from routellm_lab.benchmarks.sources import MMLU_DOMAINS
 from routellm_lab.errors import DataError, MissingExtraError, ParameterError
-from routellm_lab.preferences import PAPER_PAIR, list_battles
+from routellm_lab.preferences import PAPER_PAIR, battle_names, list_battles
 from routellm_lab.settings import settings
 
 MIXTRAL = "mistralai/Mixtral-8x7B-Instruct-v0.1"
@@ -51,6 +51,12 @@ def folder(tmp_path):
     save(prompts.assign(prompt_id=["z1", "z2", "z3"]), tmp_path / "outcomes" / "ahead.prompts.parquet")
     save(scores.query("prompt_id != 'q3'").assign(model="c"), tmp_path / "outcomes" / "quiz_more.scores.parquet")
     return tmp_path
+
+
+def test_names_are_listed_without_reading(folder):
+    assert battle_names(folder) == ["mine"]
+    assert battle_names("hub") == ["arena_human"]
+    assert "arena_rejudged" in battle_names("sample")
 
 
 def test_sets_of_a_folder_are_discovered(folder):

@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from routellm_lab.cli import app
 from routellm_lab.errors import RoutellmLabError
-from routellm_lab.evaluation import paper_training_sets
+from routellm_lab.evaluation import paper_training_sets, training_sets
 from routellm_lab.preferences.sample import SAMPLE_PAIR
 from routellm_lab.routers import BertRouter, CausalLMRouter, Training
 from routellm_lab.settings import settings
@@ -42,6 +42,18 @@ def test_no_evaluated_prompt_is_trained_on(sets):
         for outcomes in sets.evaluations.values():
             assert not set(outcomes.keys) & set(votes["prompt_key"])
         assert len(votes) == len(sets.given[name]) - sets.dropped[name].drop_duplicates("prompt_key")["votes"].sum()
+
+
+def test_a_data_root_without_judges_has_no_set_of_theirs(monkeypatch):
+    monkeypatch.setattr(training_sets, "battle_names", lambda data: ["arena_human"])
+    few = paper_training_sets("sample", SAMPLE_PAIR, gold_questions=150, encoder="hashing:64")
+    assert set(few.given) == set(few.clean) == {"arena", "arena+gold"}
+
+
+def test_votes_without_gold_are_clean_of_the_gold_questions_too(sets):
+    whole = set(sets.benchmarks["mmlu"].keys)
+    assert not whole & set(sets.clean["arena"]["prompt_key"])
+    assert not whole & set(sets.clean["arena+judge"]["prompt_key"])
 
 
 @pytest.fixture

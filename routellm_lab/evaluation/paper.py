@@ -92,8 +92,9 @@ COMMERCIAL: Mapping[str, tuple[float, str]] = {
 }
 """Commercial routers that the authors ran on MT Bench (section 5.2 and appendix): share of strong calls, and a label.
 
-Unify's calls are logged; of Martian's only the price is known, from which the authors took one half. Both chose between
-other models than the paper's pair (a later GPT-4; for Martian also a Llama 2)."""
+Both shares are as published. The released answers of Unify name the model for every question, and half of them are
+GPT-4's; of Martian's calls only the price is known, from which the authors took one half. Both chose between other
+models than the paper's pair (a later GPT-4; for Martian also a Llama 2)."""
 
 
 def commercial_points(outcomes: Outcomes, level: float = 0.95) -> pd.DataFrame:

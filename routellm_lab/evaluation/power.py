@@ -13,6 +13,8 @@ from routellm_lab.evaluation.significance import bootstrap_all, defined, same_pr
 
 _STEPS = 40
 """Halvings of the bracket of the signal: to a millionth of a millionth of its width."""
+_ROUNDING = 1e-12
+"""A difference of APGR below this is an error of rounding."""
 
 
 @dataclass(frozen=True)
@@ -163,7 +165,7 @@ def questions_to_tell(
     DataError
         When the curves differ in pair, prompts or scores, or rank the prompts alike.
     ParameterError
-        When the difference is 0, or ``level`` or ``power`` is not in (0, 1).
+        When the difference is 0 (to rounding) or NaN, or ``level`` or ``power`` is not in (0, 1).
     """
     _require_odds(level, power)
     first, second = same_prompts([first, second])
@@ -175,8 +177,10 @@ def questions_to_tell(
             f"{first.name}: the two routers rank the prompts alike; no number of questions tells them apart"
         )
     wanted = observed if difference is None else difference
-    if wanted == 0:
-        raise ParameterError("questions_to_tell: a difference of 0 cannot be told; pass the difference that matters")
+    if not abs(wanted) >= _ROUNDING:  # NaN too
+        raise ParameterError(
+            f"questions_to_tell: a difference of {wanted:g} cannot be told; pass the difference that matters"
+        )
     return _power(first.name, len(first), first.apgr, first.apgr - wanted, sd, level, power)
 
 

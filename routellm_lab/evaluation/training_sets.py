@@ -8,6 +8,7 @@ from routellm_lab.benchmarks import Outcomes, load_outcomes
 from routellm_lab.encoders import make_encoder
 from routellm_lab.preferences import (
     ModelPair,
+    battle_names,
     battles_from_outcomes,
     decontaminate,
     load_battles,
@@ -22,7 +23,7 @@ BENCHMARKS = ("mt_bench", "gsm8k", "mmlu")
 @dataclass(frozen=True)
 class TrainingSets:
     """Votes by training set (``arena``, ``arena+judge``, ``arena+gold``), and the benchmarks. Made by
-    `paper_training_sets`.
+    `paper_training_sets`. A data root without votes of judges has no ``arena+judge``.
 
     Attributes
     ----------
@@ -53,6 +54,9 @@ def paper_training_sets(
 ) -> TrainingSets:
     """D_arena, D_arena + D_judge and D_arena + D_gold (sections 4.1 and 5.1 of the paper) from a data root.
 
+    Stand-ins, not copies: the paper takes MMLU's validation questions as gold labels, here a part of the test questions
+    is set aside for it; votes of judges are those that the data root has of `JUDGES`.
+
     Parameters
     ----------
     data : str
@@ -72,13 +76,14 @@ def paper_training_sets(
     left = ~mmlu.keys.isin(set(gold["prompt_key"]))
     evaluations = {**benchmarks, "mmlu": mmlu.select(left.to_numpy())}
     arena = load_battles("arena_human", data=data)
-    judges = {name: load_battles(name, data=data) for name in JUDGES}
-    given = {
-        "arena": arena,
-        "arena+judge": pool_battles({"arena_human": arena, **judges}),
-        "arena+gold": pool_battles({"arena_human": arena, "gold": gold}, balance=False),
-    }
+    judges = {name: load_battles(name, data=data) for name in JUDGES if name in battle_names(data)}
+    given = {"arena": arena}
+    if judges:
+        given["arena+judge"] = pool_battles({"arena_human": arena, **judges})
+    given["arena+gold"] = pool_battles({"arena_human": arena, "gold": gold}, balance=False)
     clean, dropped = {}, {}
     for name, votes in given.items():
-        clean[name], dropped[name] = decontaminate(votes, *evaluations.values(), encoder=make_encoder(encoder))
+        # without gold labels a router may be evaluated on the gold questions as well
+        evaluated = evaluations if name == "arena+gold" else benchmarks
+        clean[name], dropped[name] = decontaminate(votes, *evaluated.values(), encoder=make_encoder(encoder))
     return TrainingSets(given, clean, dropped, gold, benchmarks, evaluations)

@@ -26,7 +26,7 @@ from routellm_lab.preferences.judge import (
 )
 from routellm_lab.preferences.models import PAPER_PAIR, STAND_INS, ModelPair, find_model, resolve_pair
 from routellm_lab.preferences.ratings import Tiers, fit_ratings, fit_tiers
-from routellm_lab.preferences.sources import list_battles, load_battles
+from routellm_lab.preferences.sources import battle_names, list_battles, load_battles
 from routellm_lab.preferences.splits import sample_questions, split_by_prompt
 
 __all__ = [
@@ -45,6 +45,7 @@ __all__ = [
     "agreement",
     "agreement_by",
     "answer_missing",
+    "battle_names",
     "battles_from_outcomes",
     "decontaminate",
     "estimate_judging",

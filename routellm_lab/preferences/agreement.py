@@ -16,7 +16,7 @@ from routellm_lab.preferences.battles import WINNERS
 _TURNED = {"model_a": "model_b", "model_b": "model_a", "tie": "tie"}
 _CELLS = 1 << 20
 """Prompts times resamples held at once."""
-_SIGN = {"model_a": 1.0, "tie": 0.0, "model_b": -1.0}
+_SIGN = np.array([{"model_a": 1.0, "tie": 0.0, "model_b": -1.0}[winner] for winner in WINNERS])
 
 
 @dataclass(frozen=True, eq=False)
@@ -129,7 +129,7 @@ def match_votes(first: pd.DataFrame, second: pd.DataFrame, by: tuple[str, str] |
     swapped = pairs["flipped"] != pairs["flipped_second"]
     matched = pairs[["prompt_key", "model_a", "model_b"]].assign(
         first=pairs["winner"],
-        second=pairs["winner_second"].mask(swapped, pairs["winner_second"].map(_TURNED)),
+        second=pairs["winner_second"].mask(swapped, pairs["winner_second"].replace(_TURNED)),
         swapped=swapped,
     )
     if pairs[["chars_a", "chars_a_second"]].notna().any(axis=None):
@@ -159,8 +159,8 @@ def _sides(frame: pd.DataFrame, keyed: bool) -> pd.DataFrame:
 def agreement(
     matched: pd.DataFrame, level: float = 0.95, n_resamples: int = 2000, random_state: int | None = 0
 ) -> Agreement:
-    """Share of equal verdicts and Cohen's kappa of votes from `match_votes` (DataError when there are none)."""
-    cells = np.eye(9)[3 * _numbers(matched["first"]) + _numbers(matched["second"])]
+    """Share of equal verdicts and Cohen's kappa of votes from `match_votes` (DataError: none, or an unknown winner)."""
+    cells = np.eye(9)[3 * _numbers(matched, "first") + _numbers(matched, "second")]
     total, draws = _resampled(matched, cells, level, n_resamples, random_state)
     share, kappa = _share_and_kappa(total[None])
     shares, kappas = _share_and_kappa(draws)
@@ -173,8 +173,13 @@ def agreement(
     )  # fmt: skip
 
 
-def _numbers(winners: pd.Series) -> np.ndarray:
-    return pd.Index(WINNERS).get_indexer(pd.Index(winners))
+def _numbers(matched: pd.DataFrame, judge: str) -> np.ndarray:
+    """Places in `WINNERS` of the verdicts of one judge."""
+    numbers = pd.Index(WINNERS).get_indexer(pd.Index(matched[judge]))
+    if (numbers < 0).any():
+        unknown = listed(sorted({repr(label) for label in matched[judge][numbers < 0]}))
+        raise DataError(f"matched votes: unknown winner {unknown} in {judge}; a winner is {listed(WINNERS)}")
+    return numbers
 
 
 def _share_and_kappa(tables: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -336,7 +341,7 @@ def length_bias(
 
 def _bias(matched: pd.DataFrame, favoured: np.ndarray, level: float, n_resamples: int, seed: int | None) -> Bias:
     """``favoured`` is 1 where the taste is for A, -1 where it is for B."""
-    scores = [matched[judge].map(_SIGN).to_numpy(float) * favoured for judge in ("first", "second")]
+    scores = [_SIGN[_numbers(matched, judge)] * favoured for judge in ("first", "second")]
     total, draws = _resampled(matched, np.column_stack([*scores, np.ones(len(matched))]), level, n_resamples, seed)
     differences = (draws[:, 1] - draws[:, 0]) / draws[:, 2]
     side = min(int((differences <= 0).sum()), int((differences >= 0).sum()))

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from routellm_lab.errors import DataError, ParameterError, listed
-from routellm_lab.preferences.battles import WINNERS, validate_battles, vote_weights
+from routellm_lab.preferences.battles import VOTE_DETAILS, WINNERS, validate_battles, vote_weights
 from routellm_lab.preferences.models import ModelPair
 
 if TYPE_CHECKING:
@@ -69,8 +69,8 @@ def pool_battles(sets: Mapping[str, pd.DataFrame], balance: bool = True) -> pd.D
     sets : dict of str to DataFrame
         Battles by name.
     balance : bool
-        Give every set the same total weight, so that a large one does not drown a small one; otherwise every vote
-        keeps its own. Weights average 1.
+        Give every set the same total weight, so that a large one does not drown a small one; otherwise votes keep
+        their own weights in proportion. Either way all are rescaled to average 1.
 
     Returns
     -------
@@ -108,12 +108,19 @@ def relabel_as(
     Returns
     -------
     DataFrame
-        Battles with the new ``winner`` and without ``preference_a``; everything else as it was.
+        Battles with the new ``winner`` and without ``preference_a``, ``both_bad`` and ``consistent``, which belong to
+        the old one; everything else as it was.
 
     Raises
     ------
     ParameterError
         For other labels, counts that are none, a winner of the votes without counts, or a share outside [0, 1].
+
+    Notes
+    -----
+    The vote of a person is itself a noisy draw, and P(judge | person) holds that noise. Votes of people redrawn by a
+    table that was measured against people have it twice, so that what this costs a router is an upper bound. For the
+    sample, whose chances are known, see `routellm_lab.preferences.sample.recast_votes`.
     """
     battles = validate_battles(battles)
     if not isinstance(share, (int, float)) or not 0 <= share <= 1:
@@ -135,5 +142,5 @@ def relabel_as(
     for label in battles["winner"].unique():
         rows, edges = redrawn & (true == label), table.loc[label].cumsum().to_numpy()
         winner[rows] = np.array(WINNERS)[np.searchsorted(edges / edges[-1], drawn[rows], side="right")]
-    redrawn_votes = battles.drop(columns="preference_a", errors="ignore").assign(winner=winner)
+    redrawn_votes = battles.drop(columns=list(VOTE_DETAILS), errors="ignore").assign(winner=winner)
     return validate_battles(redrawn_votes, where="votes redrawn")

@@ -24,6 +24,8 @@ import pandas as pd
 from routellm_lab.errors import DataError, listed
 
 WINNERS = ("model_a", "model_b", "tie")
+VOTE_DETAILS = ("preference_a", "both_bad", "consistent")
+"""Columns that say more of a vote than its winner. They go when another vote takes its place."""
 _PLAYS_ITSELF = "a model playing itself"
 
 

@@ -28,6 +28,8 @@ OVERHEAD_TOKENS = 16
 """What the frame of a message may take beside its text, and the reply's opening once more."""
 LONGEST_WAIT = 120.0
 """Seconds; an endpoint that asks for a longer wait ends the run, which goes on later."""
+_NO_KEY = "none"
+"""What the client sends where there is no key, as it asks for one."""
 
 Messages = list[dict[str, str]]
 
@@ -52,8 +54,9 @@ class Endpoint:
         USD per million input and output tokens; ``(0, 0)`` for a model of your own.
     base_url : str, optional
         Where it is served (``http://localhost:8000/v1``); OpenAI by default, whatever ``OPENAI_BASE_URL`` says.
-    key_env : str
-        Name of the environment variable that holds the key, never the key. A local server takes any text.
+    key_env : str, optional
+        Name of the environment variable that holds the key, never the key. By default OPENAI_API_KEY at OpenAI and no
+        key anywhere else: another host gets one only by name.
     max_tokens : int
         Most tokens of a reply.
     temperature : float or None
@@ -74,7 +77,7 @@ class Endpoint:
     model: str
     prices: tuple[float, float]
     base_url: str | None = None
-    key_env: str = "OPENAI_API_KEY"
+    key_env: str | None = None
     max_tokens: int = 1024
     temperature: float | None = 0.0
     concurrency: int = 8
@@ -90,7 +93,8 @@ class Endpoint:
                 f"Endpoint: prices are USD per million input and output tokens, two numbers from 0, got {self.prices!r}"
             )
         object.__setattr__(self, "prices", tuple(map(float, self.prices)))
-        if not isinstance(self.key_env, str) or not re.fullmatch(r"[A-Z_][A-Z0-9_]*", self.key_env):
+        name = self.key_env
+        if name is not None and not (isinstance(name, str) and re.fullmatch(r"[A-Z_][A-Z0-9_]*", name)):
             raise ParameterError(
                 "Endpoint: key_env is the name of an environment variable (capitals, digits and _), not the key itself"
             )
@@ -104,6 +108,11 @@ class Endpoint:
             value = getattr(self, name)
             if not (_amount(value) or (name == "temperature" and value is None)) or (name == "timeout" and not value):
                 raise ParameterError(f"Endpoint: {name} must be a number from 0 (timeout: above 0), got {value!r}")
+
+    @property
+    def at_openai(self) -> bool:
+        """Whether OpenAI's own host is asked."""
+        return self.base_url is None or urlsplit(self.base_url).hostname == urlsplit(OPENAI_URL).hostname
 
     def usd(self, input_tokens: float, output_tokens: float) -> float:
         """Price of so many tokens."""
@@ -159,11 +168,15 @@ class Reply:
 
 @dataclass(frozen=True)
 class _Failure:
-    """An attempt without a reply. ``wait`` is what the endpoint asked for, in seconds; ``billed``: it may be paid."""
+    """An attempt without a reply.
+
+    ``wait`` is what the endpoint asked for, in seconds; ``billed``: it may be paid; ``refused``: the prompt may be why.
+    """
 
     why: str
     again: bool
     billed: bool = False
+    refused: bool = False
     wait: float | None = None
 
 
@@ -171,7 +184,8 @@ class _Chat:
     """The client of an endpoint. Attempts return their failures: no exception of the client leaves this class."""
 
     def __init__(self, endpoint: Endpoint) -> None:
-        self._endpoint, self._key = endpoint, secret(endpoint.key_env)
+        name = endpoint.key_env or ("OPENAI_API_KEY" if endpoint.at_openai else None)
+        self._endpoint, self._key = endpoint, secret(name) if name else _NO_KEY
         self._client = _openai().OpenAI(
             api_key=self._key,
             base_url=endpoint.base_url or OPENAI_URL,
@@ -188,7 +202,7 @@ class _Chat:
     def attempt(self, messages: Messages) -> Reply | _Failure:
         """Ask once."""
         endpoint = self._endpoint
-        limit = "max_tokens" if endpoint.base_url else "max_completion_tokens"  # OpenAI's newer models know no other
+        limit = "max_completion_tokens" if endpoint.at_openai else "max_tokens"  # OpenAI's newer models know no other
         options: dict[str, Any] = {limit: endpoint.max_tokens}
         if endpoint.temperature is not None:
             options["temperature"] = endpoint.temperature
@@ -201,10 +215,11 @@ class _Chat:
         try:
             body = json.loads(answer.content)
             text = body["choices"][0]["message"].get("content") or ""
-            told, finish = body.get("usage") or {}, self._clean(body["choices"][0].get("finish_reason"))
+            told, finish = body.get("usage") or {}, body["choices"][0].get("finish_reason")
             sent, got = told.get("prompt_tokens"), told.get("completion_tokens")
         except (ValueError, LookupError, TypeError, AttributeError):
             return _Failure("a reply that is no chat completion", again=True, billed=True)
+        finish = None if finish is None else self._clean(finish)
         if not (_amount(sent) and _amount(got)):
             return Reply(self._clean(text), endpoint.usd_at_most(messages), finish_reason=finish)
         return Reply(self._clean(text), endpoint.usd(sent, got), int(sent), int(got), finish)
@@ -212,11 +227,13 @@ class _Chat:
     def _failure(self, error: Exception) -> _Failure:
         openai = _openai()
         if isinstance(error, openai.APIStatusError):
-            status, said = error.status_code, self._clean(error.message)[:300]
-            again = status in (408, 409, 429) or status >= 500
-            wait = _asked_wait(error.response.headers)
-            again &= error.code != "insufficient_quota"  # a 429 that does not pass
-            return _Failure(f"status {status}: {said}", again, billed=status == 408, wait=wait)
+            status, passes = error.status_code, error.code != "insufficient_quota"  # that is a 429 which stays
+            why, wait = f"status {status}: {self._clean(error.message)[:300]}", _asked_wait(error.response.headers)
+            again = passes and (status in (408, 409, 429) or status >= 500)
+            if again and wait and wait > LONGEST_WAIT:
+                why, again = f"{why}; it asks for a wait of {wait:.0f} s, more than {LONGEST_WAIT:.0f} s", False
+            refused = passes and status in (400, 413, 422)
+            return _Failure(why, again, billed=status == 408, refused=refused, wait=wait)
         if isinstance(error, openai.APIConnectionError):
             unsent = type(error.__cause__).__name__ in ("ConnectError", "ConnectTimeout")  # nothing was asked
             why = f"no reply in {self._endpoint.timeout:g} s" if isinstance(error, openai.APITimeoutError) else ""
@@ -258,6 +275,16 @@ def _asked_wait(headers: Mapping[str, str]) -> float | None:
         return None
 
 
+def _split(content: bytes) -> tuple[list[bytes], bytes]:
+    """Lines, and what a kill left of a further one. A last line that is whole needs no newline."""
+    *lines, tail = content.split(b"\n")
+    try:
+        json.loads(tail)
+    except ValueError:
+        return lines, tail
+    return [*lines, tail], b""
+
+
 def read_paid(path: Path, check: Callable[[dict], str | None]) -> list[dict]:
     """Lines of a file of paid replies, without a last one that a kill cut off; none where there is no file.
 
@@ -267,7 +294,7 @@ def read_paid(path: Path, check: Callable[[dict], str | None]) -> list[dict]:
         Names the file, the line and what ``check`` (or JSON) has against it.
     """
     lines = []
-    for number, raw in enumerate(path.read_bytes().split(b"\n")[:-1] if path.is_file() else (), start=1):
+    for number, raw in enumerate(_split(path.read_bytes())[0] if path.is_file() else (), start=1):
         try:
             line = json.loads(raw)
         except ValueError as error:
@@ -317,10 +344,13 @@ def paid_file(path: Path, check: Callable[[dict], str | None]) -> Iterator[PaidF
     try:
         lines = read_paid(path, check)
         with open(path, "ab") as file:
-            whole = path.read_bytes().rfind(b"\n") + 1
-            if file.tell() > whole:
-                logging.getLogger(__name__).info("%s: dropped a last line of %d bytes", path, file.tell() - whole)
-                file.truncate(whole)
+            content = path.read_bytes()
+            _, tail = _split(content)
+            if tail:
+                logging.getLogger(__name__).info("%s: dropped a last line of %d bytes", path, len(tail))
+                file.truncate(len(content) - len(tail))
+            elif content and not content.endswith(b"\n"):
+                file.write(b"\n")
             yield PaidFile(path, lines, file)
     finally:
         lock.release()
@@ -341,24 +371,36 @@ def pay(
     """Make the calls, write every paid reply to the file, and stop before the file costs more than the budget.
 
     Each attempt reserves the most it can cost. One that may be billed without a reply (a time-out, a broken
-    connection) is written as a line of that cost whose ``reply`` is null. Whatever ends the run, Ctrl-C as well, the
-    calls in flight are waited for and written.
+    connection) is written as a line of that cost whose ``reply`` is null. Whatever ends the run, Ctrl-C as well and
+    however often, the calls in flight are waited for and written. Only a kill loses them: at most ``concurrency``
+    calls, which may have been billed.
+
+    A call that the endpoint refuses (status 400, 413 or 422: a content filter, a prompt too long) is written as a line
+    of cost 0 with a blank ``reply``, and the run goes on. As long as the model has never replied, a wrong parameter may
+    be why: then these lines wait for its first reply, and ``concurrency`` of them (at least 4, or all calls) end the
+    run unwritten.
 
     Raises
     ------
     BudgetError, EndpointError
         Say what is spent, how much is done, and how to go on.
     """
-    from concurrent.futures import ThreadPoolExecutor
+    from concurrent.futures import ThreadPoolExecutor, wait
 
-    stop = Event()
+    stop, interrupt = Event(), None
     # the file is written by a thread of its own, where no Ctrl-C comes between a reply and its line
     with _Chat(endpoint) as chat, ThreadPoolExecutor(endpoint.concurrency) as pool, ThreadPoolExecutor(1) as clerk:
         job = clerk.submit(_hand_out, chat, endpoint, calls, file, budget_usd, as_line, pool, stop)
-        try:
-            trouble = job.result()
-        finally:
-            stop.set()
+        while not job.done():
+            try:
+                wait([job])
+            except KeyboardInterrupt as caught:  # the next one must not lose what is in flight either
+                interrupt = caught
+            finally:
+                stop.set()
+    trouble = job.result()
+    if interrupt:
+        raise interrupt
     if trouble:
         raise trouble
 
@@ -372,6 +414,11 @@ def _hand_out(chat, endpoint, calls, file, budget_usd, as_line, pool, stop) -> R
     flying: dict = {}  # future -> which call, attempts before, USD reserved
     rest, done = 0.0, 0  # after a failure all calls rest: an endpoint in trouble is not asked for more
     trouble: RoutellmLabError | None = None
+    works = any(
+        line["reply"] is not None and endpoint.model in (line.get("judge"), line.get("endpoint")) for line in file.lines
+    )
+    unwritten: list[dict] = []  # refusals before the first reply
+    too_many = min(max(endpoint.concurrency, 4), len(calls))
     bar = tqdm(total=len(calls), desc=endpoint.model, disable=not settings().progress, leave=False)
     while flying or (queue and not trouble and not stop.is_set()):
         pause = rest - time.monotonic()
@@ -396,16 +443,21 @@ def _hand_out(chat, endpoint, calls, file, budget_usd, as_line, pool, stop) -> R
             (number, before, most), result = flying.pop(future), future.result()
             call = calls[number]
             if isinstance(result, Reply):
-                file.append(as_line(call, result))
+                works = True
+                unwritten.insert(0, as_line(call, result))
+            elif result.refused:
+                unwritten.append(as_line(call, Reply("", 0.0, finish_reason=f"refused: {result.why}")))
+            while works and unwritten:
+                file.append(unwritten.pop(0))
                 done += 1
                 bar.update()
+            if isinstance(result, Reply) or (result.refused and len(unwritten) < too_many):
                 continue
             if result.billed:
                 file.append(as_line(call, Reply(None, most)))
             doubled = min(endpoint.backoff * 2**before, LONGEST_WAIT) * random.uniform(0.5, 1.0)
-            delay = result.wait or doubled
-            if result.again and before < endpoint.max_retries and delay <= LONGEST_WAIT:
-                rest = max(rest, time.monotonic() + delay)
+            if result.again and before < endpoint.max_retries:
+                rest = max(rest, time.monotonic() + (result.wait or doubled))
                 heappush(queue, (number, before + 1))
             else:
                 trouble = trouble or EndpointError(

@@ -1,4 +1,4 @@
-"""A model as judge: which of two answers is better, asked in both orders, paid once, kept line by line."""
+"""A model as judge: which of two answers is better, asked in both orders, kept line by line."""
 
 import hashlib
 import json
@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from routellm_lab.errors import DataError, ParameterError, listed
-from routellm_lab.preferences.battles import WINNERS, validate_battles
+from routellm_lab.preferences.battles import VOTE_DETAILS, WINNERS, validate_battles
 from routellm_lab.preferences.endpoint import (
     BudgetError,
     Call,
@@ -47,14 +47,14 @@ class JudgeTemplate:
     system : str
         System message; none is sent if empty.
     user : str
-        User message with the fields ``{prompt}``, ``{answer_1}`` and ``{answer_2}``; other braces are doubled.
+        User message with the fields ``{prompt}``, ``{answer_1}`` and ``{answer_2}``, just so; other braces are doubled.
     marks : mapping, or pairs, of str to str
         Text of a verdict, whatever its case, to ``first``, ``second`` or ``tie``.
 
     Raises
     ------
     ParameterError
-        When a field is missing or unknown, or the marks cannot be told apart.
+        When a field is missing, unknown or not plain (``{prompt:>5}``), or the marks cannot be told apart.
     """
 
     system: str
@@ -63,12 +63,18 @@ class JudgeTemplate:
 
     def __post_init__(self) -> None:
         try:
-            fields = {field for _, field, _, _ in Formatter().parse(self.user) if field is not None}
+            fields = {
+                field + (f"!{conversion}" if conversion else "") + (f":{spec}" if spec else "")
+                for _, field, spec, conversion in Formatter().parse(self.user)
+                if field is not None
+            }
         except ValueError as error:
             raise ParameterError(f"JudgeTemplate: user is no format string: {error}; double other braces") from error
         if fields != {"prompt", "answer_1", "answer_2"}:
             has = listed(sorted(fields)) or "none"
-            raise ParameterError(f"JudgeTemplate: user needs the fields prompt, answer_1 and answer_2, and has {has}")
+            raise ParameterError(
+                f"JudgeTemplate: user needs the plain fields prompt, answer_1 and answer_2, and has {has}"
+            )
         object.__setattr__(self, "marks", tuple(dict(self.marks).items()))
         marks, verdicts = [mark.casefold() for mark, _ in self.marks], {verdict for _, verdict in self.marks}
         if not {"first", "second"} <= verdicts <= {"first", "second", "tie"}:
@@ -255,7 +261,7 @@ def _times_asked(lines: list[dict]) -> Counter:
 
 def _checked_pairs(pairs: pd.DataFrame) -> pd.DataFrame:
     if isinstance(pairs, pd.DataFrame):
-        pairs = pairs.drop(columns=["winner", "preference_a"], errors="ignore").assign(winner="tie")
+        pairs = pairs.drop(columns=list(VOTE_DETAILS), errors="ignore").assign(winner="tie")
     frame = validate_battles(pairs, where="pairs").drop(columns="winner")
     for column in {"prompt", "response_a", "response_b"} & set(frame):
         bad = [not isinstance(text, str) and (column == "prompt" or pd.notna(text)) for text in frame[column]]
@@ -323,14 +329,16 @@ def answer_missing(
     endpoints : dict of str to Endpoint
         Who answers for a model of the pairs.
     path : path
-        JSONL of the paid answers. The same call goes on from it after a kill, and pays nothing twice.
+        JSONL of the paid answers. The same call goes on from it: what is in it is never paid again. A kill loses at
+        most the calls in flight (up to ``concurrency`` of the endpoint), which may have been billed.
     budget_usd : float
         Most that the file may cost in total.
 
     Returns
     -------
     DataFrame
-        The pairs with their responses. A blank answer stays missing; ``attrs["unanswered"]`` counts them.
+        The pairs with their responses. A blank answer, as of a refused prompt, stays missing and is not asked again;
+        ``attrs["unanswered"]`` counts them, ``attrs["truncated"]`` the answers that ``max_tokens`` cut off.
 
     Raises
     ------
@@ -378,11 +386,13 @@ def answer_missing(
 
             pay(endpoints[model], calls, file, budget, as_line)
         answers = {line["item"]: line["reply"] for line in file.lines if (line["reply"] or "").strip()}
+        truncated = {line["item"] for line in file.lines if line.get("finish_reason") == "length"}
     answered = pairs.copy()
     for side, (responses, keys) in sides.items():
         filled = [r if isinstance(r, str) else answers.get(key) for r, key in zip(responses, keys, strict=True)]
         answered[side] = pd.array(filled, dtype="str")
     answered.attrs["unanswered"] = sum(key not in answers for _, key in wanted)
+    answered.attrs["truncated"] = sum(key in truncated for _, key in wanted)
     return answered
 
 
@@ -403,11 +413,12 @@ def judge_battles(
     ----------
     pairs : DataFrame
         ``prompt``, ``model_a``, ``model_b``, ``response_a``, ``response_b``; equal rows are asked once. A vote that
-        is there already (``winner``, ``preference_a``) is replaced.
+        is there already (``winner``, ``preference_a``, ``both_bad``, ``consistent``) is replaced.
     endpoint : Endpoint or None
         The judge; None replays the file, without network or key.
     path : path
-        JSONL of the paid replies. The same call goes on from it after a kill, and pays nothing twice.
+        JSONL of the paid replies. The same call goes on from it: what is in it is never paid again. A kill loses at
+        most the calls in flight (up to ``concurrency`` of the endpoint), which may have been billed.
     budget_usd : float
         Most that the file may cost in total; needed unless replayed.
     template : JudgeTemplate
@@ -416,7 +427,7 @@ def judge_battles(
     tie_rule : {"agree", "mean"}
         ``agree``: a model wins if both orders name it, else a tie. ``mean``: by ``preference_a`` above or below .5.
     unreadable_retries : int
-        How often a verdict without a mark is asked again, over all calls.
+        How often a verdict without a mark, or a refused prompt, is asked again, over all calls.
 
     Returns
     -------

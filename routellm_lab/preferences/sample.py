@@ -766,6 +766,32 @@ def vote_chances(battles: pd.DataFrame, name: str) -> pd.DataFrame:
     return pd.DataFrame(dict(zip(WINNERS, (wins, 1 - wins - ties, ties), strict=True)), index=battles.index)
 
 
+def recast_votes(battles: pd.DataFrame, judge: str, share: float = 1.0, seed: int = 0) -> pd.DataFrame:
+    """The votes as another judge casts them, who sees the answers and not the votes.
+
+    Parameters
+    ----------
+    battles, judge
+        As `vote_chances` takes them; ``arena_human`` is another draw of people.
+    share : float
+        Share of the votes that are cast again, each by chance. With one seed, those of a smaller share are among those
+        of a larger one.
+    seed : int
+
+    Returns
+    -------
+    DataFrame
+        Battles with the new ``winner``; everything else as it was.
+    """
+    if not 0 <= share <= 1:
+        raise ParameterError(f"share must be in [0, 1], got {share!r}")
+    again, vote = stream(seed, judge, "recast").random((2, len(battles)))
+    edges = vote_chances(battles, judge).to_numpy().cumsum(axis=1)[:, :2]
+    cast = np.array(WINNERS)[(vote[:, None] >= edges).sum(axis=1)]
+    winner = np.where(again < share, cast, battles["winner"].to_numpy(object))
+    return validate_battles(battles.assign(winner=winner), where=f"votes recast by the judge of {judge}")
+
+
 def sample_battles(name: str, size: int | None = None, seed: int = 0) -> pd.DataFrame:
     """Simulate one set of votes.
 

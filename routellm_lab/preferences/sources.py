@@ -65,21 +65,28 @@ def load_battles(name: str | Path, data: str | Path | None = None, **options: An
     return battles
 
 
+def battle_names(data: str | Path | None = None) -> list[str]:
+    """Names of the sets of votes in a data root; none of them is read."""
+    root = str(settings().data if data is None else data)
+    if root == "hub":
+        return list(HUB_BATTLES)
+    if root == "sample":
+        from routellm_lab.preferences import sample
+
+        return list(sample.BATTLE_SETS)
+    return sorted(file.stem for file in data_folder(root, "battles").glob("*.parquet"))
+
+
 def list_battles(data: str | Path | None = None) -> pd.DataFrame:
     """The sets of votes in a data root: name, rows, models, prompts, note."""
     root = str(settings().data if data is None else data)
     if root == "hub":
         return pd.DataFrame([{"name": name, "note": f"Hub set {source}"} for name, source in HUB_BATTLES.items()])
-    if root == "sample":
-        from routellm_lab.preferences import sample
-
-        names, note = list(sample.BATTLE_SETS), "simulated"
-    else:
-        names, note = sorted(file.stem for file in data_folder(root, "battles").glob("*.parquet")), ""
     rows = []
-    for name in names:
+    for name in battle_names(root):
         battles = load_battles(name, data=root)
         row = {"name": name, "rows": len(battles), "models": len(models_of(battles))}
+        note = "simulated" if root == "sample" else ""
         rows.append(row | {"prompts": battles["prompt_key"].nunique(), "note": note})
     return pd.DataFrame(rows)
 
