@@ -488,7 +488,8 @@ def test_as_many_calls_as_allowed_are_in_flight(server, path):
 
 
 CHILD = """
-import sys
+import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background inherits that it is ignored
 sys.path.insert(0, {tests!r})
 from pathlib import Path
 import test_judge as t
