@@ -724,6 +724,8 @@ def test_figures_are_the_same_bytes_each_time(interactive, monkeypatch):
         figure, axes = plt.subplots()
         axes.plot([1, 2])
         session.show(figure, "line", title="A line")
+        session.show(figure, "other", simulated=False)
+        assert not json.loads((session.stage / "figures" / "other.json").read_text())["simulated"]
         drawn.append((session.folder / "figures" / "line.png").read_bytes())
     assert drawn[0] == drawn[1]
     assert plt.get_fignums() == []

@@ -107,7 +107,7 @@ class Session:
             {METRICS_MIME: cleaned, "text/html": f"<table><tbody>{rows}</tbody></table>", "text/plain": text}, raw=True
         )
 
-    def show(self, figure: "Figure", name: str, title: str | None = None) -> None:
+    def show(self, figure: "Figure", name: str, title: str | None = None, simulated: bool | None = None) -> None:
         """Show a figure and save it as ``<name>.png`` with a JSON sidecar that says where it comes from.
 
         Parameters
@@ -117,6 +117,8 @@ class Session:
             Lower-case letters, digits, ``_`` and ``-``.
         title : str, optional
             The caption; by default the figure's own title.
+        simulated : bool, optional
+            Whether it shows simulated data, where that differs from the run's.
 
         Raises
         ------
@@ -135,7 +137,7 @@ class Session:
             "notebook": self.notebook.name,
             "run": self.run_id,
             "data": data_name(self.data),
-            "simulated": self.simulated,
+            "simulated": self.simulated if simulated is None else simulated,
             "profile": self.profile,
             "seed": self.seed,
         }
