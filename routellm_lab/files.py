@@ -31,9 +31,7 @@ def read_table(path: Path, text: Iterable[str] = ()) -> pd.DataFrame:
     path = Path(path)
     if path.suffix not in TABLE_SUFFIXES:
         raise DataError(f"{path}: cannot read {path.suffix or 'a file without suffix'}; use {listed(TABLE_SUFFIXES)}")
-    if not path.is_file():
-        raise DataError(f"{path}: no such file")
-    try:
+    with _damage_named(path):
         if path.suffix == ".parquet":
             return pd.read_parquet(path)
         if path.suffix == ".csv":
@@ -41,6 +39,23 @@ def read_table(path: Path, text: Iterable[str] = ()) -> pd.DataFrame:
                 path, encoding="utf-8", keep_default_na=False, na_values={}, dtype=dict.fromkeys(text, str)
             )
         return _read_jsonl(path)
+
+
+def parquet_columns(path: Path) -> list[str]:
+    """Names of the columns of a parquet file, whose rows are not read (DataError: as `read_table`)."""
+    import pyarrow.parquet
+
+    with _damage_named(path):
+        return pyarrow.parquet.read_schema(path).names
+
+
+@contextmanager
+def _damage_named(path: Path) -> Iterator[None]:
+    """Turns what goes wrong while a file is read into a DataError that names it."""
+    if not path.is_file():
+        raise DataError(f"{path}: no such file")
+    try:
+        yield
     except UnicodeDecodeError as error:
         raise DataError(f"{path}: not UTF-8 (byte {error.start}: {error.reason}); save it as UTF-8") from error
     except pd.errors.ParserError as error:

@@ -23,6 +23,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter, Percent
 from routellm_lab.errors import DataError, ParameterError, listed
 from routellm_lab.evaluation.curve import RoutingCurve
 from routellm_lab.evaluation.groups import Correlation, rank_correlation
+from routellm_lab.evaluation.robustness import AdversarialSuffix
 from routellm_lab.preferences.battles import models_of, score_a, vote_weights
 
 PALETTE: list[str] = list(sns.color_palette("colorblind").as_hex())
@@ -699,19 +700,13 @@ def who_beats_whom(
     ranked = [told[keys[number]] for number in order]
 
     figure, axes = plt.subplots(figsize=(WIDTH, 2.6 + 0.26 * len(keys)), layout="constrained")
-    reach = max(float(np.nanmax(np.abs(difference))), 1e-9)
-    sns.heatmap(
+    _diverging(
+        axes,
         difference,
-        cmap="PuOr_r",
-        vmin=-reach,
-        vmax=reach,
-        mask=np.isnan(difference),
-        linewidths=0.4,
-        linecolor="white",
+        0,
         cbar_kws={"label": "APGR, row minus column", "format": "%+.2f"},
         xticklabels=[f"{number + 1}" for number in range(len(keys))],
         yticklabels=[f"{label}  {number + 1}" for number, label in enumerate(ranked)],
-        ax=axes,
     )
     rows, columns = np.nonzero(sure)
     axes.scatter(columns + 0.5, rows + 0.5, s=16, color=INK, edgecolor="white", linewidth=0.6)
@@ -738,6 +733,106 @@ def who_beats_whom(
             )
     _title(figure, axes, title, ", ".join(filter(None, [name, f"{len(keys)} routers, best first"])), simulated)
     return figure
+
+
+@_figure
+def heat_map(
+    frame: pd.DataFrame,
+    x: str = "tested_on",
+    y: str = "trained_on",
+    value: str = "apgr",
+    *,
+    simulated: bool,
+    name: str = "",
+    title: str | None = None,
+    xlabel: str | None = None,
+    ylabel: str | None = None,
+    centre: float = 0.5,
+) -> Figure:
+    """A metric by two categories, in colours to either side of its value at random; what may be luck stays grey.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        One row per cell: ``x``, ``y``, the metric, and where known ``random_sd``: cells less than two of them away from
+        ``centre`` are grey (of those of a random router, one in twenty is not). Cells without a row, or with NaN, stay
+        empty.
+    x, y, value : str
+        Columns: across, down, and the metric.
+    simulated : bool
+    name : str
+        The benchmark and the router.
+    title : str, optional
+    xlabel, ylabel : str, optional
+        By default the names of the columns.
+    centre : float
+        The metric of a random router.
+
+    Returns
+    -------
+    Figure
+    """
+    _require(frame, (x, y, value), "heat_map")
+    shown = pd.DataFrame({"row": frame[y], "column": frame[x], "value": frame[value].astype(float)})
+    if shown["value"].isna().all() or shown.duplicated(["row", "column"]).any():
+        problem = "every cell is NaN" if shown["value"].isna().all() else "a cell has two rows; select one of them"
+        raise DataError(f"heat_map: {value} of {y} by {x}: {problem}")
+    rows, columns = (list(dict.fromkeys(shown[side])) for side in ("row", "column"))
+    if set(rows) == set(columns):
+        columns = rows  # equal names on the diagonal
+    tested = "random_sd" in frame
+    shown["luck"] = (shown["value"] - centre).abs() < (2 * frame["random_sd"] if tested else 0)
+    cells = shown[~shown["luck"]].pivot(index="row", columns="column", values="value")
+    cells = cells.reindex(index=rows, columns=columns)
+    across, down = xlabel or _words(x), ylabel or _words(y)
+
+    figure, axes = plt.subplots(figsize=(WIDTH, 2.4 + 0.34 * len(rows)), layout="constrained")
+    written, digits = len(columns) <= 20, 3 if len(columns) <= 8 else 2
+    _diverging(
+        axes,
+        cells.to_numpy(float),
+        centre,
+        annot=written,
+        fmt=f".{digits}f",
+        annot_kws={"fontsize": 9},
+        cbar_kws={"label": _metric_label(value)},
+        xticklabels=[_words(column) for column in columns],
+        yticklabels=[_words(row) for row in rows],
+    )
+    for cell in shown[shown["luck"]].itertuples():
+        left, top = columns.index(cell.column), rows.index(cell.row)
+        axes.add_patch(Rectangle((left, top), 1, 1, facecolor="#eeeeee", edgecolor="white", linewidth=0.4))
+        text = f"{cell.value:.{digits}f}" if written else ""
+        axes.text(left + 0.5, top + 0.5, text, ha="center", va="center", fontsize=9, color=MUTED)
+    framed = _frame_equals(axes, cells)
+    axes.grid(visible=False)
+    axes.tick_params(axis="both", labelsize=9, length=0, labelcolor=INK, labelrotation=0)
+    if len(columns) * max(len(_words(column)) for column in columns) > 70:
+        axes.tick_params(axis="x", labelrotation=90)
+    axes.set(xlabel=across, ylabel=down)
+    if tested:
+        grey = f"{centre:g} is random; grey: less than 2 standard deviations of a random router from it"
+        _legend_below(figure, [Patch(color="#eeeeee", label=grey)])
+    detail = ", ".join(filter(None, [name, f"framed: {down} and {across} are the same" if framed else ""]))
+    _title(figure, axes, title or _cells_finding(shown, down, across, centre, tested), detail, simulated)
+    return figure
+
+
+def _cells_finding(shown: pd.DataFrame, down: str, across: str, centre: float, tested: bool) -> str:
+    def cell(place: Any) -> str:
+        found = sure.iloc[int(place)]
+        return f"{found['value']:.3f} ({down} {_words(found['row'])}, {across} {_words(found['column'])})"
+
+    known = shown.dropna(subset=["value"])
+    sure = known[~known["luck"]]
+    if sure.empty:
+        return f"None of {len(known)} cells lies outside the range of a random router"
+    lowest, highest = sure["value"].argmin(), sure["value"].argmax()
+    if not tested:
+        return f"From {cell(lowest)} to {cell(highest)}"
+    above, below = int((sure["value"] > centre).sum()), int((sure["value"] < centre).sum())
+    finding = f"{above} of {len(known)} cells lie above the range of a random router, {below} below"
+    return f"{finding}; highest: {cell(highest)}" if above else f"{finding}; lowest: {cell(lowest)}"
 
 
 @_figure
@@ -823,6 +918,79 @@ def ablation_forest(frame: pd.DataFrame, *, simulated: bool, name: str = "", tit
         figure, panels[0, 0], title, ", ".join(filter(None, [name, "each setting less the router as it is"])), simulated
     )
     return figure
+
+
+@_figure
+def transfer_dots(
+    frame: pd.DataFrame, *, simulated: bool, name: str = "", title: str | None = None, level: float = 0.95
+) -> Figure:
+    """APGR of routers used unchanged on several pairs of models, with intervals, between random and the oracle.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        As `routellm_lab.evaluation.transfer_table` makes it: ``strong``, ``weak``, ``router``, ``gap``, ``apgr``,
+        ``low``, ``high``, ``ceiling``, ``random_sd``.
+    simulated : bool
+    name : str
+        The benchmark.
+    title : str, optional
+    level : float
+        Of the frame's intervals; the band of random routers is drawn at the same level.
+
+    Returns
+    -------
+    Figure
+    """
+    columns = ("strong", "weak", "router", "gap", "apgr", "low", "high", "ceiling", "random_sd")
+    _require(frame, columns, "transfer_dots")
+    routers = list(dict.fromkeys(frame["router"]))
+    pairs = frame.drop_duplicates(["strong", "weak"]).sort_values("gap", ascending=False, kind="stable")
+    place = {(row.strong, row.weak): float(y) for y, row in enumerate(pairs.itertuples())}
+    height = 2.4 + len(pairs) * max(0.42, 0.2 + 0.13 * len(routers))
+    figure, axes = plt.subplots(figsize=(WIDTH, height), layout="constrained")
+    axes.axvline(0.5, color="#888888", linewidth=1.2, zorder=1)
+    for row in pairs.to_dict("records"):
+        y, half = place[row["strong"], row["weak"]], _normal_quantile(level) * row["random_sd"]
+        axes.fill_betweenx([y - 0.45, y + 0.45], 0.5 - half, 0.5 + half, color="#dddddd", linewidth=0, zorder=0)
+        axes.plot([row["ceiling"]] * 2, [y - 0.4, y + 0.4], color=INK, linewidth=1.8)
+    looks: dict[Any, dict[str, Any]] = {
+        router: {"color": PALETTE[number % len(PALETTE)], "marker": MARKERS[number % len(MARKERS)], "markersize": 6}
+        for number, router in enumerate(routers)
+    }
+    for row in frame.to_dict("records"):
+        look, apart = looks[row["router"]], (routers.index(row["router"]) + 0.5) / len(routers) - 0.5
+        y = place[row["strong"], row["weak"]] + 0.8 * apart
+        sure = row["low"] > 0.5 or row["high"] < 0.5
+        axes.plot([row["low"], row["high"]], [y, y], color=look["color"], linewidth=1.8, solid_capstyle="butt")
+        axes.plot(row["apgr"], y, markerfacecolor=look["color"] if sure else "white", linestyle="none", **look)
+    labels = [f"{row.strong}\n/ {row.weak}  ({row.gap:+.3g})" for row in pairs.itertuples()]
+    axes.set_yticks(range(len(pairs)), labels)
+    axes.tick_params(axis="y", labelcolor=INK, labelsize=9)
+    axes.set(ylim=(len(pairs) - 0.4, -0.6), xlabel="APGR (area under the share of the quality gap recovered)")
+    axes.grid(axis="y", visible=False)
+    handles: list[Any] = [Line2D([], [], label=_words(router), **look) for router, look in looks.items()]
+    handles += [
+        Line2D([], [], color=INK, marker="|", markersize=12, markeredgewidth=1.8, ls="none", label="oracle"),
+        Patch(color="#dddddd", label=f"random router, {level:.0%} range"),
+        Line2D([], [], color=INK, marker="o", markerfacecolor="white", label="hollow: interval with .5"),
+    ]
+    _legend_below(figure, handles, columns=4)
+    detail = f"{len(pairs)} pairs, in brackets: mean score of the strong less that of the weak model"
+    finding = title or _transfer_finding(frame, len(pairs))
+    _title(figure, axes, finding, ", ".join(filter(None, [name, detail])), simulated)
+    return figure
+
+
+def _transfer_finding(frame: pd.DataFrame, pairs: int) -> str:
+    informed = frame[frame["router"] != "random"]
+    rows = frame if informed.empty else informed
+    found = rows[rows["low"] > 0.5].groupby("router", sort=False)["apgr"].agg(["size", "mean"])
+    if found.empty:
+        return f"No router is surely better than random on any of {pairs} pairs"
+    best = found.sort_values(["size", "mean"], kind="stable").iloc[-1]
+    finding = f"{_capital(_words(best.name))} is surely better than random on {best['size']:.0f} of {pairs} pairs"
+    return f"{finding}, no other router on more" if len(set(rows["router"])) > 1 else finding
 
 
 @_figure
@@ -945,9 +1113,7 @@ def confusion(
         cbar_kws={"label": "share of the row (%)", "format": PercentFormatter(1, symbol="")},
         ax=axes,
     )
-    for verdict in both:
-        corner = (list(counts.columns).index(verdict), list(counts.index).index(verdict))
-        axes.add_patch(Rectangle(corner, 1, 1, fill=False, edgecolor=INK, linewidth=1.6, zorder=4))
+    _frame_equals(axes, counts)
     axes.grid(visible=False)
     axes.set_xticklabels([_words(verdict) for verdict in counts.columns], rotation=0)
     axes.set_yticklabels([_words(verdict) for verdict in counts.index], rotation=0)
@@ -1017,12 +1183,148 @@ def agreement_by(
     return figure
 
 
+@_figure
+def flip_rates(frame: pd.DataFrame, *, simulated: bool, name: str = "", title: str | None = None) -> Figure:
+    """Share of a router's decisions that each perturbation of the prompts flips, with its interval.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        As `routellm_lab.evaluation.flip_rates` makes it: ``router``, ``perturbation``, ``prompts``, and, in [0, 1],
+        ``changed``, ``flips``, ``low``, ``high``.
+    simulated : bool
+    name : str
+        The prompts.
+    title : str, optional
+
+    Returns
+    -------
+    Figure
+    """
+    _require(frame, ("router", "perturbation", "prompts", "changed", "flips", "low", "high"), "flip_rates")
+    perturbations, routers = (list(dict.fromkeys(frame[column])) for column in ("perturbation", "router"))
+    height = 2.1 + len(perturbations) * (0.2 + 0.14 * len(routers))
+    figure, axes = plt.subplots(figsize=(WIDTH, height), layout="constrained")
+    for at in range(1, len(perturbations), 2):
+        axes.axhspan(at - 0.5, at + 0.5, color="#f5f5f5", linewidth=0, zorder=0)
+    looks: dict[Any, dict[str, Any]] = {
+        router: {"color": PALETTE[number % len(PALETTE)], "marker": MARKERS[number % len(MARKERS)], "markersize": 6}
+        for number, router in enumerate(routers)
+    }
+    for row in frame.to_dict("records"):
+        apart = (routers.index(row["router"]) - (len(routers) - 1) / 2) * 0.8 / len(routers)
+        y, look = perturbations.index(row["perturbation"]) + apart, looks[row["router"]]
+        axes.plot([row["low"], row["high"]], [y, y], color=look["color"], linewidth=1.8, solid_capstyle="butt")
+        axes.plot(row["flips"], y, linestyle="none", **look)
+    changed = frame.groupby("perturbation", sort=False)["changed"].mean()
+    axes.set_yticks(range(len(perturbations)), [f"{_words(kind)}  ({changed[kind]:.0%})" for kind in perturbations])
+    axes.tick_params(axis="y", labelcolor=INK)
+    axes.set(ylim=(len(perturbations) - 0.5, -0.5), xlabel="decisions flipped (% of prompts)")
+    axes.set_xlim(left=-0.015 * axes.get_xlim()[1])
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:.4g}"))
+    axes.grid(axis="y", visible=False)
+    handles = [Line2D([], [], label=_words(router), **look) for router, look in looks.items()]
+    _legend_below(figure, handles, "bars: intervals", columns=5)
+    counts = " or ".join(f"{count:,}" for count in sorted({int(count) for count in frame["prompts"]}))
+    detail = f"{counts} prompts, in brackets: share of them changed"
+    _title(figure, axes, title or _flips_finding(frame), ", ".join(filter(None, [name, detail])), simulated)
+    return figure
+
+
+def _flips_finding(frame: pd.DataFrame) -> str:
+    informed = frame[frame["router"] != "random"]
+    rows = frame if informed.empty else informed
+    most = rows.iloc[int(rows["flips"].argmax())]
+    finding = f"{most['flips']:.0%} of the decisions flip ({_words(most['router'])}, {_words(most['perturbation'])})"
+    finding = f"Up to {finding}" if len(rows) == len(frame) else f"Besides random, up to {finding}"
+    worst = rows.groupby("router", sort=False)["flips"].max()
+    if len(worst) > 1:
+        finding += f"; the steadiest router, {_words(worst.idxmin())}, flips {worst.min():.0%} at most"
+    return finding
+
+
+@_figure
+def adversarial_suffix(
+    found: Mapping[str, AdversarialSuffix], *, simulated: bool, name: str = "", title: str | None = None
+) -> Figure:
+    """Strong calls that a suffix buys of each router, beside random suffixes and none.
+
+    Parameters
+    ----------
+    found : dict of str to AdversarialSuffix
+        By router, as `routellm_lab.evaluation.adversarial_suffix` finds them.
+    simulated : bool
+    name : str
+        The prompts.
+    title : str, optional
+
+    Returns
+    -------
+    Figure
+    """
+    if not found:
+        raise ParameterError("adversarial_suffix: no suffix given")
+    figure, axes = plt.subplots(figsize=(WIDTH, 2.0 + 0.62 * len(found)), layout="constrained")
+    grey = {"color": "#888888", "markersize": 6, "linewidth": 1.8}
+    looks: dict[str, dict[str, Any]] = {
+        "as they are, with interval": grey | {"marker": "o", "markerfacecolor": "white"},
+        "random words: mean and range": grey | {"marker": "D"},
+        "words found, with interval": {"color": PALETTE[3], "marker": "s", "markersize": 7, "linewidth": 2.2},
+    }
+    for y, result in enumerate(found.values()):
+        drawn = (
+            (result.before, result.before_interval),
+            (result.random, result.random_range),
+            (result.after, result.after_interval),
+        )
+        for apart, (share, ends), look in zip((-0.2, 0, 0.2), drawn, looks.values(), strict=True):
+            axes.plot(ends, [y + apart] * 2, color=look["color"], linewidth=look["linewidth"], solid_capstyle="butt")
+            axes.plot(share, y + apart, **look)
+    axes.set_yticks(range(len(found)), [f"{_words(router)}\n“{result.suffix}”" for router, result in found.items()])
+    axes.tick_params(axis="y", labelcolor=INK)
+    axes.set(ylim=(len(found) - 0.4, -0.6), xlim=(-0.02, 1.02))
+    axes.set_xlabel("calls of the strong model (% of held-out prompts)")
+    axes.xaxis.set_major_formatter(PercentFormatter(1, symbol=""))
+    axes.grid(axis="y", visible=False)
+    _legend_below(figure, [Line2D([], [], label=label, **look) for label, look in looks.items()])
+    if title is None:
+        bought = {key: found[key] for key in found if found[key].after_interval[0] > found[key].random_range[1]}
+        title = "No suffix surely buys more strong calls than the luckiest random words"
+        if bought:
+            router, best = max(bought.items(), key=lambda item: item[1].after - item[1].random)
+            count = len(best.suffix.split())
+            title = (
+                f"{count} word{'s take' if count > 1 else ' takes'} {_words(router)} from {best.before:.0%} to "
+                f"{best.after:.0%} strong calls, random ones to {best.random:.0%}"
+            )
+    counts = " or ".join(f"{count:,}" for count in sorted({result.n for result in found.values()}))
+    _title(figure, axes, title, ", ".join(filter(None, [name, f"{counts} held-out prompts"])), simulated)
+    return figure
+
+
 def _title(figure: Figure, axes: Axes, finding: str, detail: str, simulated: bool) -> None:
     figure.suptitle(
         textwrap.fill(finding, 90), x=0.01, ha="left", fontsize=12, fontweight="bold", color=INK, linespacing=1.15
     )
     shown = " · ".join(filter(None, ["SIMULATED DATA" if simulated else "", detail]))
     axes.set_title(shown, loc="left", fontsize=10, color=SIMULATED if simulated else MUTED, pad=8)
+
+
+def _diverging(axes: Axes, values: np.ndarray, centre: float, **look: Any) -> None:
+    """Cells in colours to either side of a centre, equally far; NaN stays empty."""
+    known = np.abs(values[~np.isnan(values)] - centre)
+    reach = max(float(known.max(initial=0)), 1e-9)
+    look |= {"cmap": "PuOr_r", "vmin": centre - reach, "vmax": centre + reach, "mask": np.isnan(values)}
+    sns.heatmap(values, linewidths=0.4, linecolor="white", ax=axes, **look)
+
+
+def _frame_equals(axes: Axes, cells: pd.DataFrame) -> bool:
+    """Frame the cells whose row and column have the same name; whether there are any."""
+    both = [name for name in cells.index if name in cells.columns]
+    for name in both:
+        corner = (list(cells.columns).index(name), list(cells.index).index(name))
+        axes.add_patch(Rectangle(corner, 1, 1, fill=False, edgecolor=INK, linewidth=1.6, zorder=4))
+    return bool(both)
 
 
 def _legend_below(figure: Figure, handles: Sequence[Any], heading: str | None = None, columns: int = 3) -> None:

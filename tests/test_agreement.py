@@ -11,7 +11,7 @@ from sklearn.metrics import cohen_kappa_score
 
 from routellm_lab import load_battles
 from routellm_lab.errors import DataError, ParameterError
-from routellm_lab.preferences import (
+from routellm_lab.evaluation import (
     agreement,
     agreement_by,
     length_bias,
@@ -19,9 +19,9 @@ from routellm_lab.preferences import (
     length_ratio,
     match_votes,
     position_bias,
-    validate_battles,
 )
-from routellm_lab.preferences.agreement import _share_and_kappa
+from routellm_lab.evaluation.agreement import _share_and_kappa
+from routellm_lab.preferences import validate_battles
 from routellm_lab.preferences.battles import WINNERS
 from routellm_lab.preferences.sample import sample_battles, vote_chances
 

@@ -11,8 +11,16 @@ import pytest
 from matplotlib.figure import Figure
 
 from routellm_lab import plots
+from routellm_lab.benchmarks.outcomes import Outcomes
 from routellm_lab.errors import DataError, ParameterError
-from routellm_lab.evaluation import Correlation, RoutingCurve, compare_all, comparison_table
+from routellm_lab.evaluation import (
+    AdversarialSuffix,
+    Correlation,
+    RoutingCurve,
+    compare_all,
+    comparison_table,
+    transfer_table,
+)
 from routellm_lab.preferences.models import ModelPair
 
 PAIR = ModelPair(strong="large", weak="small")
@@ -97,6 +105,43 @@ AGREEMENT = pd.DataFrame(
         "chance": [0.4, 0.38, np.nan],
     }
 )
+FLIPS = pd.DataFrame(
+    [
+        ("random", "typos", 200, 1.0, 0.5, 0.43, 0.57),
+        ("random", "translated_word", 200, 0.4, 0.2, 0.15, 0.26),
+        ("ridge", "typos", 200, 1.0, 0.1, 0.07, 0.15),
+        ("ridge", "translated_word", 200, 0.4, 0.04, 0.02, 0.08),
+        ("matrix_factorization", "typos", 200, 1.0, 0.0, 0.0, 0.02),
+        ("matrix_factorization", "translated_word", 200, 0.4, 0.3, 0.24, 0.37),
+    ],
+    columns=["router", "perturbation", "prompts", "changed", "flips", "low", "high"],
+)
+SUFFIXES = {
+    "random": AdversarialSuffix("poem animal", 0.5, 0.52, 0.49, (0.4, 0.6), 100, 0.5),
+    "best_one": AdversarialSuffix("proof proof", 0.5, 0.9, 0.55, (0.3, 0.7), 100, 0.6),
+}
+CELLS = pd.DataFrame(
+    [
+        ("law", "law", 0.7, 0.05),
+        ("law", "hard_maths", 0.58, 0.05),
+        ("law", "art", np.nan, np.nan),
+        ("hard_maths", "law", 0.35, 0.05),
+        ("hard_maths", "hard_maths", 0.61, 0.05),
+        ("hard_maths", "art", 0.9, 0.3),
+    ],
+    columns=["trained_on", "tested_on", "apgr", "random_sd"],
+)
+TRANSFER = pd.DataFrame(
+    [
+        ("large", "medium", "random", 0.05, 0.52, 0.4, 0.64, 1.4, 0.06),
+        ("large", "medium", "best_one", 0.05, 0.58, 0.49, 0.67, 1.4, 0.06),
+        ("large", "small", "random", 0.25, 0.49, 0.46, 0.52, 0.9, 0.01),
+        ("large", "small", "best_one", 0.25, 0.62, 0.59, 0.65, 0.9, 0.01),
+        ("medium", "small", "random", 0.2, 0.45, 0.42, 0.48, 0.95, 0.02),
+        ("medium", "small", "best_one", 0.2, 0.6, np.nan, np.nan, 0.95, 0.02),
+    ],
+    columns=["strong", "weak", "router", "gap", "apgr", "low", "high", "ceiling", "random_sd"],
+)
 NOISE = pd.DataFrame(
     {
         "router": ["ridge"] * 3 + ["matrix_factorization"] * 3,
@@ -116,10 +161,14 @@ FIGURES = {
         {"ridge": curve_of(0.2)}, simulated=simulated, n_resamples=50, points=POINTS
     ),
     "who_beats_whom": lambda simulated: plots.who_beats_whom(PAIRS, simulated=simulated, name="toy"),
+    "heat_map": lambda simulated: plots.heat_map(CELLS, simulated=simulated, name="ridge"),
+    "transfer_dots": lambda simulated: plots.transfer_dots(TRANSFER, simulated=simulated, name="toy"),
     "ablation_forest": lambda simulated: plots.ablation_forest(ABLATION, simulated=simulated),
     "similarity_scatter": lambda simulated: plots.similarity_scatter(GROUPS, simulated=simulated, name="ridge"),
     "confusion": lambda simulated: plots.confusion(CONFUSION, simulated=simulated, rows="people", columns="GPT-4"),
     "agreement_by": lambda simulated: plots.agreement_by(AGREEMENT, simulated=simulated, xlabel="votes shared"),
+    "flip_rates": lambda simulated: plots.flip_rates(FLIPS, simulated=simulated, name="toy"),
+    "adversarial_suffix": lambda simulated: plots.adversarial_suffix(SUFFIXES, simulated=simulated),
     "learning_curve by dose": lambda simulated: plots.learning_curve(NOISE, simulated=simulated, x="relabelled"),
     "apgr_forest": lambda simulated: plots.apgr_forest(make_table(), name="toy", simulated=simulated),
     "rating_ladder": lambda simulated: plots.rating_ladder(
@@ -358,6 +407,123 @@ def test_matrix_of_routers_takes_what_compare_all_makes():
     np.testing.assert_allclose(first, [curves[by_apgr[0]].apgr - curves[name].apgr for name in by_apgr])
 
 
+def test_heat_map_greys_what_may_be_luck_and_frames_what_is_alike():
+    figure = FIGURES["heat_map"](False)
+    assert title(figure) == (
+        "2 of 5 cells lie above the range of a random router, 1 below; highest: 0.700 (trained on law, tested on law)"
+    )
+    axes = figure.axes[0]
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["law", "hard maths", "art"]
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["law", "hard maths"]
+    mesh = axes.collections[0]
+    np.testing.assert_array_equal(mesh.get_array().filled(np.nan).ravel(), [0.7, np.nan, np.nan, 0.35, 0.61, np.nan])
+    # the scale is that of the sure cells, as far to either side of .5
+    assert (mesh.norm.vmin, mesh.norm.vmax) == pytest.approx((0.3, 0.7))
+    grey = [patch.get_xy() for patch in axes.patches if patch.get_fill()]
+    assert grey == [(1, 0), (2, 1)]
+    assert [patch.get_xy() for patch in axes.patches if not patch.get_fill()] == [(0, 0), (1, 1)]
+    written = {text.get_text(): text.get_color() == plots.MUTED for text in axes.texts}
+    assert written == {"0.700": False, "0.350": False, "0.610": False, "0.580": True, "0.900": True}
+    assert "ridge, framed: trained on and tested on are the same" in texts(figure)
+    assert "grey: less than 2 standard deviations of a random router" in texts(figure)
+
+
+def test_heat_map_orders_equal_names_alike_and_takes_any_metric():
+    square = CELLS[CELLS["tested_on"] != "art"].iloc[[1, 0, 2, 3]].drop(columns="random_sd")
+    square = square.assign(kappa=[0.1, -0.2, 0.3, 0.0])
+    options = {"xlabel": "second", "ylabel": "first", "centre": 0.0}
+    figure = plots.heat_map(square, value="kappa", simulated=False, **options)
+    assert title(figure) == "From -0.200 (first law, second law) to 0.300 (first hard maths, second law)"
+    axes = figure.axes[0]
+    names = ["law", "hard maths"]
+    assert [label.get_text() for label in axes.get_xticklabels()] == names
+    assert [label.get_text() for label in axes.get_yticklabels()] == names
+    assert axes.collections[0].get_array().ravel().tolist() == [-0.2, 0.1, 0.3, 0.0]
+    assert (axes.get_xlabel(), axes.get_ylabel(), figure.axes[-1].get_ylabel()) == ("second", "first", "kappa")
+    assert not figure.legends
+    nothing = plots.heat_map(CELLS.assign(random_sd=1.0), simulated=False)
+    assert title(nothing) == "None of 5 cells lies outside the range of a random router"
+    worse = plots.heat_map(CELLS.assign(apgr=CELLS["apgr"] - 0.4), simulated=False)
+    assert title(worse) == (
+        "0 of 5 cells lie above the range of a random router, 4 below; "
+        "lowest: -0.050 (trained on hard maths, tested on law)"
+    )
+
+
+def test_heat_map_of_many_columns_is_not_written_over():
+    many = pd.DataFrame({"trained_on": "all", "tested_on": range(21), "apgr": 0.6, "random_sd": [0.01] * 20 + [0.2]})
+    axes = plots.heat_map(many, simulated=False).axes[0]
+    assert not [text for text in axes.texts if text.get_text()]
+    assert [text.get_text() for text in plots.heat_map(many.iloc[1:], simulated=False).axes[0].texts] == ["0.60"] * 20
+
+
+def test_heat_map_refuses_what_is_no_grid():
+    with pytest.raises(DataError, match="apgr of trained_on by tested_on: a cell has two rows"):
+        plots.heat_map(pd.concat([CELLS, CELLS.iloc[:1]]), simulated=False)
+    with pytest.raises(DataError, match="every cell is NaN"):
+        plots.heat_map(CELLS.assign(apgr=np.nan), simulated=False)
+    with pytest.raises(DataError, match=r"heat_map.*missing kappa"):
+        plots.heat_map(CELLS, value="kappa", simulated=False)
+
+
+def test_transfer_is_sorted_by_gap_and_hollow_where_unsure():
+    figure = FIGURES["transfer_dots"](False)
+    assert title(figure) == "Best one is surely better than random on 1 of 3 pairs"
+    axes = figure.axes[0]
+    pairs = [label.get_text() for label in axes.get_yticklabels()]
+    assert pairs == ["large\n/ small  (+0.25)", "medium\n/ small  (+0.2)", "large\n/ medium  (+0.05)"]
+    lines = [(line.get_xdata().tolist(), line) for line in axes.lines[1:]]
+    ceilings = [(x[0], round(line.get_ydata().mean())) for x, line in lines if line.get_color() == plots.INK]
+    assert ceilings == [(0.9, 0), (0.95, 1), (1.4, 2)]
+    points = {x[0]: line for x, line in lines if line.get_marker() != "None"}
+    assert {apgr: round(line.get_ydata()[0]) for apgr, line in points.items()} == {
+        0.52: 2,
+        0.58: 2,
+        0.49: 0,
+        0.62: 0,
+        0.45: 1,
+        0.6: 1,
+    }
+    # surely better, or surely worse
+    assert [apgr for apgr, line in points.items() if line.get_markerfacecolor() != "white"] == [0.62, 0.45]
+    bars = [x for x, line in lines if line.get_marker() == "None" and line.get_color() != plots.INK]
+    np.testing.assert_array_equal(bars, TRANSFER[["low", "high"]])
+    assert axes.lines[0].get_xdata()[0] == 0.5
+    bands = [band.get_paths()[0].get_extents() for band in axes.collections]
+    np.testing.assert_allclose([band.x1 - 0.5 for band in bands], 1.95996 * np.array([0.01, 0.02, 0.06]), rtol=1e-4)
+    assert "toy, 3 pairs, in brackets" in texts(figure)
+
+
+def test_transfer_does_not_praise_chance():
+    unsure = TRANSFER.assign(low=0.4)
+    assert title(plots.transfer_dots(unsure, simulated=False)) == (
+        "No router is surely better than random on any of 3 pairs"
+    )
+    two = TRANSFER.replace({"router": {"random": "knn"}}).assign(low=[0.51, 0.49, 0.46, 0.59, 0.42, 0.55])
+    assert title(plots.transfer_dots(two, simulated=False)) == (
+        "Best one is surely better than random on 2 of 3 pairs, no other router on more"
+    )
+    none = plots.transfer_dots(TRANSFER[TRANSFER["router"] == "random"], simulated=False)
+    assert title(none) == "No router is surely better than random on any of 3 pairs"
+    with pytest.raises(DataError, match=r"transfer_dots.*missing ceiling"):
+        plots.transfer_dots(TRANSFER.drop(columns="ceiling"), simulated=False)
+
+
+def test_transfer_dots_and_heat_maps_take_what_the_package_makes():
+    ids = pd.Index([f"q{number}" for number in range(120)])
+    rng, text = np.random.default_rng(0), pd.Series(ids, index=ids)
+    chances = {"large": 0.9, "medium": 0.7, "small": 0.4}
+    scores = pd.DataFrame({model: (rng.random(120) < chance) * 1.0 for model, chance in chances.items()}, index=ids)
+    pairs = [PAIR, ModelPair("medium", "small"), ModelPair("large", "medium")]
+    outcomes = Outcomes("toy", text, scores, text, text)
+    table = transfer_table({"ridge": rng.random(120), "knn": rng.random(120)}, outcomes, pairs, n_resamples=50)
+    points = [line.get_xdata()[0] for line in plots.transfer_dots(table, simulated=True).axes[0].lines]
+    assert set(table["apgr"]) <= set(points)
+    named = table.assign(pair=table["strong"] + " / " + table["weak"], apgr=table["apgr"] + 1)
+    cells = plots.heat_map(named, "router", "pair", simulated=True).axes[0].collections[0].get_array()
+    assert cells.ravel().tolist() == named["apgr"].tolist()
+
+
 def test_ablation_counts_the_settings_whose_interval_excludes_0():
     figure = FIGURES["ablation_forest"](False)
     assert title(figure) == "2 of 3 settings surely change the APGR on mmlu, most: ridge, other encoder: -0.030"
@@ -447,6 +613,56 @@ def test_agreement_names_the_highest_and_the_lowest_group():
     assert "by chance" not in texts(plain)
     with pytest.raises(DataError, match="missing votes"):
         plots.agreement_by(AGREEMENT.drop(columns="votes"), simulated=False, xlabel="votes shared")
+
+
+def test_flips_name_the_worst_case_and_the_steadiest_router():
+    figure = FIGURES["flip_rates"](False)
+    assert title(figure) == (
+        "Besides random, up to 30% of the decisions flip (matrix factorization, translated word); "
+        "the steadiest router, ridge, flips 10% at most"
+    )
+    axes = figure.axes[0]
+    assert axes.get_xlabel() == "decisions flipped (% of prompts)"
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["typos  (100%)", "translated word  (40%)"]
+    points = [line for line in axes.lines if line.get_marker() != "None"]
+    bars = [line for line in axes.lines if line.get_marker() == "None"]
+    assert [point.get_xdata()[0] for point in points] == FLIPS["flips"].tolist()
+    assert [list(bar.get_xdata()) for bar in bars] == FLIPS[["low", "high"]].to_numpy().tolist()
+    heights = [point.get_ydata()[0] for point in points]
+    assert [round(height) for height in heights] == [0, 1] * 3
+    assert heights[0] < heights[2] < heights[4]
+    assert len({(point.get_color(), point.get_marker()) for point in points}) == 3
+    assert axes.get_xlim()[0] < 0
+    assert "toy, 200 prompts" in texts(figure)
+    one = plots.flip_rates(FLIPS[FLIPS["router"] == "ridge"], simulated=False)
+    assert title(one) == "Up to 10% of the decisions flip (ridge, typos)"
+    none = plots.flip_rates(FLIPS[FLIPS["router"] == "random"], simulated=False)
+    assert title(none) == "Up to 50% of the decisions flip (random, typos)"
+    assert title(plots.flip_rates(FLIPS, simulated=False, title="Mine")) == "Mine"
+    with pytest.raises(DataError, match=r"flip_rates.*missing changed"):
+        plots.flip_rates(FLIPS.drop(columns="changed"), simulated=False)
+
+
+def test_a_suffix_is_praised_only_where_it_beats_the_luckiest_random_one():
+    figure = FIGURES["adversarial_suffix"](False)
+    assert title(figure) == "2 words take best one from 50% to 90% strong calls, random ones to 55%"
+    axes = figure.axes[0]
+    assert [label.get_text() for label in axes.get_yticklabels()] == [
+        "random\n“poem animal”",
+        "best one\n“proof proof”",
+    ]
+    points = [line for line in axes.lines if line.get_marker() != "None"]
+    assert [point.get_xdata()[0] for point in points] == [0.5, 0.49, 0.52, 0.5, 0.55, 0.9]
+    bars = [tuple(line.get_xdata()) for line in axes.lines if line.get_marker() == "None"]
+    assert bars[1::3] == [(0.4, 0.6), (0.3, 0.7)]
+    assert bars[5] == SUFFIXES["best_one"].after_interval
+    assert "100 held-out prompts" in texts(figure)
+    unlucky = {"random": SUFFIXES["random"]}
+    assert title(plots.adversarial_suffix(unlucky, simulated=False)) == (
+        "No suffix surely buys more strong calls than the luckiest random words"
+    )
+    with pytest.raises(ParameterError, match="no suffix"):
+        plots.adversarial_suffix({}, simulated=False)
 
 
 def test_a_failing_figure_leaves_nothing_open():

@@ -121,8 +121,9 @@ def test_damaged_scores_are_named(folder):
     with pytest.raises(DataError, match=r"quiz\.scores\.parquet: column score is not numeric: row 1 \('good'\)"):
         load_outcomes("quiz", data=folder)
     file.write_bytes(file.read_bytes()[:-9])
-    with pytest.raises(DataError, match=r"quiz\.scores\.parquet: unreadable, truncated or not parquet"):
-        load_outcomes("quiz", data=folder)
+    for load in (load_outcomes, score_columns):
+        with pytest.raises(DataError, match=r"quiz\.scores\.parquet: unreadable, truncated or not parquet"):
+            load("quiz", data=folder)
 
 
 @pytest.mark.parametrize("load", [load_battles, load_outcomes, load_prompts])

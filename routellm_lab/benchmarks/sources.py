@@ -13,7 +13,7 @@ import pandas as pd
 from routellm_lab.benchmarks.grading import last_number
 from routellm_lab.benchmarks.outcomes import Outcomes
 from routellm_lab.errors import DataError, ParameterError, known_options, listed, nearest
-from routellm_lab.files import data_folder, read_table, replacing
+from routellm_lab.files import data_folder, parquet_columns, read_table, replacing
 from routellm_lab.preferences.battles import prompt_key
 from routellm_lab.preferences.models import PAPER_PAIR, ModelPair
 from routellm_lab.settings import settings
@@ -171,7 +171,7 @@ def score_columns(name: str, data: str | Path | None = None) -> list[str]:
     if root == "hub":
         return ["score", "score_regraded"] if name == "gsm8k" else ["score"]
     file = data_folder(root, "outcomes") / f"{name}.scores.parquet"
-    return [str(column) for column in read_table(file) if str(column).startswith("score")]
+    return [column for column in parquet_columns(file) if column.startswith("score")]
 
 
 def load_prompts(name: str, data: str | Path | None = None) -> pd.DataFrame:

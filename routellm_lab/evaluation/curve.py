@@ -92,7 +92,7 @@ class RoutingCurve:
         UserWarning
             When all win rates are the same: such a router cannot rank, its APGR is .500.
         """
-        values = _checked(win_rate, outcomes)
+        values = checked_win_rates(win_rate, outcomes)
         strong, weak = outcomes.of(pair.strong).to_numpy(float), outcomes.of(pair.weak).to_numpy(float)
         scored = ~(np.isnan(strong) | np.isnan(weak))
         if not scored.any():
@@ -472,7 +472,8 @@ def _like(argument: Any, values: np.ndarray) -> Any:
     return float(values) if np.ndim(argument) == 0 else values
 
 
-def _checked(win_rate: Any, outcomes: Outcomes) -> np.ndarray:
+def checked_win_rates(win_rate: Any, outcomes: Outcomes) -> np.ndarray:
+    """The win rates of every prompt of the outcomes, as `RoutingCurve.from_win_rates` takes them."""
     n = len(outcomes)
     if isinstance(win_rate, pd.Series):
         index = win_rate.index

@@ -61,16 +61,8 @@ def apgr_by_group(curve: RoutingCurve, groups: pd.Series, minimum: int = 100) ->
     DataError
         When the groups lack prompts of the curve or name one twice.
     """
-    if groups.index.has_duplicates:
-        raise DataError(f"groups: prompt id twice: {listed(groups.index[groups.index.duplicated()].unique(), 5)}")
-    unknown = curve.prompt_ids.difference(groups.index)
-    if len(unknown):
-        raise DataError(
-            f"{curve.name}: groups lack {len(unknown)} of {len(curve)} prompts ({listed(unknown, 5)}); pass the groups "
-            "of the outcomes, indexed by prompt id"
-        )
     rows = []
-    own_groups = groups.loc[curve.prompt_ids].reset_index(drop=True)
+    own_groups = matched_groups(curve.prompt_ids, groups, curve.name).reset_index(drop=True)
     for group, found in own_groups.groupby(own_groups):
         places = found.index.to_numpy()
         own = {name: getattr(curve, name)[places] for name in ("win_rate", "strong_scores", "weak_scores")}
@@ -80,6 +72,33 @@ def apgr_by_group(curve: RoutingCurve, groups: pd.Series, minimum: int = 100) ->
             row |= {"apgr": part.apgr, "null_sd": part.null_sd} if len(part) >= minimum else {}
         rows.append(row)
     return pd.DataFrame(rows, columns=["group", "prompts", "strong_minus_weak", "apgr", "null_sd"])
+
+
+def matched_groups(prompt_ids: pd.Index, groups: pd.Series, name: str) -> pd.Series:
+    """The groups of some prompts, in their order.
+
+    Parameters
+    ----------
+    prompt_ids : Index
+    groups : Series
+        Indexed by prompt id; may hold more prompts.
+    name : str
+        The benchmark, for messages.
+
+    Raises
+    ------
+    DataError
+        When the groups lack prompts or name one twice.
+    """
+    if groups.index.has_duplicates:
+        raise DataError(f"groups: prompt id twice: {listed(groups.index[groups.index.duplicated()].unique(), 5)}")
+    unknown = prompt_ids.difference(groups.index)
+    if len(unknown):
+        raise DataError(
+            f"{name}: groups lack {len(unknown)} of {len(prompt_ids)} prompts ({listed(unknown, 5)}); pass the groups "
+            "of the outcomes, indexed by prompt id"
+        )
+    return groups.loc[prompt_ids]
 
 
 def rank_correlation(

@@ -3,7 +3,7 @@
 import itertools
 import math
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -23,31 +23,39 @@ _UNDEFINED_SHARE = 0.05
 
 
 @dataclass(frozen=True)
-class Comparison:
-    """One router minus another, on the same resamples of the same prompts.
+class Difference:
+    """One value minus another, on the same resamples of the same prompts.
 
     Attributes
     ----------
-    metric : str
-    difference : float
-        First minus second.
-    low, high : float
-        Percentile interval of the difference.
+    difference, low, high : float
+        The difference, and its percentile interval.
     p_value : float
         Two-sided: twice the smaller share of resamples on either side of 0.
     n : int
-        Prompts.
+        Prompts, or votes on them.
     level : float
-        Level of the interval.
+        Of the interval.
     """
 
-    metric: str
     difference: float
     low: float
     high: float
     p_value: float
     n: int
     level: float = 0.95
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison(Difference):
+    """One router minus another: the metric of the first minus that of the second, on n prompts.
+
+    Attributes
+    ----------
+    metric : str
+    """
+
+    metric: str
 
     @property
     def verdict(self) -> str:
@@ -74,16 +82,19 @@ def resample_counts(n: int, n_resamples: int, random_state: Any = 0) -> Iterator
 
 
 def bootstrap(
-    curve: "RoutingCurve", names: Iterable[str], n_resamples: int = 2000, random_state: Any = 0
+    curve: "RoutingCurve",
+    names: Iterable[str | Callable[[metrics.Sweep], np.ndarray]],
+    n_resamples: int = 2000,
+    random_state: Any = 0,
 ) -> np.ndarray:
-    """Metrics of a curve on resamples of its prompts.
+    """Metrics of a curve, by name or as functions of a sweep, on resamples of its prompts.
 
     Returns
     -------
     (n_resamples, len(names)) array
         NaN where the strong model is not better in the resample.
     """
-    functions = [metrics.metric(name) for name in names]
+    functions = [name if callable(name) else metrics.metric(name) for name in names]
     rows = []
     for counts in resample_counts(len(curve), n_resamples, random_state):
         sweep = curve.sweep(counts)
@@ -137,6 +148,12 @@ def defined(values: np.ndarray, name: str = "benchmark") -> np.ndarray:
             "there are too few prompts to tell the two models apart"
         )
     return values[~undefined]
+
+
+def bootstrap_p_value(differences: np.ndarray) -> float:
+    """Two-sided p-value of resampled differences: twice the smaller share on either side of 0, never 0 itself."""
+    side = min(int((differences <= 0).sum()), int((differences >= 0).sum()))
+    return min(1.0, 2 * (1 + side) / (1 + len(differences)))
 
 
 def permutation_p_value(curve: "RoutingCurve", n_permutations: int = 2000, random_state: Any = 0) -> float:
@@ -201,10 +218,8 @@ def compare_pairs(
     for first, second in pairs:
         differences = defined((draws[:, first] - draws[:, second])[:, None], curves[0].name)
         low, high = percentile_interval(differences, level)[:, 0]
-        side = min(int((differences <= 0).sum()), int((differences >= 0).sum()))
-        p_value = min(1.0, 2 * (1 + side) / (1 + len(differences)))
-        difference = values[first] - values[second]
-        found.append(Comparison(metric, difference, float(low), float(high), p_value, len(curves[0]), level))
+        difference, p_value = values[first] - values[second], bootstrap_p_value(differences)
+        found.append(Comparison(difference, float(low), float(high), p_value, len(curves[0]), level, metric=metric))
     return found
 
 

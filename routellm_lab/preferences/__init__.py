@@ -1,17 +1,6 @@
 """Battles: who was preferred. Schema, sources, the simulated sample, ratings and tiers, augmentation, judges, splits,
 decontamination."""
 
-from routellm_lab.preferences.agreement import (
-    Agreement,
-    Bias,
-    agreement,
-    agreement_by,
-    length_bias,
-    length_groups,
-    length_ratio,
-    match_votes,
-    position_bias,
-)
 from routellm_lab.preferences.augment import battles_from_outcomes, pool_battles, relabel_as
 from routellm_lab.preferences.battles import models_of, prompt_key, score_a, validate_battles, vote_weights
 from routellm_lab.preferences.decontamination import decontaminate, largest_cosine
@@ -33,8 +22,6 @@ __all__ = [
     "PAIRWISE",
     "PAPER_PAIR",
     "STAND_INS",
-    "Agreement",
-    "Bias",
     "BudgetError",
     "Endpoint",
     "EndpointError",
@@ -42,8 +29,6 @@ __all__ = [
     "JudgingEstimate",
     "ModelPair",
     "Tiers",
-    "agreement",
-    "agreement_by",
     "answer_missing",
     "battle_names",
     "battles_from_outcomes",
@@ -54,15 +39,10 @@ __all__ = [
     "fit_tiers",
     "judge_battles",
     "largest_cosine",
-    "length_bias",
-    "length_groups",
-    "length_ratio",
     "list_battles",
     "load_battles",
-    "match_votes",
     "models_of",
     "pool_battles",
-    "position_bias",
     "prompt_key",
     "relabel_as",
     "resolve_pair",

@@ -11,11 +11,10 @@ import numpy as np
 import pandas as pd
 
 from routellm_lab.errors import DataError, ParameterError, listed
+from routellm_lab.evaluation.significance import Difference, bootstrap_p_value, percentile_interval, resample_counts
 from routellm_lab.preferences.battles import WINNERS
 
 _TURNED = {"model_a": "model_b", "model_b": "model_a", "tie": "tie"}
-_CELLS = 1 << 20
-"""Prompts times resamples held at once."""
 _SIGN = np.array([{"model_a": 1.0, "tie": 0.0, "model_b": -1.0}[winner] for winner in WINNERS])
 
 
@@ -50,32 +49,18 @@ class Agreement:
     level: float = 0.95
 
 
-@dataclass(frozen=True)
-class Bias:
-    """A taste of the second judge that the first does not share to the same degree.
+@dataclass(frozen=True, kw_only=True)
+class Bias(Difference):
+    """A taste of the second judge that the first does not share to the same degree: second minus first, of n votes.
 
     Attributes
     ----------
     first, second : float
         Wins of the favoured side minus its losses, as a share of votes (ties count as votes), from -1 to 1.
-    difference, low, high : float
-        Second minus first, and its interval.
-    p_value : float
-        Two-sided: twice the smaller share of resamples on either side of 0.
-    n : int
-        Votes.
-    level : float
-        Of the interval.
     """
 
     first: float
     second: float
-    difference: float
-    low: float
-    high: float
-    p_value: float
-    n: int
-    level: float = 0.95
 
 
 def match_votes(first: pd.DataFrame, second: pd.DataFrame, by: tuple[str, str] | None = None) -> pd.DataFrame:
@@ -161,7 +146,7 @@ def agreement(
 ) -> Agreement:
     """Share of equal verdicts and Cohen's kappa of votes from `match_votes` (DataError: none, or an unknown winner)."""
     cells = np.eye(9)[3 * _numbers(matched, "first") + _numbers(matched, "second")]
-    total, draws = _resampled(matched, cells, level, n_resamples, random_state)
+    total, draws = _resampled(matched, cells, n_resamples, random_state)
     share, kappa = _share_and_kappa(total[None])
     shares, kappas = _share_and_kappa(draws)
     index, columns = pd.Index(WINNERS, name="first"), pd.Index(WINNERS, name="second")
@@ -192,27 +177,18 @@ def _share_and_kappa(tables: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _resampled(
-    matched: pd.DataFrame, values: np.ndarray, level: float, n_resamples: int, random_state: int | None
+    matched: pd.DataFrame, values: np.ndarray, n_resamples: int, random_state: int | None
 ) -> tuple[np.ndarray, np.ndarray]:
     """Sums of the columns of ``values`` (n, k): over all votes, (k,), and over resamples of prompts, (b, k)."""
-    if not 0 < level < 1:
-        raise ParameterError(f"level must be between 0 and 1, got {level!r}")
-    if n_resamples < 1:
-        raise ParameterError(f"n_resamples must be at least 1, got {n_resamples!r}")
     if matched.empty:
         raise DataError("no matched votes to compare; match_votes makes them")
     prompts = _prompt_numbers(matched)
     sums = np.zeros((prompts.max() + 1, values.shape[1]))
     np.add.at(sums, prompts, values)
+    draws = np.concatenate([counts @ sums for counts in resample_counts(len(sums), n_resamples, random_state)])
     if len(sums) < 2:  # one prompt says nothing about others
-        return sums.sum(axis=0), np.full((1, values.shape[1]), np.nan)
-    rng, n = np.random.default_rng(random_state), len(sums)
-    size = max(1, _CELLS // n)
-    draws = [
-        rng.multinomial(n, np.full(n, 1 / n), min(size, n_resamples - start)).astype(float) @ sums
-        for start in range(0, n_resamples, size)
-    ]
-    return sums.sum(axis=0), np.concatenate(draws)
+        draws[:] = np.nan
+    return sums.sum(axis=0), draws
 
 
 def _prompt_numbers(matched: pd.DataFrame) -> np.ndarray:
@@ -223,10 +199,11 @@ def _prompt_numbers(matched: pd.DataFrame) -> np.ndarray:
 
 
 def _interval(draws: np.ndarray, level: float) -> tuple[float, float]:
+    """Percentile interval of the resamples that are defined, NaN where none is."""
     draws = draws[~np.isnan(draws)]
     if not len(draws):
         return np.nan, np.nan
-    low, high = np.quantile(draws, [(1 - level) / 2, (1 + level) / 2])
+    low, high = percentile_interval(draws[:, None], level)[:, 0]
     return float(low), float(high)
 
 
@@ -342,9 +319,9 @@ def length_bias(
 def _bias(matched: pd.DataFrame, favoured: np.ndarray, level: float, n_resamples: int, seed: int | None) -> Bias:
     """``favoured`` is 1 where the taste is for A, -1 where it is for B."""
     scores = [_SIGN[_numbers(matched, judge)] * favoured for judge in ("first", "second")]
-    total, draws = _resampled(matched, np.column_stack([*scores, np.ones(len(matched))]), level, n_resamples, seed)
-    differences = (draws[:, 1] - draws[:, 0]) / draws[:, 2]
-    side = min(int((differences <= 0).sum()), int((differences >= 0).sum()))
-    p_value = min(1.0, 2 * (1 + side) / (1 + len(differences))) if len(draws) > 1 else np.nan
+    total, draws = _resampled(matched, np.column_stack([*scores, np.ones(len(matched))]), n_resamples, seed)
     first, second = (float(value / total[2]) for value in total[:2])
-    return Bias(first, second, second - first, *_interval(differences, level), p_value, len(matched), level)
+    differences = (draws[:, 1] - draws[:, 0]) / draws[:, 2]
+    low, high = _interval(differences, level)
+    p_value = np.nan if np.isnan(low) else bootstrap_p_value(differences)
+    return Bias(second - first, low, high, p_value, len(matched), level, first=first, second=second)
