@@ -22,6 +22,7 @@ _HOMES = {
     "RoutingCurve": "evaluation",
     "evaluate": "evaluation",
     "load_router": "routers",
+    "recommended_router": "routers",
 }
 __all__ = sorted(_HOMES)
 
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
         fit_tiers,
         load_battles,
     )
-    from routellm_lab.routers import load_router
+    from routellm_lab.routers import load_router, recommended_router
 
 
 def __getattr__(name: str):

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 
 import numpy as np
 import pandas as pd
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 from routellm_lab import load_battles
 from routellm_lab.errors import DataError
 from routellm_lab.preferences import prompt_key, score_a, validate_battles, vote_weights
-from routellm_lab.preferences.battles import with_prompts
+from routellm_lab.preferences.battles import split_options, with_prompts
 
 GOOD = {"prompt": "hello there", "model_a": "alpha", "model_b": "beta", "winner": "tie"}
 
@@ -189,3 +190,28 @@ def test_equal_up_to_case_and_white_space_is_one_key(text):
     assert prompt_key(text) == prompt_key("  ".join(words) + "\n") == prompt_key("\t" + " \n".join(words))
     assert prompt_key("What is 2 + 2?") == prompt_key(" what IS  2 + 2?\n") != prompt_key("What is 2 + 3?")
     assert prompt_key("\ud800") != prompt_key("\ud801")  # lone surrogates have keys as well
+
+
+@pytest.mark.parametrize(
+    ("prompt", "parts"),
+    [
+        ("What is it?", ["What is it?"]),
+        ("What is it?\nA. this\nB. that\nAnswer:", ["What is it?", "this", "that"]),
+        ("What is it? \n\n (A) this\n\tB: that\n\nanswer : ", ["What is it? ", "this", "that"]),
+        ("Two lines\nof text\nA) \nB) b", ["Two lines\nof text", "", "b"]),
+        ("Vitamin A. What is it?\nQ. no option", ["Vitamin A. What is it?\nQ. no option"]),
+        ("The answer: 4", ["The answer: 4"]),
+        ("Give the answer", ["Give the"]),
+        ("", [""]),
+    ],
+)
+def test_a_prompt_is_its_question_and_its_options(prompt, parts):
+    assert split_options(prompt) == parts
+
+
+@settings(max_examples=300)
+@given(st.lists(st.sampled_from(["\n", " ", "A", "B) ", "\nC. ", "(", ".", "answer", ":", "\t", "x"]), max_size=14))
+def test_options_are_those_of_the_plain_patterns(pieces):
+    prompt = "".join(pieces)
+    question = re.sub(r"\s*answer\s*:?\s*$", "", prompt, flags=re.IGNORECASE)
+    assert split_options(prompt) == re.split(r"\n\s*\(?[A-P][.):]\s", question)  # slow on long white space

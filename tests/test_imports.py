@@ -31,8 +31,9 @@ LAYER = {name: number for number, names in enumerate(LAYERS) for name in names}
 PUBLIC = """
 from routellm_lab import ModelPair, Outcomes, RoutingCurve, evaluate, load_battles, load_outcomes, load_prompts
 from routellm_lab import battles_from_outcomes, decontaminate, default_pair, fit_ratings, fit_tiers, load_router
-from routellm_lab.routers import (ConstantRouter, KNNRouter, MatrixFactorizationRouter, PromptLengthRouter,
-                                  RandomRouter, RidgeRouter, SimilarityWeightedRouter)
+from routellm_lab import recommended_router
+from routellm_lab.routers import (ConstantRouter, KernelRouter, KNNRouter, MatrixFactorizationRouter,
+                                  PromptLengthRouter, RandomRouter, RidgeRouter, SimilarityWeightedRouter)
 """
 
 

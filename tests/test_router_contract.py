@@ -19,6 +19,7 @@ from routellm_lab.routers import (
     BertRouter,
     CausalLMRouter,
     ConstantRouter,
+    KernelRouter,
     KNNRouter,
     MatrixFactorizationRouter,
     PromptLengthRouter,
@@ -37,12 +38,13 @@ OPTIONS = {
     PromptLengthRouter: {},
     RidgeRouter: {"encoder": ENCODER},
     KNNRouter: {"encoder": ENCODER, "neighbours": (5, 20)},
+    KernelRouter: {"encoder": ENCODER, "length": 0.3},
     SimilarityWeightedRouter: {"encoder": ENCODER, "batch_size": 7},
     MatrixFactorizationRouter: {"encoder": ENCODER, "dimensions": 16, "epochs": 20},
     BertRouter: {"model": "encoder", "weak_tiers": "below", "training": SHORT},
     CausalLMRouter: {"model": "decoder", "weak_tiers": "below", "training": SHORT, "instruction": "{prompt} verdict:"},
 }
-ENCODING = [RidgeRouter, KNNRouter, SimilarityWeightedRouter, MatrixFactorizationRouter]
+ENCODING = [RidgeRouter, KNNRouter, KernelRouter, SimilarityWeightedRouter, MatrixFactorizationRouter]
 TRANSFORMERS = [BertRouter, CausalLMRouter]
 LEARNING = ENCODING + TRANSFORMERS
 MANY_MODELS = [SimilarityWeightedRouter, MatrixFactorizationRouter]

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from sklearn.base import clone
 
 from routellm_lab import evaluate, fit_ratings, fit_tiers, load_battles, load_outcomes
-from routellm_lab.benchmarks.sample import sample_outcomes
+from routellm_lab.benchmarks.sample import OUTCOME_SETS, sample_outcomes
 from routellm_lab.errors import DataError, ParameterError
 from routellm_lab.evaluation import achieved_share, best_possible
 from routellm_lab.preferences import ModelPair, resolve_pair
@@ -27,6 +27,7 @@ from routellm_lab.preferences.sample import (
 from routellm_lab.routers import PromptLengthRouter, RidgeRouter
 
 BENCHMARKS = ("mmlu", "gsm8k", "mt_bench")
+ALL_OUTCOMES = (*BENCHMARKS, "mmlu_pro")
 models = st.sampled_from(list(SAMPLE_MODELS.index))
 
 
@@ -102,7 +103,7 @@ def test_votes_follow_the_law():
         assert abs(error) < 4 * 0.5 / np.sqrt(rows.sum()), f"true win rates of {low:.1f} and more"
 
 
-@pytest.mark.parametrize("name", ["mmlu", "gsm8k"])
+@pytest.mark.parametrize("name", ["mmlu", "gsm8k", "mmlu_pro"])
 def test_outcomes_follow_competence(name):
     outcomes = load_outcomes(name, data="sample")
     error = (outcomes.scores - outcomes.competence).mean()
@@ -127,24 +128,25 @@ def test_ratings_find_the_planted_order_of_tiers(votes):
 
 
 def test_no_benchmark_prompt_is_in_the_votes(votes):
-    for name in BENCHMARKS:
+    assert set(ALL_OUTCOMES) == set(OUTCOME_SETS)
+    for name in ALL_OUTCOMES:
         assert not set(load_outcomes(name, data="sample").keys) & set(votes["prompt_key"])
 
 
-@pytest.mark.parametrize("name", BENCHMARKS)
+@pytest.mark.parametrize("name", ALL_OUTCOMES)
 def test_the_best_router_is_neither_trivial_nor_hopeless(name):
     outcomes = load_outcomes(name, data="sample")
     assert 0.70 <= best_possible(outcomes, SAMPLE_PAIR).apgr <= 0.85
 
 
-@pytest.mark.parametrize("name", BENCHMARKS)
+@pytest.mark.parametrize("name", ALL_OUTCOMES)
 def test_length_says_little(votes, name):
     outcomes = load_outcomes(name, data="sample")
     router = PromptLengthRouter(SAMPLE_PAIR).fit(votes)
     assert abs(achieved_share(evaluate(router, outcomes), outcomes)) <= 0.25
 
 
-@pytest.mark.parametrize("name", BENCHMARKS)
+@pytest.mark.parametrize("name", ALL_OUTCOMES)
 def test_words_say_something_but_not_all(votes, name):
     outcomes = load_outcomes(name, data="sample")
     router = RidgeRouter(SAMPLE_PAIR, encoder="hashing").fit(votes)
@@ -303,6 +305,18 @@ def test_only_the_planted_questions_are_in_the_votes(name, seed):
     assert (seen == flagged).all()
     assert outcomes.keys.is_unique
     assert load_outcomes(name, data="sample", seed=seed).dropped == flagged.sum()
+
+
+@pytest.mark.parametrize("seed", [0, 4])
+def test_a_few_questions_of_mmlu_pro_are_those_of_other_benchmarks(seed):
+    pro = sample_outcomes("mmlu_pro", seed=seed)
+    assert not pro.details["contaminated"].any()
+    assert pro.keys.is_unique
+    for name in BENCHMARKS:
+        shared = pro.keys.isin(set(sample_outcomes(name, seed=seed).keys)).sum()
+        assert (shared == 0) if name == "mmlu" else (5 <= shared <= 40), name
+    for votes in BATTLE_SETS:
+        assert not set(pro.keys) & set(sample_battles(votes, 5_000, seed=seed)["prompt_key"].dropna()), votes
 
 
 def test_judge_scores_have_the_stated_mean():

@@ -46,6 +46,9 @@ OUTCOME_SETS = {
         contaminated=4,
     ),
     "mt_bench": OutcomeSet(80, dict.fromkeys(world.DOMAINS, 1.0), {"en": 1.0}, scoring="judge", contaminated=2),
+    "mmlu_pro": OutcomeSet(
+        1_200, {**dict.fromkeys(world.DOMAINS, 1.0), "arithmetic": 2.0, "algebra": 2.0}, {"en": 1.0}
+    ),
 }
 """The simulated benchmarks, by the names of their counterparts in a data folder."""
 

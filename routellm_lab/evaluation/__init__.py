@@ -40,8 +40,11 @@ from routellm_lab.evaluation.transfer import (
     cross_group_matrix,
     leave_group_out,
     pair_properties,
+    pairs_by_gap,
     transfer_table,
+    unseen_prompts,
 )
+from routellm_lab.evaluation.validation import HeldOut, outcomes_from_battles, random_groups, validate_router
 from routellm_lab.evaluation.verdict import Estimate, Verdict, should_route, verdict_table
 
 __all__ = [
@@ -54,6 +57,7 @@ __all__ = [
     "Comparison",
     "Correlation",
     "Estimate",
+    "HeldOut",
     "Power",
     "RoutingCurve",
     "TrainingSets",
@@ -79,7 +83,9 @@ __all__ = [
     "length_groups",
     "length_ratio",
     "match_votes",
+    "outcomes_from_battles",
     "pair_properties",
+    "pairs_by_gap",
     "paper_figure",
     "paper_other_tables",
     "paper_results",
@@ -88,8 +94,11 @@ __all__ = [
     "position_bias",
     "questions_needed",
     "questions_to_tell",
+    "random_groups",
     "rank_correlation",
     "should_route",
     "transfer_table",
+    "unseen_prompts",
+    "validate_router",
     "verdict_table",
 ]

@@ -1,5 +1,6 @@
 """How far a router carries: to other pairs of models (the paper's Table 4), and to prompts of kinds it never saw."""
 
+import itertools
 import warnings
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
@@ -14,6 +15,7 @@ from routellm_lab.evaluation.curve import RoutingCurve, checked_win_rates
 from routellm_lab.evaluation.groups import apgr_by_group, matched_groups
 from routellm_lab.evaluation.significance import bootstrap_all, percentile_interval
 from routellm_lab.preferences.augment import battles_from_outcomes
+from routellm_lab.preferences.decontamination import decontaminate
 from routellm_lab.preferences.models import ModelPair
 from routellm_lab.preferences.ratings import Tiers
 from routellm_lab.settings import settings
@@ -167,6 +169,78 @@ def pair_properties(outcomes: Outcomes, pairs: Iterable[ModelPair]) -> pd.DataFr
             row["ceiling"] = curve.oracle().apgr
         rows.append(row)
     return pd.DataFrame(rows)
+
+
+def pairs_by_gap(outcomes: Outcomes, number: int = 6, smallest: float = 0.05) -> list[ModelPair]:
+    """Pairs of models with gaps from small to large, no model in more than two of them.
+
+    Parameters
+    ----------
+    outcomes : Outcomes
+    number : int
+        Pairs wanted; fewer where there are too few models.
+    smallest : float
+        Least mean score of the strong less that of the weak model. Models without a score for nine prompts in ten are
+        left out.
+
+    Returns
+    -------
+    list of ModelPair
+        By gap, smallest first.
+    """
+    known = outcomes.scores.loc[:, outcomes.scores.notna().mean() >= 0.9]
+    means = known.mean().sort_values()
+    gaps = {
+        ModelPair(strong, weak): means[strong] - means[weak]
+        for weak, strong in itertools.combinations(means.index, 2)
+        if means[strong] - means[weak] >= smallest
+    }
+    if not gaps:
+        raise DataError(f"outcomes {outcomes.name}: no two models are {smallest:g} apart")
+    uses: dict[str, int] = {}
+    chosen = []
+    for target in np.linspace(min(gaps.values()), max(gaps.values()), number):
+        free = [pair for pair in gaps if max(uses.get(pair.strong, 0), uses.get(pair.weak, 0)) < 2]
+        if not free:
+            break
+        nearest_pair = min(free, key=lambda pair: abs(gaps[pair] - target))
+        chosen.append(nearest_pair)
+        del gaps[nearest_pair]
+        for model in (nearest_pair.strong, nearest_pair.weak):
+            uses[model] = uses.get(model, 0) + 1
+    return sorted(chosen, key=lambda pair: means[pair.strong] - means[pair.weak])
+
+
+def unseen_prompts(outcomes: Outcomes, battles: pd.DataFrame, **rules: Any) -> np.ndarray:
+    """Which prompts of a benchmark may be evaluated after training on some votes: no vote is, or nearly is, on them.
+
+    The other side of `decontaminate`, which takes out votes: for a benchmark that shares questions with the votes.
+
+    Parameters
+    ----------
+    outcomes : Outcomes
+    battles : DataFrame
+    **rules
+        ``encoder``, ``cosine``, ``jaccard`` of `decontaminate`.
+
+    Returns
+    -------
+    (n,) boolean array
+    """
+    votes = battles.dropna(subset="prompt").drop_duplicates("prompt_key").set_index("prompt_key")["prompt"]
+    trained = Outcomes(
+        name="training votes",
+        prompts=votes,
+        scores=pd.DataFrame(index=votes.index),
+        groups=pd.Series("votes", index=votes.index),
+        keys=votes.index.to_series(),
+    )
+    asked = pd.DataFrame({"prompt": outcomes.prompts, "prompt_key": outcomes.keys})
+    try:
+        _, seen = decontaminate(asked, trained, **rules)
+    except DataError:  # every prompt is in the votes
+        return np.zeros(len(outcomes), bool)
+    return ~outcomes.keys.isin(set(seen["prompt_key"])).to_numpy()
 
 
 def cross_fitted(

@@ -1,9 +1,16 @@
-"""Battles: who was preferred. Schema, sources, the simulated sample, ratings and tiers, augmentation, judges, splits,
-decontamination."""
+"""Battles: who was preferred. Schema, sources, the simulated sample, ratings and tiers, augmentation, difficulty,
+judges, splits, decontamination."""
 
-from routellm_lab.preferences.augment import battles_from_outcomes, pool_battles, relabel_as
+from routellm_lab.preferences.augment import (
+    battles_from_outcomes,
+    length_controlled,
+    pool_battles,
+    relabel_as,
+    soft_votes,
+)
 from routellm_lab.preferences.battles import models_of, prompt_key, score_a, validate_battles, vote_weights
 from routellm_lab.preferences.decontamination import decontaminate, largest_cosine
+from routellm_lab.preferences.difficulty import Difficulty, battles_from_difficulty, fit_difficulty
 from routellm_lab.preferences.endpoint import BudgetError, Endpoint, EndpointError
 from routellm_lab.preferences.judge import (
     PAIRWISE,
@@ -15,7 +22,7 @@ from routellm_lab.preferences.judge import (
 )
 from routellm_lab.preferences.models import PAPER_PAIR, STAND_INS, ModelPair, find_model, resolve_pair
 from routellm_lab.preferences.ratings import Tiers, fit_ratings, fit_tiers
-from routellm_lab.preferences.sources import battle_names, list_battles, load_battles
+from routellm_lab.preferences.sources import battle_names, list_battles, load_battles, with_answer_lengths
 from routellm_lab.preferences.splits import sample_questions, split_by_prompt
 
 __all__ = [
@@ -23,6 +30,7 @@ __all__ = [
     "PAPER_PAIR",
     "STAND_INS",
     "BudgetError",
+    "Difficulty",
     "Endpoint",
     "EndpointError",
     "JudgeTemplate",
@@ -31,14 +39,17 @@ __all__ = [
     "Tiers",
     "answer_missing",
     "battle_names",
+    "battles_from_difficulty",
     "battles_from_outcomes",
     "decontaminate",
     "estimate_judging",
     "find_model",
+    "fit_difficulty",
     "fit_ratings",
     "fit_tiers",
     "judge_battles",
     "largest_cosine",
+    "length_controlled",
     "list_battles",
     "load_battles",
     "models_of",
@@ -48,7 +59,9 @@ __all__ = [
     "resolve_pair",
     "sample_questions",
     "score_a",
+    "soft_votes",
     "split_by_prompt",
     "validate_battles",
     "vote_weights",
+    "with_answer_lengths",
 ]

@@ -1,4 +1,5 @@
-"""More votes than people cast: graded answers as battles, votes redrawn with a judge's errors, several sets as one.
+"""More votes than people cast: graded answers as battles, votes redrawn with a judge's errors or without its taste for
+length, soft votes, several sets as one.
 
 The judge itself, a model that says which of two answers is better, is in `routellm_lab.preferences.judge`.
 """
@@ -10,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from routellm_lab.errors import DataError, ParameterError, listed
-from routellm_lab.preferences.battles import VOTE_DETAILS, WINNERS, validate_battles, vote_weights
+from routellm_lab.preferences.battles import VOTE_DETAILS, WINNERS, score_a, validate_battles, vote_weights
 from routellm_lab.preferences.models import ModelPair
 
 if TYPE_CHECKING:
@@ -144,3 +145,107 @@ def relabel_as(
         winner[rows] = np.array(WINNERS)[np.searchsorted(edges / edges[-1], drawn[rows], side="right")]
     redrawn_votes = battles.drop(columns=list(VOTE_DETAILS), errors="ignore").assign(winner=winner)
     return validate_battles(redrawn_votes, where="votes redrawn")
+
+
+def soft_votes(votes: pd.DataFrame, chance_a: np.ndarray, where: str = "soft votes") -> pd.DataFrame:
+    """Votes that are only likely, in a form that every router learns from: two weighted battles for each.
+
+    Parameters
+    ----------
+    votes : DataFrame, n rows
+        Battles; what they say of a winner is not looked at.
+    chance_a : (n,) array
+        P(A wins) + P(tie) / 2 of each, strictly between 0 and 1.
+    where : str
+        For messages.
+
+    Returns
+    -------
+    DataFrame
+        2n battles: in the first of two A wins with weight ``chance_a``, in the second B with the rest, times the vote's
+        own weight. ``battle_id``, where there is one, ends in "-a" and "-b"; ``preference_a``, ``both_bad`` and
+        ``consistent`` go.
+    """
+    chance_a = np.asarray(chance_a, float)
+    if len(chance_a) != len(votes) or not ((chance_a > 0) & (chance_a < 1)).all():
+        raise ParameterError(f"chance_a must be one number between 0 and 1 for each of {len(votes)} votes")
+    weight = vote_weights(votes)[:, None] * np.column_stack([chance_a, 1 - chance_a])
+    soft = votes.drop(columns=[*VOTE_DETAILS, "winner"], errors="ignore").reset_index(drop=True)
+    soft = soft.loc[soft.index.repeat(2)].assign(winner=["model_a", "model_b"] * len(votes), weight=weight.ravel())
+    if "battle_id" in soft:
+        soft["battle_id"] = soft["battle_id"].astype("str") + ["-a", "-b"] * len(votes)
+    return validate_battles(soft, where=where)
+
+
+def length_controlled(battles: pd.DataFrame) -> pd.DataFrame:
+    """Votes as they would have been cast between answers of equal length (Dubois et al. 2024, arXiv 2404.04475).
+
+    A logistic regression, P(A wins) = sigmoid(theta + beta tanh(l)), tells the taste for length from the models: theta
+    is one number per pair of models (with a N(0, 1) prior, as many pairs have few votes), which changes its sign with
+    the sides, and l = log(chars_a / chars_b), scaled to root mean square 1. With p = sigmoid(theta) and
+    q = sigmoid(theta + beta tanh(l)), a win of A stands with probability min(1, p / q) and a win of B with
+    min(1, (1 - p) / (1 - q)): the fewest changes that bring the mean result from q to p.
+
+    Parameters
+    ----------
+    battles : DataFrame
+        Votes of one judge with ``chars_a`` and ``chars_b``, lengths of the answers in characters, > 0. Ties are half a
+        win for either side.
+
+    Returns
+    -------
+    DataFrame
+        Two battles per vote (see `soft_votes`), whose mean result is clipped to [.01, .99];
+        ``.attrs["length_effect"]`` is beta.
+
+    Raises
+    ------
+    DataError
+        Without lengths; the message says where they come from.
+    """
+    from scipy.optimize import minimize
+    from scipy.special import expit
+
+    battles = validate_battles(battles)
+    log_ratio = _log_length_ratio(battles)
+    low = battles[["model_a", "model_b"]].min(axis=1)
+    sign = np.where(battles["model_a"] == low, 1.0, -1.0)
+    pair = (low + "\0" + battles[["model_a", "model_b"]].max(axis=1)).factorize()[0]
+    weight, score = vote_weights(battles), score_a(battles)
+    scale = np.sqrt(np.average(log_ratio**2, weights=weight))
+    length = np.tanh(log_ratio / scale) if scale else log_ratio
+
+    def loss(values: np.ndarray) -> tuple[float, np.ndarray]:
+        theta, beta = values[:-1], values[-1]
+        logit = sign * theta[pair] + beta * length
+        excess = weight * (expit(logit) - score)
+        misfit = (weight * (np.logaddexp(0, logit) - score * logit)).sum() + (theta**2).sum() / 2
+        gradient = np.append(np.bincount(pair, sign * excess) + theta, length @ excess)
+        return misfit / weight.sum(), gradient / weight.sum()
+
+    fit = minimize(loss, np.zeros(pair.max() + 2), jac=True, method="L-BFGS-B", options={"ftol": 1e-14, "gtol": 1e-8})
+    theta, beta = sign * fit.x[pair], float(fit.x[-1])
+    level, shown = expit(theta), expit(theta + beta * length)
+    a_stands, b_stands = np.minimum(1, level / shown), np.minimum(1, (1 - level) / (1 - shown))
+    chance = np.clip(score * a_stands + (1 - score) * (1 - b_stands), 0.01, 0.99)
+    controlled = soft_votes(battles, chance, where="votes between answers of equal length")
+    controlled.attrs = {**battles.attrs, "length_effect": beta}
+    return controlled
+
+
+def _log_length_ratio(battles: pd.DataFrame) -> np.ndarray:
+    """log(chars_a / chars_b) of every vote, (n,)."""
+    columns = ["chars_a", "chars_b"]
+    way = (
+        "with_answer_lengths adds them, from response_a and response_b or from the responses/ of a data folder; "
+        "leave out votes whose answers are not known"
+    )
+    missing = [column for column in columns if column not in battles]
+    if missing:
+        raise DataError(f"length_controlled: missing column {listed(missing)}, lengths of the answers. {way}")
+    chars = battles[columns].apply(pd.to_numeric, errors="coerce").to_numpy(float)
+    bad = ~(np.isfinite(chars) & (chars > 0)).all(axis=1)
+    if bad.any():
+        rows = listed((f"row {row + 1}" for row in np.flatnonzero(bad)), 10)
+        raise DataError(f"length_controlled: chars_a and chars_b must be numbers above 0: {rows}. {way}")
+    return np.log(chars[:, 0] / chars[:, 1])

@@ -15,6 +15,7 @@ Further columns (``judge``, ``source``, ``language``, ``both_bad``, ``response_a
 """
 
 import hashlib
+import re
 from collections.abc import Iterable
 from functools import lru_cache
 
@@ -33,6 +34,17 @@ def prompt_key(prompt: str) -> str:
     """Key of a prompt with case and white space folded: the unit of every split."""
     folded = " ".join(prompt.lower().split())
     return hashlib.sha1(folded.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+
+
+# Both read every run of white space once: routers split prompts of strangers.
+_OPTION = re.compile(r"(?:(?<!\s)|(?<=[.):]\s))([^\S\n]*+)\n\s*+\(?[A-P][.):]\s")
+_ANSWER = re.compile(r"(?<!\s)\s*+answer\s*+:?\s*+$", re.IGNORECASE)
+
+
+def split_options(prompt: str) -> list[str]:
+    """A prompt as its question, without a closing "Answer:", and the options that it lists, if any."""
+    parts = _OPTION.split(_ANSWER.sub("", prompt))  # in turn: text, and the blanks that end its line
+    return [text + blanks for text, blanks in zip(parts[::2], [*parts[1::2], ""], strict=True)]
 
 
 @lru_cache(maxsize=1)

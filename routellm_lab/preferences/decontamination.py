@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from routellm_lab.errors import DataError
+from routellm_lab.preferences.battles import split_options
 
 if TYPE_CHECKING:
     from routellm_lab.benchmarks import Outcomes
@@ -94,13 +95,9 @@ def _closest(these: np.ndarray, those: np.ndarray, batch: int = 2048) -> np.ndar
     return np.concatenate(best) if best else np.zeros(0, np.float32)
 
 
-_OPTION = re.compile(r"\n\s*\(?[A-P][.):]\s")
-_ANSWER = re.compile(r"\s*answer\s*:?\s*$", re.IGNORECASE)
-
-
 def _question(text: str) -> tuple[str, frozenset[str]]:
     """A prompt as its question and its options (none in an open one), case and white space folded."""
-    stem, *options = (" ".join(part.lower().split()) for part in _OPTION.split(_ANSWER.sub("", text)))
+    stem, *options = (" ".join(part.lower().split()) for part in split_options(text))
     return stem, frozenset(options)
 
 

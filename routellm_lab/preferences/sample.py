@@ -514,8 +514,9 @@ _ID_OF_ORIGIN = "arena_battle_id"  # the name it has in the real set
 ARENA_DOMAINS = {name: 2.0 if name in ("arithmetic", "algebra") else 1.0 for name in _DOMAINS}
 """How often each domain is asked about in the votes, relative to each other."""
 
-RESERVED = {"mmlu": (0, 1), "gsm8k": (2,), "mt_bench": (3,)}
-"""Classes of prompts (of `_CLASSES`, by key) kept for the benchmarks: no vote is ever on one of their prompts."""
+RESERVED = {"mmlu": (0, 1), "gsm8k": (2,), "mt_bench": (3,), "mmlu_pro": (2, 3)}
+"""Classes of prompts (of `_CLASSES`, by key) kept for the benchmarks: no vote is ever on one of their prompts. A few
+questions of mmlu_pro are in gsm8k and mt_bench as well, for decontamination to find."""
 _CLASSES = 32
 _CHUNK = 8192
 

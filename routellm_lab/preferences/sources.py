@@ -91,6 +91,57 @@ def list_battles(data: str | Path | None = None) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def with_answer_lengths(battles: pd.DataFrame, data: str | Path | None = None) -> pd.DataFrame:
+    """Votes with the lengths of their answers, ``chars_a`` and ``chars_b``, where these can be found.
+
+    Parameters
+    ----------
+    battles : DataFrame
+    data : str or Path, optional
+        A folder whose ``responses`` serve votes with ``variant_a`` and ``variant_b`` (AlpacaEval); by default what
+        ``ROUTELLM_LAB_DATA`` says.
+
+    Returns
+    -------
+    DataFrame
+        A copy. The first that is known counts: the votes' own ``chars_a``, ``chars_b``; the text in ``response_a``,
+        ``response_b``; the folder's ``response_chars`` of the same prompt, model and variant. In characters, at least
+        1 (an empty answer); NaN where none is known.
+
+    Raises
+    ------
+    DataError
+        When the length of no answer is known.
+    """
+    told = {side: _told_length(battles, side) for side in ("a", "b")}
+    root = str(settings().data if data is None else data)
+    variants = {"variant_a", "variant_b"} <= set(battles)  # without, they may be other answers to the same prompt
+    if variants and root not in ("sample", "hub") and any(chars.isna().any() for chars in told.values()):
+        keys = ["prompt_key", "model", "variant"]
+        files = sorted((data_folder(root) / "responses").glob("*.parquet"))
+        for known in (read_table(file).set_index(keys)["response_chars"] for file in files):
+            for side, chars in told.items():
+                answers = pd.MultiIndex.from_frame(battles[["prompt_key", f"model_{side}", f"variant_{side}"]])
+                found = known.reindex(answers.set_names(keys)).to_numpy(float)
+                told[side] = chars.fillna(pd.Series(found, index=battles.index))
+    if all(chars.isna().all() for chars in told.values()):
+        raise DataError(
+            "answer lengths: none is known. Votes need chars_a and chars_b, or response_a and response_b, or variant_a "
+            f"and variant_b with the folder that has their responses, data=...; they have {listed(battles.columns)}"
+        )
+    return battles.assign(chars_a=told["a"].clip(lower=1), chars_b=told["b"].clip(lower=1))
+
+
+def _told_length(battles: pd.DataFrame, side: str) -> pd.Series:
+    """Length of the answer on one side, as far as the votes themselves tell it."""
+    chars = pd.Series(float("nan"), index=battles.index)
+    if f"chars_{side}" in battles:
+        chars = battles[f"chars_{side}"].astype(float)
+    if f"response_{side}" in battles:
+        chars = chars.fillna(battles[f"response_{side}"].str.len().astype(float))
+    return chars
+
+
 def _read_battles(path: Path) -> pd.DataFrame:
     frame = read_table(path, text=("prompt", "model_a", "model_b", "winner", "response_a", "response_b"))
     if path.suffix == ".csv" and "prompt" in frame and (frame["prompt"] == "").all():

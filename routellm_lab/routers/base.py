@@ -279,6 +279,11 @@ class PairOnlyRouter(TieredRouter):
     vote_sources_: list[str]
 
     def _fit(self, battles: pd.DataFrame) -> None:
+        self._fit_votes(self._prompt_votes(battles, []))
+
+    def _prompt_votes(self, battles: pd.DataFrame, within: list[str]) -> pd.DataFrame:
+        """The votes between the two sides as one row per distinct prompt (see `_fit_votes`) of each value of the
+        columns ``within``."""
         self.tiers_ = self._resolve_tiers(battles)
         self._name_sides()
         forward = battles["model_a"].isin(self.strong_models_) & battles["model_b"].isin(self.weak_models_)
@@ -293,15 +298,15 @@ class PairOnlyRouter(TieredRouter):
         self.vote_sources_ = sorted(battles["source"][rows].dropna().unique()) if "source" in battles else []
         won = np.where(forward, score_a(battles), 1 - score_a(battles))[rows]
         weight = vote_weights(battles)[rows]
-        votes = battles.loc[rows, ["prompt_key", "prompt"]].assign(
+        votes = battles.loc[rows, [*within, "prompt_key", "prompt"]].assign(
             strong=weight * (won == 1), tie=weight * (won == 0.5), weak=weight * (won == 0), weight=weight
         )
-        per_prompt = votes.groupby("prompt_key", sort=False).agg(
+        per_prompt = votes.groupby([*within, "prompt_key"], sort=False).agg(
             {"prompt": "first", "strong": "sum", "tie": "sum", "weak": "sum", "weight": "sum"}
         )
         results = ["strong", "tie", "weak"]
         per_prompt[results] = per_prompt[results].div(per_prompt["weight"], axis=0)
-        self._fit_votes(per_prompt.reset_index())
+        return per_prompt.reset_index()
 
     def _name_sides(self) -> None:
         """The models of either side: those at or above the strong tier and those in the weak one, or as told."""
@@ -403,7 +408,10 @@ def to_json(value: Any) -> Any:
                 raise ParameterError(f"{value!r} cannot be saved: give the router an encoder by name")
             return value.spec
         case Mapping():
-            return {str(name): list(others) for name, others in value.items()}
+            return {
+                str(name): float(other) if isinstance(other, (int, float, np.number)) else list(other)
+                for name, other in value.items()
+            }
         case Training():
             return {"__training__": asdict(value)}
         case np.generic():

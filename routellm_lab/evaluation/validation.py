@@ -1,0 +1,194 @@
+"""Choosing a recipe without looking at a benchmark: validation on sources and groups held out of the votes."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from routellm_lab.benchmarks.outcomes import Outcomes
+from routellm_lab.errors import DataError, ParameterError, listed
+from routellm_lab.evaluation.groups import matched_groups
+from routellm_lab.preferences.battles import score_a, validate_battles, vote_weights, with_prompts
+from routellm_lab.preferences.models import ModelPair
+from routellm_lab.settings import settings
+
+if TYPE_CHECKING:
+    from routellm_lab.routers import Router
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """A source of graded prompts to validate on.
+
+    Attributes
+    ----------
+    outcomes : Outcomes
+        Never a benchmark that is reported later.
+    pairs : tuple of ModelPair
+        Whose gaps are ranked; the mean over them counts.
+    groups : Series or None
+        Group of each prompt, indexed by prompt id: each group in turn is held out of the votes. None: the source is
+        held out whole.
+    within : Series or None
+        Finer groups, such as subjects: prompts are ranked within them. None: within what is held out at once.
+    """
+
+    outcomes: Outcomes
+    pairs: tuple[ModelPair, ...]
+    groups: pd.Series | None = None
+    within: pd.Series | None = None
+
+
+def random_groups(outcomes: Outcomes, folds: int = 5, random_state: int = 0) -> pd.Series:
+    """Folds of the prompts of a source, copies of a prompt together, for `HeldOut.groups`."""
+    if not isinstance(folds, (int, np.integer)) or folds < 2:
+        raise ParameterError(f"folds must be an integer of 2 or more, got {folds!r}")
+    codes, distinct = pd.factorize(outcomes.keys)
+    fold = np.random.default_rng(random_state).permutation(len(distinct)) % folds
+    return pd.Series(fold[codes].astype(str), index=outcomes.prompts.index)
+
+
+def validate_router(
+    router: "Router",
+    battles: pd.DataFrame,
+    held_out: Mapping[str, HeldOut],
+    n_resamples: int = 500,
+    random_state: int = 0,
+) -> pd.DataFrame:
+    """How well a router ranks prompts of sources, or of groups of a source, that were held out of its votes.
+
+    Parameters
+    ----------
+    router : Router
+        Cloned for every fit.
+    battles : DataFrame
+        All votes to train on; those on a held-out prompt are taken out for the fit that is tested on it.
+    held_out : dict of HeldOut
+    n_resamples : int
+        Of the prompts within each group, for the standard error.
+    random_state : int
+
+    Returns
+    -------
+    DataFrame
+        One row per source: ``source``, ``apgr`` (the mean over the pairs), ``se`` (its standard error by bootstrap),
+        ``prompts``. The APGR ranks within each group: the groups' gains are added up and divided by their total gap,
+        so that win rates of different fits are never compared. A missing score counts as no difference.
+
+    Raises
+    ------
+    DataError
+        When the strong model of a pair is not better, or no vote is left.
+    """
+    from sklearn.base import clone
+    from tqdm.auto import tqdm
+
+    if not isinstance(n_resamples, (int, np.integer)) or n_resamples < 1:
+        raise ParameterError(f"n_resamples must be a positive integer, got {n_resamples!r}")
+    battles = validate_battles(battles)
+    rows = []
+    whole: Router | None = None
+    for name, source in tqdm(held_out.items(), desc="held out", disable=not settings().progress, leave=False):
+        outcomes = source.outcomes
+        groups = (
+            pd.Series("all", index=outcomes.prompts.index)
+            if source.groups is None
+            else matched_groups(outcomes.prompts.index, source.groups, name)
+        )
+        win_rate = np.full(len(outcomes), np.nan)
+        for group in groups.dropna().unique():
+            inside = (groups == group).to_numpy()
+            seen = battles["prompt_key"].isin(set(outcomes.keys[inside]))
+            if seen.all():
+                raise DataError(f"held-out source {name!r}: no vote is left to train on; hold out groups of it instead")
+            if seen.any():
+                fitted = clone(router).fit(battles[~seen].reset_index(drop=True))
+            else:
+                fitted = whole = whole or clone(router).fit(battles)
+            win_rate[inside] = fitted.win_rate(outcomes.prompts[inside])
+        if source.within is not None:
+            within = matched_groups(outcomes.prompts.index, source.within, name)
+            groups = groups.astype(str) + "\0" + within.astype(str)
+        gaps = np.column_stack([outcomes.gap(pair).fillna(0.0) for pair in source.pairs])
+        value, error = _grouped_apgr(win_rate, gaps, groups.to_numpy(), n_resamples, random_state, name)
+        rows.append({"source": name, "apgr": value, "se": error, "prompts": int(np.isfinite(win_rate).sum())})
+    return pd.DataFrame(rows)
+
+
+def _grouped_apgr(
+    win_rate: np.ndarray, gaps: np.ndarray, groups: np.ndarray, n_resamples: int, random_state: int, name: str
+) -> tuple[float, float]:
+    """Mean over the pairs of the APGR within groups, and its standard error over resampled prompts."""
+    rng = np.random.default_rng(random_state)
+    gains, totals = np.zeros((n_resamples + 1, gaps.shape[1])), np.zeros((n_resamples + 1, gaps.shape[1]))
+    for group in pd.unique(groups[np.isfinite(win_rate)]):
+        rows = np.flatnonzero(groups == group)
+        for draw in range(n_resamples + 1):
+            chosen = rows if draw == 0 else rng.choice(rows, len(rows))
+            rank = _centred_ranks(win_rate[chosen])
+            gains[draw] += rank @ gaps[chosen]
+            totals[draw] += gaps[chosen].sum(axis=0)
+    if (totals[0] <= 0).any():
+        raise DataError(
+            f"held-out source {name!r}: the strong model of a pair is not better there; swap it or leave it out"
+        )
+    apgr = 0.5 + (gains / np.where(totals > 0, totals, np.nan)).mean(axis=1)
+    return float(apgr[0]), float(np.nanstd(apgr[1:]))
+
+
+def _centred_ranks(values: np.ndarray) -> np.ndarray:
+    from scipy.stats import rankdata
+
+    return (rankdata(values) - (len(values) + 1) / 2) / len(values)
+
+
+def outcomes_from_battles(
+    battles: pd.DataFrame, pair: ModelPair, strong: Iterable[str], weak: Iterable[str], name: str = "votes"
+) -> Outcomes:
+    """Votes as a benchmark: per prompt, the mean result of the strong models against the weak ones.
+
+    Parameters
+    ----------
+    battles : DataFrame
+    pair : ModelPair
+        Under whose names the results are filed.
+    strong, weak : iterable of str
+        Models of either side; votes between them count.
+    name : str
+
+    Returns
+    -------
+    Outcomes
+        Score of the strong model: the mean result in [0, 1]; of the weak one: 1 minus it.
+
+    Raises
+    ------
+    DataError
+        When no vote is between the two sides.
+    """
+    battles = with_prompts(validate_battles(battles, where=name), where=name)
+    strong, weak = set(strong), set(weak)
+    if strong & weak:
+        raise ParameterError(f"{name}: on both sides: {listed(sorted(strong & weak))}")
+    forward = battles["model_a"].isin(strong) & battles["model_b"].isin(weak)
+    backward = battles["model_b"].isin(strong) & battles["model_a"].isin(weak)
+    rows = (forward | backward).to_numpy()
+    if not rows.any():
+        raise DataError(f"{name}: no vote between {sorted(strong)[:3]} and {sorted(weak)[:3]}")
+    weight = vote_weights(battles)
+    won = np.where(forward, score_a(battles), 1 - score_a(battles)) * weight
+    frame = battles.loc[rows, ["prompt_key", "prompt"]].assign(won=won[rows], weight=weight[rows])
+    table = frame.groupby("prompt_key", sort=False).agg({"prompt": "first", "won": "sum", "weight": "sum"})
+    index = pd.Index([f"{name}-{number:05d}" for number in range(len(table))], name="prompt_id")
+    result = (table["won"] / table["weight"]).to_numpy()
+    scores: dict[str, Any] = {pair.strong: result, pair.weak: 1 - result}
+    return Outcomes(
+        name=name,
+        prompts=pd.Series(table["prompt"].to_numpy(), index=index, dtype="str"),
+        scores=pd.DataFrame(scores, index=index),
+        groups=pd.Series(name, index=index),
+        keys=pd.Series(table.index.to_numpy(), index=index),
+        score_unit="share of votes won",
+    )

@@ -1,0 +1,225 @@
+"""Kernel router: one kernel regression per set of votes, which says nothing where its set has no prompts."""
+
+import hashlib
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from sklearn.utils.validation import check_is_fitted
+
+from routellm_lab.encoders import as_texts
+from routellm_lab.errors import DataError, ParameterError, listed
+from routellm_lab.preferences.battles import split_options
+from routellm_lab.preferences.models import ModelPair
+from routellm_lab.preferences.ratings import Tiers
+from routellm_lab.routers.base import PairOnlyRouter
+from routellm_lab.routers.baselines import squash
+
+_ONLY_SET = "votes"
+_KEPT = 256
+_SOLVED: dict[bytes, np.ndarray] = {}
+"""Fits of this process by content: candidates of a selection differ in the weights of sets that are fitted alike."""
+
+_CHUNK = 2048
+"""Prompts compared with all training prompts at once: bounds the memory."""
+
+
+class KernelRouter(PairOnlyRouter):
+    """The sum of what several sets of votes say, each by kernel ridge regression on the encoded question.
+
+    With ``y`` the mean results of the strong side on the prompts of a set, ``m`` their mean, ``K`` the kernel between
+    these prompts and ``W`` the weights of their votes (mean 1), the set says of a prompt x
+
+        f(x) = k(x)' (K + noise / W)^-1 (y - m),   k(x, x') = exp(-width |x - x'|^2) (1 + length z(x) z(x')),
+
+    x a unit vector and z the standardised log length of the question (within 3). This is the posterior mean of a
+    Gaussian process (Rasmussen and Williams 2006, section 2.2): far from the prompts of the set it is 0, and what
+    length means is learned for each region of prompts by itself. The win rate is the weighted mean of the levels m plus
+    the weighted sum of what the sets say. Centring each set keeps a difference between two sources, who grade in
+    different ways, from being taken for a difference between prompts.
+
+    Parameters
+    ----------
+    pair : ModelPair
+    encoder : str or Encoder
+    sets : mapping, optional
+        Weight of each set, by its name in the column ``set`` of the votes (see `pool_battles`); others are left out.
+        By default every set with weight 1; votes without that column are one set.
+    width : float
+        How fast the kernel falls with distance. At 1, a cosine of .5 leaves .37 of a vote's say.
+    noise : float
+        Variance of one prompt's result, relative to that of the function sought: the larger, the smoother.
+    length : float
+        Weight of the length of the question in the kernel; 0 leaves it out.
+    tiers, n_tiers, strong_tiers, weak_tiers, stand_ins
+        As in `RidgeRouter`.
+
+    Attributes
+    ----------
+    prompts_ : dict of str to int
+        Distinct training prompts by set.
+    weights_, levels_ : dict of str to float
+        Weight of each set; mean result of the strong side in it.
+
+    Notes
+    -----
+    Of a multiple-choice prompt only the question is read: benchmarks differ in how many options they list.
+    """
+
+    name = "kernel"
+
+    def __init__(
+        self,
+        pair: ModelPair,
+        encoder: Any = "static",
+        sets: Mapping[str, float] | None = None,
+        width: float = 1.0,
+        noise: float = 4.0,
+        length: float = 0.0,
+        tiers: Tiers | None = None,
+        n_tiers: int = 10,
+        strong_tiers: Any = None,
+        weak_tiers: Any = None,
+        stand_ins: Mapping | None = None,
+    ) -> None:
+        self.pair = pair
+        self.encoder = encoder
+        self.sets = sets
+        self.width = width
+        self.noise = noise
+        self.length = length
+        self.tiers = tiers
+        self.n_tiers = n_tiers
+        self.strong_tiers = strong_tiers
+        self.weak_tiers = weak_tiers
+        self.stand_ins = stand_ins
+
+    def _fit(self, battles: pd.DataFrame) -> None:
+        for name in ("width", "noise", "length"):
+            value = getattr(self, name)
+            if not (value > 0 or (name == "length" and value == 0)) or not np.isfinite(value):
+                raise ParameterError(f"KernelRouter: {name} must be a number above 0, got {value!r}")
+        if "set" not in battles:
+            battles = battles.assign(set=_ONLY_SET)
+        elif not all(isinstance(name, str) for name in battles["set"].unique()):
+            raise DataError("KernelRouter: the column 'set' of the votes must name the set of each, as text")
+        if self.sets is not None:
+            self._check_sets(battles["set"].unique())
+            battles = battles[battles["set"].isin(list(self.sets))].reset_index(drop=True)
+        votes = self._prompt_votes(battles, ["set"])
+        found = list(votes["set"].unique())
+        missing = sorted(set(self.sets or ()) - set(found))
+        if missing:
+            raise DataError(f"KernelRouter: set {listed(missing)} has no vote between the strong and the weak side")
+        self.weights_ = {name: 1.0 if self.sets is None else float(self.sets[name]) for name in found}
+        self.prompts_ = {str(name): int(count) for name, count in votes["set"].value_counts(sort=False).items()}
+        length = _log_length(votes.drop_duplicates("prompt_key")["prompt"])
+        self.length_mean_, self.length_sd_ = float(length.mean()), float(max(length.std(), 1e-9))
+        self.levels_: dict[str, float] = {}
+        self.vectors_: dict[str, np.ndarray] = {}
+        self.lengths_: dict[str, np.ndarray] = {}
+        self.duals_: dict[str, np.ndarray] = {}
+        for name in found:
+            self._fit_set(str(name), votes[votes["set"] == name])
+
+    def _check_sets(self, found: Any) -> None:
+        sets = self.sets or {}
+        if not sets or not all(np.isfinite(weight) for weight in sets.values()):
+            raise ParameterError(f"KernelRouter: sets must give a number for at least one set, got {self.sets!r}")
+        unknown = sorted(set(sets) - set(found))
+        if unknown:
+            raise DataError(
+                f"KernelRouter: no set {listed(unknown)} in the votes; their column 'set' holds {listed(sorted(found))}"
+            )
+
+    def _fit_set(self, name: str, votes: pd.DataFrame) -> None:
+        label, weight = (votes["strong"] + votes["tie"] / 2).to_numpy(), votes["weight"].to_numpy()
+        self.levels_[name] = float(np.average(label, weights=weight))
+        self.vectors_[name], self.lengths_[name] = self._read(votes["prompt"].tolist())
+        problem = (self.vectors_[name], self.lengths_[name], label, weight, [self.width, self.noise, self.length])
+        key = hashlib.sha256(b"".join(np.asarray(part, float).tobytes() for part in problem)).digest()
+        if key not in _SOLVED:
+            if len(_SOLVED) >= _KEPT:
+                _SOLVED.pop(next(iter(_SOLVED)))
+            _SOLVED[key] = self._solve(name, label, weight)
+        self.duals_[name] = _SOLVED[key]
+
+    def _solve(self, name: str, label: np.ndarray, weight: np.ndarray) -> np.ndarray:
+        from sklearn.kernel_ridge import KernelRidge
+
+        kernel = self._kernel(self.vectors_[name].astype(float), self.lengths_[name], name)
+        model = KernelRidge(alpha=self.noise, kernel="precomputed")
+        return model.fit(kernel, label - self.levels_[name], sample_weight=weight / weight.mean()).dual_coef_
+
+    def _read(self, texts: list[str]) -> tuple[np.ndarray, np.ndarray]:
+        """Encoded questions, (n, d), and their standardised log lengths, (n,)."""
+        length = (_log_length(texts) - self.length_mean_) / self.length_sd_
+        return self._encode(split_options(text)[0] for text in texts), length.clip(-3, 3)
+
+    def _kernel(self, vectors: np.ndarray, length: np.ndarray, name: str) -> np.ndarray:
+        """Between prompts and the training prompts of a set, (n, m)."""
+        from sklearn.metrics.pairwise import rbf_kernel
+
+        kernel = rbf_kernel(vectors, self.vectors_[name].astype(float), gamma=self.width)
+        if self.length:
+            kernel *= 1 + self.length * np.outer(length, self.lengths_[name])
+        return kernel
+
+    def _win_rate(self, texts: list[str]) -> np.ndarray:
+        total = sum(self.weights_.values())
+        level = sum(weight * self.levels_[name] for name, weight in self.weights_.items()) / total if total else 0.5
+        score = np.full(len(texts), level)
+        vectors, length = self._read(texts)
+        for start in range(0, len(texts), _CHUNK):
+            rows = slice(start, start + _CHUNK)
+            for name, weight in self.weights_.items():
+                score[rows] += weight * (
+                    self._kernel(vectors[rows].astype(float), length[rows], name) @ self.duals_[name]
+                )
+        return squash(score)
+
+    def familiarity(self, prompts: Any) -> pd.DataFrame:
+        """Cosine of each prompt to the closest training prompt of each set: how far the router knows what it says.
+
+        Parameters
+        ----------
+        prompts : iterable of str, (n,)
+
+        Returns
+        -------
+        (n, sets) DataFrame in [-1, 1]
+        """
+        check_is_fitted(self, "pair_used_")
+        vectors, _ = self._read(as_texts(prompts))
+        starts = range(0, max(len(vectors), 1), _CHUNK)
+        closest = {
+            name: np.concatenate([(vectors[start : start + _CHUNK] @ known.T).max(axis=1) for start in starts])
+            for name, known in self.vectors_.items()
+        }
+        return pd.DataFrame(closest).clip(-1, 1)
+
+    def _state(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+        arrays = {
+            f"{part}.{number}": getattr(self, f"{part}_")[name]
+            for number, name in enumerate(self.weights_)
+            for part in _ARRAYS
+        }
+        return arrays, self._tier_state() | {name: getattr(self, f"{name}_") for name in _NUMBERS}
+
+    def _restore(self, arrays: dict[str, np.ndarray], state: dict[str, Any]) -> None:
+        self._restore_tiers(state)
+        for name in _NUMBERS:
+            setattr(self, f"{name}_", state[name])
+        for part in _ARRAYS:
+            learned = {name: arrays[f"{part}.{number}"] for number, name in enumerate(self.weights_)}
+            setattr(self, f"{part}_", learned)
+
+
+_ARRAYS = ("vectors", "lengths", "duals")
+_NUMBERS = ("weights", "levels", "prompts", "length_mean", "length_sd")
+
+
+def _log_length(prompts: Any) -> np.ndarray:
+    """Log of 1 + the characters of each question, (n,)."""
+    return np.log1p([len(split_options(text)[0]) for text in prompts])

@@ -1,0 +1,203 @@
+"""The router to start with: the recipe that notebook 08 chose, its votes, its cache and its card."""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from routellm_lab.benchmarks import Outcomes, default_pair, list_outcomes, load_outcomes
+from routellm_lab.encoders import make_encoder
+from routellm_lab.errors import DataError, ParameterError
+from routellm_lab.files import data_folder
+from routellm_lab.preferences import decontaminate, pool_battles, sample_questions
+from routellm_lab.preferences.augment import battles_from_outcomes
+from routellm_lab.preferences.difficulty import battles_from_difficulty
+from routellm_lab.preferences.models import ModelPair
+from routellm_lab.preferences.ratings import Tiers
+from routellm_lab.routers.base import load_router
+from routellm_lab.routers.kernel import KernelRouter
+from routellm_lab.settings import settings
+
+RECIPE: dict[str, Any] = {"sets": {"gold": 1.0, "difficulty": 1.0}, "topic_share": 0.5, "length": 0.3}
+"""The recipe of `recommended_router`: weights of the vote sets, how much of the difference between topics the
+difficulty labels keep (see `battles_from_difficulty`), and the weight of the length of the question in the kernel."""
+
+GOLD, DIFFICULTY = "mmlu", "mmlu_pro"
+EVALUATED = ("mt_bench", "gsm8k", "mmlu")
+
+
+def recommended_sets(
+    pair: ModelPair,
+    data: str | None = None,
+    gold_questions: int = 1500,
+    topic_share: float = RECIPE["topic_share"],
+    encoder: Any = "minilm",
+    random_state: int = 0,
+) -> tuple[dict[str, pd.DataFrame], pd.DataFrame]:
+    """The votes of the recommended router, without any prompt of the benchmarks that it may be evaluated on.
+
+    Parameters
+    ----------
+    pair : ModelPair
+    data : str, optional
+        A data root; the one of the settings by default.
+    gold_questions : int
+        Questions of MMLU whose grades serve as labels (the set "gold"; `gold_prompt_ids` names them), where the root
+        has grades of both models; 0 for none. They must not be evaluated on.
+    topic_share : float
+        See `battles_from_difficulty`: the set "difficulty", from all models' answers to MMLU-Pro.
+    encoder : str or Encoder
+        Whose cosine of .95 or more counts as the same prompt.
+    random_state : int
+        Of the choice of gold questions.
+
+    Returns
+    -------
+    sets : dict of str to DataFrame
+    dropped : DataFrame
+        What decontamination took out (see `decontaminate`), with a column ``set``.
+
+    Raises
+    ------
+    DataError
+        When the data root has neither of the two.
+    """
+    found = list_outcomes(data)
+    names = set(found.loc[found["note"] != "prompts only", "name"])
+    benchmarks = {name: load_outcomes(name, data=data) for name in EVALUATED if name in names}
+    given: dict[str, pd.DataFrame] = {}
+    graded = set(benchmarks[GOLD].models) if GOLD in benchmarks else set()
+    if gold_questions and {pair.strong, pair.weak} <= graded:
+        ids = gold_prompt_ids(benchmarks[GOLD], gold_questions, random_state)
+        given["gold"] = battles_from_outcomes(benchmarks[GOLD], pair, ids)
+        left = ~benchmarks[GOLD].keys.isin(set(given["gold"]["prompt_key"]))
+        benchmarks[GOLD] = benchmarks[GOLD].select(left.to_numpy())
+    if DIFFICULTY in names:
+        hard = _without_overlap(load_outcomes(DIFFICULTY, data=data), *benchmarks.values())
+        given["difficulty"] = battles_from_difficulty(hard, pair, topic_share=topic_share)
+    if not given:
+        raise DataError(
+            f"recommended_router: the data has neither grades of {pair} on {GOLD} nor outcomes of {DIFFICULTY}; use "
+            "data='sample' or a folder, or train a router on votes of your own"
+        )
+    clean, dropped = {}, []
+    for name, votes in given.items():
+        clean[name], gone = decontaminate(votes, *benchmarks.values(), encoder=make_encoder(encoder))
+        if name == "difficulty" and len(gone):  # what is left out shall not shape the labels of the rest either
+            hard = hard.select(hard.keys.isin(set(clean[name]["prompt_key"])).to_numpy())
+            clean[name] = battles_from_difficulty(hard, pair, topic_share=topic_share)
+        dropped.append(gone.assign(set=name))
+    return clean, pd.concat(dropped, ignore_index=True)
+
+
+def gold_prompt_ids(outcomes: Outcomes, questions: int, random_state: int = 0) -> pd.Index:
+    """Prompt ids of the gold questions of a benchmark: at most half of it, stratified by group."""
+    if questions < 0:
+        raise ParameterError(f"gold_questions must be 0 or more, got {questions!r}")
+    return sample_questions(outcomes, min(questions, len(outcomes) // 2), random_state=random_state)
+
+
+def _without_overlap(outcomes: Outcomes, *evaluated: Outcomes) -> Outcomes:
+    """The questions that their source does not mark as another benchmark's: marked ones shall not shape the labels."""
+    marks = [f"overlaps_{other.name}" for other in evaluated]
+    if outcomes.details is None:
+        return outcomes
+    marked = outcomes.details[[mark for mark in marks if mark in outcomes.details]]
+    return outcomes.select(~marked.any(axis=1).to_numpy(bool))
+
+
+def recommended_router(
+    pair: ModelPair | None = None,
+    data: str | None = None,
+    gold_questions: int = 1500,
+    encoder: Any = "minilm",
+    random_state: int = 0,
+    fresh: bool = False,
+) -> KernelRouter:
+    """The documented default: trained on what a data root has for it, or read from the cache.
+
+    A `KernelRouter` on two sets of labels (`RECIPE`): grades of the pair on some MMLU questions, and how hard those of
+    MMLU-Pro are to many models. Chosen in notebook 08 by validation on held-out sources, never on a benchmark.
+
+    Parameters
+    ----------
+    pair : ModelPair, optional
+        The data root's own pair by default. For a pair without grades the difficulty labels alone serve.
+    data : str, optional
+        ``sample`` or a folder; the one of the settings by default.
+    gold_questions : int
+        See `recommended_sets`; these questions must not be evaluated on. 0: a router that never saw MMLU.
+    encoder : str or Encoder
+    random_state : int
+    fresh : bool
+        Train again, whatever the cache holds.
+
+    Returns
+    -------
+    KernelRouter
+        Fitted. `router_card` describes it.
+    """
+    data = str(settings().data if data is None else data)
+    pair = pair or default_pair(data)
+    asked = [str(pair), gold_questions, make_encoder(encoder).fingerprint, random_state, RECIPE]
+    folder = settings().cache_dir / "recommended" / _identity(data, asked)
+    if not fresh and (folder / "config.json").is_file():
+        return load_router(folder)  # type: ignore[return-value]
+    sets, _ = recommended_sets(pair, data, gold_questions, encoder=encoder, random_state=random_state)
+    router = KernelRouter(
+        pair,
+        encoder=encoder,
+        sets={name: RECIPE["sets"][name] for name in sets},
+        length=RECIPE["length"],
+        tiers=Tiers({pair.strong: 0, pair.weak: 1}, source=f"{pair}, as given"),
+    ).fit(pool_battles(sets, balance=False))
+    router.save(folder)
+    return router
+
+
+def router_card(router: KernelRouter) -> str:
+    """What a recommended router is, in Markdown: its pair, labels, parameters, and what it must not be used for."""
+    labels = {
+        "gold": f"grades of both models on questions of {GOLD}, which must not be evaluated on",
+        "difficulty": f"how hard questions of {DIFFICULTY} are to many models (item response theory)",
+    }
+    rows = [
+        f"| {name} | {labels.get(name, 'votes')} | {count:,} | {router.weights_[name]:g} |"
+        for name, count in router.prompts_.items()
+    ]
+    unseen = "" if "gold" in router.prompts_ else f" It never saw {GOLD}."
+    return "\n".join(
+        [
+            f"# Router for {router.pair.strong} and {router.pair.weak}",
+            "",
+            f"A `KernelRouter` on `{make_encoder(router.encoder).spec}`: per set of labels a kernel regression "
+            f"(width {router.width:g}, noise {router.noise:g}, weight of the length of the question "
+            f"{router.length:g}).{unseen}",
+            "",
+            "| set | labels | prompts | weight |",
+            "|---|---|---|---|",
+            *rows,
+            "",
+            "**Use.** `router.win_rate(prompts)` ranks prompts by how much the strong model is needed; choose a "
+            "threshold for a share of calls on your own traffic. `router.familiarity(prompts)` tells how close they "
+            "are to the training prompts.",
+            "",
+            "**Limits.** English questions, first turn only, cut after 256 word pieces. The win rate is a ranking, not "
+            "a calibrated chance. A suffix can buy the strong model: notebook 08 shows how often.",
+            "",
+        ]
+    )
+
+
+def _identity(data: str, asked: list[Any]) -> str:
+    """Changes whenever the fitted router would: with what was asked for, the data's files and the package's sources."""
+    digest = hashlib.sha256(json.dumps([data in ("sample", "hub") and data, asked]).encode())
+    files = list(Path(__file__).parent.parent.rglob("*.py"))
+    if data not in ("sample", "hub"):
+        folder = data_folder(data, "outcomes")
+        files += [file for name in (*EVALUATED, DIFFICULTY) for file in folder.glob(f"{name}.*.parquet")]
+    for file in sorted(files):
+        digest.update(file.name.encode() + file.read_bytes())
+    return digest.hexdigest()[:16]
