@@ -14,7 +14,7 @@ from routellm_lab.encoders import Encoder, make_encoder
 from routellm_lab.errors import DataError, ParameterError
 from routellm_lab.preferences import ModelPair, Tiers, pool_battles, prompt_key, soft_votes, validate_battles
 from routellm_lab.preferences.sample import SAMPLE_PAIR
-from routellm_lab.routers import KernelRouter, load_router
+from routellm_lab.routers import KernelRouter, kernel, load_router
 from routellm_lab.routers.baselines import squash
 
 PAIR = ModelPair("large", "small")
@@ -69,6 +69,12 @@ def make(**options):
     return KernelRouter(PAIR, **{"encoder": ENCODER, "tiers": TIERS} | options)
 
 
+@pytest.fixture(autouse=True)
+def nothing_solved(monkeypatch):
+    """Every test begins without the fits of those before it."""
+    monkeypatch.setattr(kernel, "_SOLVED", {})
+
+
 @pytest.fixture(scope="module")
 def pool():
     return pool_battles({"one": random_votes(1), "two": random_votes(2, 40), "three": random_votes(3, 20)}, False)
@@ -86,13 +92,10 @@ def reference(battles, weights, texts, width, noise, length):
             (votes[0][0].split("\n")[0], sum(r * w for _, r, w in votes) / sum(w for *_, w in votes), votes)
             for votes in told.values()
         ]
-    distinct = {votes[0][0]: question for rows in sets.values() for question, _, votes in rows}
-    logs = np.log1p([len(question) for question in distinct.values()])
-
-    every = dict.fromkeys([*distinct.values(), *texts])
+    every = dict.fromkeys([question for rows in sets.values() for question, *_ in rows] + list(texts))
     vectors = dict(zip(every, make_encoder(ENCODER).transform(every).astype(float), strict=True))
 
-    def kernel(x, other):
+    def k(x, other, logs):
         a, b = vectors[x], vectors[other]
         z = [np.clip((np.log1p(len(text)) - logs.mean()) / logs.std(), -3, 3) for text in (x, other)]
         return np.exp(-width * ((a - b) ** 2).sum()) * (1 + length * z[0] * z[1])
@@ -102,10 +105,11 @@ def reference(battles, weights, texts, width, noise, length):
         asked, y = [question for question, *_ in rows], np.array([label for _, label, _ in rows])
         w = np.array([sum(weight for *_, weight in votes) for *_, votes in rows])
         levels[name] = (w * y).sum() / w.sum()
-        gram = np.array([[kernel(a, b) for b in asked] for a in asked])
+        logs = np.log1p([len(question) for question in asked])
+        gram = np.array([[k(a, b, logs) for b in asked] for a in asked])
         duals = np.linalg.inv(gram + noise * np.diag(w.mean() / w)) @ (y - levels[name])
         total += weights[name] * np.array(
-            [sum(kernel(x, q) * d for q, d in zip(asked, duals, strict=True)) for x in texts]
+            [sum(k(x, q, logs) * d for q, d in zip(asked, duals, strict=True)) for x in texts]
         )
     return total + sum(weights[name] * levels[name] for name in weights) / sum(weights.values()), levels
 
@@ -122,9 +126,10 @@ def reference(battles, weights, texts, width, noise, length):
 def test_win_rates_are_those_of_the_formula(pool, sets, width, noise, length):
     router = make(sets=sets, width=width, noise=noise, length=length).fit(pool)
     weights = sets or {"one": 1.0, "two": 1.0, "three": 1.0}
-    expected, levels = reference(pool, weights, UNSEEN, width, noise, length)
+    texts = [*UNSEEN, " ".join(["stone"] * 3_000)]
+    expected, levels = reference(pool, weights, texts, width, noise, length)
     assert np.ptp(expected) > 0.01
-    np.testing.assert_allclose(router.win_rate(UNSEEN), squash(expected), rtol=0, atol=1e-10)
+    np.testing.assert_allclose(router.win_rate(texts), squash(expected), rtol=0, atol=1e-10)
     assert router.levels_ == pytest.approx(levels, abs=1e-12)
     assert router.weights_ == weights
     assert router.prompts_ == {name: pool.loc[pool["set"] == name, "prompt_key"].nunique() for name in levels}
@@ -141,7 +146,7 @@ def test_votes_without_the_column_are_one_set(pool):
 def test_sets_add_up(pool):
     def says(**sets):
         """What the sets say of each prompt beyond their level."""
-        router = make(sets=sets, noise=2.0).fit(pool)
+        router = make(sets=sets, noise=2.0, length=0.3).fit(pool)
         rates = router.win_rate(UNSEEN)
         assert ((rates > 0.02) & (rates < 0.98)).all()  # as linear predictions go in: see squash
         level = sum(weight * router.levels_[name] for name, weight in sets.items()) / sum(sets.values())
@@ -243,13 +248,51 @@ def test_planted_truth_is_found_and_noise_is_not(arena, mmlu):
     assert abs(nothing.apgr - 0.5) < 3 * nothing.null_sd
 
 
+class TestSolvedOnce:
+    """Sets that are fitted alike are fitted once in a process."""
+
+    def test_only_the_weights_of_the_sets_may_differ(self, pool, monkeypatch):
+        expected = make(sets={"one": 0.3, "two": 2.0}).fit(pool).win_rate(UNSEEN)
+        kernel._SOLVED.clear()
+        make(sets={"two": 1.0, "one": 1.0}).fit(pool)
+        assert len(kernel._SOLVED) == 2
+        monkeypatch.setattr(KernelRouter, "_solve", None)
+        np.testing.assert_array_equal(make(sets={"one": 0.3, "two": 2.0}).fit(pool).win_rate(UNSEEN), expected)
+
+    @pytest.mark.parametrize("name", ["width", "noise", "length", "encoder", "winner", "weight", "prompt"])
+    def test_whatever_else_differs_is_solved_anew(self, pool, name):
+        options = {"sets": {"two": 1.0}, "length": 0.2}
+        single = votes = pool.drop_duplicates(["set", "prompt_key"]).reset_index(drop=True)  # weights move no label
+        if name in ("winner", "weight"):
+            votes = single.assign(**{name: single[name].to_numpy()[::-1]})
+        elif name == "prompt":
+            texts = single["prompt"].str.replace("river", "river ford")
+            votes = single.assign(prompt=texts, prompt_key=texts.map(prompt_key))
+        else:
+            options[name] = "hashing:32" if name == "encoder" else 0.7
+        expected = make(**options).fit(votes).win_rate(UNSEEN)
+        kernel._SOLVED.clear()
+        before = make(sets={"two": 1.0}, length=0.2).fit(single).win_rate(UNSEEN)
+        np.testing.assert_array_equal(make(**options).fit(votes).win_rate(UNSEEN), expected)
+        assert np.abs(before - expected).max() > 1e-4
+        assert len(kernel._SOLVED) == 2
+
+    def test_old_fits_make_room(self, pool, monkeypatch):
+        monkeypatch.setattr(kernel, "_KEPT", 2)
+        first = make(sets={"two": 1.0}).fit(pool).win_rate(UNSEEN)
+        for noise in (1.0, 2.0, 3.0):
+            make(sets={"two": 1.0}, noise=noise).fit(pool)
+            assert len(kernel._SOLVED) <= 2
+        np.testing.assert_array_equal(make(sets={"two": 1.0}).fit(pool).win_rate(UNSEEN), first)
+
+
 def test_a_saved_router_keeps_its_sets(pool, tmp_path):
-    router = make(sets={"three": 0.5, "one": 2}, length=0.4, width=2.0).fit(pool)
+    router = make(sets={"three": 0.5, "two": 2}, length=0.4, width=2.0).fit(pool)
     loaded = load_router(router.save(tmp_path / "router"))
     np.testing.assert_array_equal(loaded.win_rate(UNSEEN), router.win_rate(UNSEEN))
     pd.testing.assert_frame_equal(loaded.familiarity(UNSEEN), router.familiarity(UNSEEN))
-    assert loaded.sets == {"three": 0.5, "one": 2.0}
-    for name in ("weights_", "levels_", "prompts_", "length_mean_", "length_sd_"):
+    assert loaded.sets == {"three": 0.5, "two": 2.0}
+    for name in ("weights_", "levels_", "prompts_", "length_scales_"):
         assert getattr(loaded, name) == getattr(router, name)
     again = load_router(loaded.save(tmp_path / "again"))
     np.testing.assert_array_equal(again.win_rate(UNSEEN), router.win_rate(UNSEEN))
@@ -270,9 +313,11 @@ class TestFamiliarity:
             expected = (encode(texts) @ encode(prompts).T).max(axis=1)
             np.testing.assert_allclose(told[name], expected, atol=1e-6)
         assert told["two"].iloc[-1] == pytest.approx(1.0)
+        assert router.familiarity(pool["prompt"]).to_numpy().max() == 1.0  # never a rounding error above
+        rates = router.win_rate(texts)
         monkeypatch.setattr("routellm_lab.routers.kernel._CHUNK", 2)
         np.testing.assert_allclose(router.familiarity(texts), told, atol=1e-6)
-        np.testing.assert_allclose(router.win_rate(texts), make().fit(pool).win_rate(texts), atol=1e-12)
+        np.testing.assert_allclose(router.win_rate(texts), rates, atol=1e-12)
 
     @settings(max_examples=25, deadline=None)
     @given(st.lists(st.text(max_size=40), max_size=5))

@@ -21,7 +21,7 @@ from routellm_lab import (
 from routellm_lab.benchmarks import list_outcomes, score_columns
 from routellm_lab.benchmarks.grading import last_digits, last_number
 from routellm_lab.preferences import PAPER_PAIR, fit_tiers, list_battles, sample_questions
-from routellm_lab.routers import PromptLengthRouter, RidgeRouter
+from routellm_lab.routers import PromptLengthRouter, RidgeRouter, gold_prompt_ids, recommended_sets
 
 pytestmark = pytest.mark.real_data
 
@@ -110,6 +110,28 @@ def test_no_question_of_mmlu_is_left_in_mmlu_pro(real_folder):
     assert taken.loc[votes["battle_id"]].sum() == dropped["votes"].sum() == 6_810
     without_flag, _ = decontaminate(votes.drop(columns="overlaps_mmlu"), mmlu)
     assert taken.loc[without_flag["battle_id"]].sum() <= 20  # read from the text alone
+
+
+def test_the_recommended_labels_hold_no_question_that_is_evaluated(real_folder, static_encoder):
+    sets, dropped = recommended_sets(PAPER_PAIR, real_folder, encoder="static")
+    names = ("mmlu", "gsm8k", "mt_bench")
+    benchmarks = {name: load_outcomes(name, data=real_folder, contaminated="keep") for name in names}
+    gold = gold_prompt_ids(load_outcomes("mmlu", data=real_folder), 1_500)
+    assert 1_400 < len(gold) <= 1_500
+    benchmarks["mmlu"] = benchmarks["mmlu"].select(~benchmarks["mmlu"].prompts.index.isin(gold))
+    for name, outcomes in benchmarks.items():
+        for votes in sets.values():
+            assert not votes["prompt_key"].isin(set(outcomes.keys)).any(), name
+    assert set(sets["gold"]["battle_id"]) < set(gold)
+    assert len(sets["gold"]) > 1_200
+    pro = load_outcomes("mmlu_pro", data=real_folder)
+    used = set(sets["difficulty"]["battle_id"].str.removesuffix("-a").str.removesuffix("-b"))
+    taken = pro.details["overlaps_mmlu"].astype(bool)
+    assert taken.sum() == 6_810
+    assert not taken[list(used)].any()
+    assert not set(pro.keys[taken]) & set(sets["difficulty"]["prompt_key"])
+    assert len(used) == (~taken).sum() - (dropped["set"] == "difficulty").sum()
+    assert len(used) > 5_200
 
 
 def test_the_released_gsm8k_file_reads_as_the_folder_does(real_folder, tmp_path):

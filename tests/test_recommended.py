@@ -1,10 +1,13 @@
 """The recommended router on the sample: what it may learn from, what is kept, what its card says, how good it is."""
 
+from functools import cache
+
 import numpy as np
 import pandas as pd
 import pytest
 
 from routellm_lab import ModelPair, evaluate, load_outcomes, recommended_router
+from routellm_lab.benchmarks import list_outcomes
 from routellm_lab.errors import DataError, ParameterError
 from routellm_lab.preferences import PAPER_PAIR
 from routellm_lab.preferences.sample import SAMPLE_PAIR
@@ -21,8 +24,27 @@ class Trained(Exception):
     """Raised in place of training."""
 
 
+@cache
+def sample(name):
+    return load_outcomes(name, data="sample")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def sample_once():
+    """The sample is simulated once: most of the time would go into it."""
+    listed = list_outcomes("sample")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            recommended,
+            "load_outcomes",
+            lambda name, data: sample(name) if data == "sample" else load_outcomes(name, data=data),
+        )
+        patch.setattr(recommended, "list_outcomes", lambda data: listed if data == "sample" else list_outcomes(data))
+        yield
+
+
 @pytest.fixture(scope="module")
-def cache(tmp_path_factory):
+def own_cache(tmp_path_factory):
     """An empty cache of this file's own; the router with gold questions is the first in it."""
     with pytest.MonkeyPatch.context() as patch:
         folder = tmp_path_factory.mktemp("recommended")
@@ -45,7 +67,7 @@ def blind():
 
 
 @pytest.fixture(scope="module")
-def router(cache):
+def router(own_cache):
     return recommended_router(gold_questions=GOLD, encoder=ENCODER)
 
 
@@ -72,7 +94,7 @@ class TestSets:
     def test_no_question_that_is_evaluated_is_in_them(self, sets, left):
         found, _ = sets
         assert set(found) == {"gold", "difficulty"}
-        for evaluated in (left, *(load_outcomes(name, data="sample") for name in ("gsm8k", "mt_bench"))):
+        for evaluated in (left, *(sample(name) for name in ("gsm8k", "mt_bench"))):
             for votes in found.values():
                 assert not keys(votes) & set(evaluated.keys), evaluated.name
 
@@ -91,9 +113,9 @@ class TestSets:
 
     def test_the_planted_overlap_is_dropped_and_named(self, sets):
         found, dropped = sets
-        pro = load_outcomes("mmlu_pro", data="sample")
+        pro = sample("mmlu_pro")
         for name in ("gsm8k", "mt_bench"):
-            planted = set(pro.keys) & set(load_outcomes(name, data="sample").keys)
+            planted = set(pro.keys) & set(sample(name).keys)
             assert len(planted) > 10
             rows = dropped[(dropped["evaluation"] == name) & (dropped["rule"] == "same prompt")]
             assert set(rows["prompt_key"]) == planted
@@ -108,7 +130,7 @@ class TestSets:
         assert list(found) == ["difficulty"]
         assert set(dropped["set"]) == {"difficulty"}
         for name in ("mmlu", "gsm8k", "mt_bench"):
-            assert not keys(found["difficulty"]) & set(load_outcomes(name, data="sample").keys)
+            assert not keys(found["difficulty"]) & set(sample(name).keys)
 
     def test_a_pair_without_grades_learns_from_difficulty_alone(self, blind):
         found, _ = recommended_sets(STRANGER, "sample", GOLD, encoder=ENCODER)
@@ -142,8 +164,8 @@ class TestFolders:
             outcomes = load_outcomes(name, data="sample", size=size, contaminated="drop")
             prompts = pd.DataFrame({"prompt": outcomes.prompts, "group": outcomes.groups, **details}).reset_index()
             prompts.to_parquet(tmp_path / "outcomes" / f"{name}.prompts.parquet")
-            long = outcomes.scores.rename_axis(columns="model").stack().rename("score").reset_index()
             if scores:
+                long = outcomes.scores.reset_index().melt("prompt_id", var_name="model", value_name="score")
                 long.to_parquet(tmp_path / "outcomes" / f"{name}.scores.parquet")
             return outcomes
 
@@ -185,7 +207,7 @@ class TestFolders:
         alone = alone[~alone["prompt_key"].isin(set(dropped["prompt_key"]))]
         np.testing.assert_allclose(found["difficulty"]["weight"], alone["weight"])
 
-    def test_other_data_are_another_router(self, write, cache, monkeypatch):
+    def test_other_data_are_another_router(self, write, own_cache, monkeypatch):
         write("mmlu_pro", 120)
         first = recommended_router(SAMPLE_PAIR, write.folder, encoder=ENCODER)
         assert first.prompts_ == {"difficulty": 120}
@@ -197,13 +219,13 @@ class TestFolders:
 
 
 class TestCache:
-    def test_the_second_call_reads_the_folder(self, router, cache, no_training, left):
-        folders = list((cache / "recommended").iterdir())
+    def test_the_second_call_reads_the_folder(self, router, own_cache, no_training, left):
+        folders = list((own_cache / "recommended").iterdir())
         again = recommended_router(SAMPLE_PAIR, "sample", gold_questions=GOLD, encoder=ENCODER)
         np.testing.assert_array_equal(again.win_rate(left.prompts), router.win_rate(left.prompts))
         assert np.ptp(router.win_rate(left.prompts)) > 0.1
         assert router_card(again) == router_card(router)
-        assert list((cache / "recommended").iterdir()) == folders
+        assert list((own_cache / "recommended").iterdir()) == folders
 
     @pytest.mark.parametrize(
         "change",
@@ -224,16 +246,16 @@ class TestCache:
         with pytest.raises(Trained):
             recommended_router(gold_questions=GOLD, encoder=ENCODER)
 
-    def test_a_seed_is_a_router(self, router, sets, cache, left):
-        folder = next((cache / "recommended").glob("*"))
-        before = (folder / "config.json").stat().st_mtime_ns
+    def test_a_seed_is_a_router(self, router, sets, own_cache, left):
+        def written():
+            return {file: file.stat().st_mtime_ns for file in (own_cache / "recommended").glob("*/config.json")}
+
+        before = written()
         fresh = recommended_router(gold_questions=GOLD, encoder=ENCODER, fresh=True)
         np.testing.assert_array_equal(fresh.win_rate(left.prompts), router.win_rate(left.prompts))
-        written = [file for file in (cache / "recommended").glob("*/config.json") if file.stat().st_mtime_ns > before]
-        assert written
-        assert any(
-            np.array_equal(load_router(file.parent).win_rate(left.prompts), fresh.win_rate(left.prompts))
-            for file in written
+        (replaced,) = (file for file, time in written().items() if time != before[file])
+        np.testing.assert_array_equal(
+            load_router(replaced.parent).win_rate(left.prompts), router.win_rate(left.prompts)
         )
 
 
@@ -250,16 +272,16 @@ class TestRouter:
         assert curve.apgr > 0.6
         assert curve.p_value_vs_random(n_permutations=500) < 0.05
         for name in ("gsm8k", "mt_bench"):
-            assert evaluate(router, load_outcomes(name, data="sample")).apgr > 0.52
+            assert evaluate(router, sample(name)).apgr > 0.52
 
-    def test_so_does_one_that_never_saw_the_benchmark(self, cache, mmlu):
+    def test_so_does_one_that_never_saw_the_benchmark(self, own_cache, mmlu):
         router = recommended_router(gold_questions=0, encoder=ENCODER)
         curve = evaluate(router, mmlu)
         assert curve.apgr > 0.6
         assert curve.p_value_vs_random(n_permutations=500) < 0.05
         assert list(router.prompts_) == ["difficulty"]
 
-    def test_the_card_names_pair_sets_and_counts(self, router, cache):
+    def test_the_card_names_pair_sets_and_counts(self, router, own_cache):
         card = router_card(router)
         assert card.startswith("# Router for sim-granite and sim-pebble\n")
         for name, count in router.prompts_.items():

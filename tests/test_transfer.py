@@ -17,7 +17,9 @@ from routellm_lab.evaluation import (
     cross_group_matrix,
     leave_group_out,
     pair_properties,
+    pairs_by_gap,
     transfer_table,
+    unseen_prompts,
 )
 from routellm_lab.preferences.augment import battles_from_outcomes
 from routellm_lab.preferences.models import ModelPair
@@ -365,3 +367,49 @@ def test_a_constant_router_carries_nothing_and_says_so():
         row = transfer_table({"constant": np.full(60, 0.5)}, outcomes, [PAIR], n_resamples=20).iloc[0]
     assert (row["apgr"], row["achieved"], row["p_random"]) == (0.5, 0, 1)
     assert (cross_fitted(ConstantRouter(PAIR, 0.3), outcomes, PAIR) == 0.3).all()
+
+
+def ladder(models=8, n=200, seed=0):
+    """Models from always wrong to nearly always right."""
+    rng = np.random.default_rng(seed)
+    ids = pd.Index([f"q{number}" for number in range(n)])
+    scores = {f"m{rung}": (rng.random(n) < rung / models).astype(float) for rung in range(models)}
+    prompts = pd.Series([f"what is item {number} of list {number * 7}?" for number in range(n)], index=ids)
+    return Outcomes("ladder", prompts, pd.DataFrame(scores, index=ids), pd.Series("all", index=ids), prompts)
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(2, 9), st.integers(1, 8))
+def test_pairs_go_from_small_gaps_to_large_and_use_no_model_thrice(models, number):
+    outcomes = ladder(models)
+    pairs = pairs_by_gap(outcomes, number)
+    means = outcomes.scores.mean()
+    gaps = [means[pair.strong] - means[pair.weak] for pair in pairs]
+    assert 1 <= len(pairs) <= number
+    assert gaps == sorted(gaps)
+    assert min(gaps) >= 0.05
+    uses = pd.Series([model for pair in pairs for model in (pair.strong, pair.weak)]).value_counts()
+    assert uses.max() <= 2
+    if models >= 6 and number >= 3:
+        assert gaps[-1] - gaps[0] > 0.3
+
+
+def test_pairs_by_gap_leaves_out_models_with_few_scores_and_says_when_none_is_apart():
+    outcomes = ladder(4)
+    sparse = outcomes.scores.copy()
+    sparse.iloc[20:, -1] = np.nan
+    assert "m3" not in {pair.strong for pair in pairs_by_gap(replace(outcomes, scores=sparse))}
+    with pytest.raises(DataError, match=r"ladder: no two models are 0\.9 apart"):
+        pairs_by_gap(outcomes, smallest=0.9)
+
+
+def test_unseen_prompts_are_those_that_no_vote_is_on_or_nearly_on():
+    outcomes = ladder()
+    pair = ModelPair("m7", "m1")
+    votes = battles_from_outcomes(outcomes, pair, list(outcomes.prompts.index[:50]))
+    reworded = votes.assign(prompt=votes["prompt"].str.upper()).drop(columns="prompt_key")
+    for seen in (votes, reworded.assign(prompt_key=votes["prompt_key"])):
+        assert unseen_prompts(outcomes, seen).tolist() == [False] * 50 + [True] * 150
+    assert not unseen_prompts(outcomes, battles_from_outcomes(outcomes, pair)).any()
+    others = votes.assign(prompt=[f"nothing of the kind, {row}" for row in range(50)], prompt_key="none")
+    assert unseen_prompts(outcomes, others).all()

@@ -1,4 +1,4 @@
-"""Validation on held-out prompts: the metric against curves, what is trained on against what is tested, planted truth."""
+"""Validation on held-out prompts: the metric against curves, training kept apart from testing, planted truth."""
 
 import numpy as np
 import pandas as pd
@@ -152,6 +152,22 @@ class TestMetric:
         assert row["apgr"] == pytest.approx(curve_of(outcomes.select(some), rates[some]).apgr)
         assert row["prompts"] == some.sum()
 
+    @settings(max_examples=15, deadline=None)
+    @given(seeds)
+    def test_prompts_may_be_ranked_in_smaller_groups_than_are_held_out(self, seed):
+        outcomes = quiz(120, seed)
+        rates = np.random.default_rng(seed + 1).random(120)
+        ids = outcomes.prompts.index
+        half = pd.Series(np.array(["first", "second"])[np.arange(120) % 2], index=ids)
+        cells = half + outcomes.groups
+        assume(outcomes.gap(PAIR).sum() > 0)
+        router = told(outcomes, rates)
+        frame = validate_router(router, ELSEWHERE, {"quiz": HeldOut(outcomes, (PAIR,), half, outcomes.groups)}, 4)
+        assert frame.loc[0, "apgr"] == pytest.approx(validated(router, outcomes, cells)["apgr"], abs=1e-12)
+        whole = HeldOut(outcomes, (PAIR,), within=outcomes.groups.sample(frac=1, random_state=seed))
+        frame = validate_router(router, ELSEWHERE, {"quiz": whole}, 4)
+        assert frame.loc[0, "apgr"] == pytest.approx(validated(router, outcomes, outcomes.groups)["apgr"], abs=1e-12)
+
     def test_the_error_is_that_of_resampled_prompts(self):
         outcomes = quiz(400, 5)
         gap = outcomes.gap(PAIR).to_numpy()
@@ -167,9 +183,9 @@ class TestMetric:
     def test_missing_scores_are_no_difference(self):
         outcomes = quiz(50, 7)
         rates = np.random.default_rng(8).random(50)
-        gone = np.arange(50) % 7 == 0
-        holes = Outcomes("quiz", outcomes.prompts, outcomes.scores.mask(gone), outcomes.groups, outcomes.keys)
-        even = outcomes.scores.where(~gone[:, None], 0.0)
+        lacking = np.tile((np.arange(50) % 7 == 0)[:, None], 3)
+        holes = Outcomes("quiz", outcomes.prompts, outcomes.scores.mask(lacking), outcomes.groups, outcomes.keys)
+        even = outcomes.scores.mask(lacking, 0.0)
         same = Outcomes("quiz", outcomes.prompts, even, outcomes.groups, outcomes.keys)
         row = validated(told(outcomes, rates), holes)
         assert row["apgr"] == pytest.approx(curve_of(same, rates).apgr)
@@ -192,8 +208,12 @@ class TestHeldOut:
         validated(Memory(PAIR), outcomes, outcomes.groups, battles=battles)
         whole = set(battles["prompt_key"])
         expected = [whole - set(outcomes.keys[outcomes.groups == group]) for group in outcomes.groups.unique()]
-        assert FITS == expected
-        assert len(FITS) == 3
+        assert len(expected) == 3
+        within = pd.Series("all", index=outcomes.prompts.index)
+        FITS.clear()
+        source = HeldOut(outcomes, (PAIR,), outcomes.groups, within)
+        assert validate_router(Memory(PAIR), battles, {"quiz": source}, 2).loc[0, "apgr"] == 0.5
+        assert expected == FITS
 
     def test_a_copy_in_another_group_or_case_goes_too(self):
         texts = [f"question {number // 2}" if number % 2 else f" QUESTION  {number // 2}" for number in range(80)]
@@ -201,7 +221,8 @@ class TestHeldOut:
         halves = pd.Series(np.array(["even", "odd"])[np.arange(80) % 2], index=outcomes.prompts.index)
         battles = pd.concat([battles_from_outcomes(outcomes, PAIR), ELSEWHERE], ignore_index=True)
         assert validated(Memory(PAIR), outcomes, halves, battles=battles)["apgr"] == 0.5
-        assert FITS == [{prompt_key("elsewhere")}] * 2
+        assert len(FITS) == 2
+        assert set.union(*FITS) == {prompt_key("elsewhere")}
         folds = random_groups(outcomes, 4)
         assert (folds.to_numpy()[::2] == folds.to_numpy()[1::2]).all()
         bare = battles.drop(columns="prompt_key")  # votes as a user brings them
@@ -253,7 +274,7 @@ class TestRefused:
 
     def test_no_vote_left(self):
         outcomes = quiz(40)
-        with pytest.raises(DataError, match="no votes"):
+        with pytest.raises(DataError, match="held-out source 'quiz': no vote is left to train on"):
             validated(RandomRouter(PAIR), outcomes, battles=battles_from_outcomes(outcomes, PAIR))
         with pytest.raises(DataError, match="missing column winner"):
             validated(RandomRouter(PAIR), outcomes, battles=ELSEWHERE.drop(columns="winner"))
@@ -265,6 +286,8 @@ class TestRefused:
             validated(router, outcomes, pairs=(ModelPair("large", "medium"),))
         with pytest.raises(DataError, match="groups lack 3 of 40 prompts"):
             validated(router, outcomes, outcomes.groups.iloc[3:])
+        with pytest.raises(DataError, match="groups lack 1 of 40 prompts"):
+            validate_router(router, ELSEWHERE, {"quiz": HeldOut(outcomes, (PAIR,), within=outcomes.groups.iloc[1:])})
         for bad in (0, -1, 1.5):
             with pytest.raises(ParameterError, match="n_resamples must be a positive integer"):
                 validated(router, outcomes, n_resamples=bad)
@@ -339,3 +362,23 @@ class TestVotesAsOutcomes:
             outcomes_from_battles(votes, PAIR, ["l1", "l2"], ["l2", "s1"])
         with pytest.raises(DataError, match="prompts are null"):
             outcomes_from_battles(votes.tail(1), PAIR, ["l1"], ["s1"])
+
+
+def test_finer_groups_are_ranked_within_themselves_whatever_is_held_out_at_once():
+    outcomes = quiz(120, seed=5)
+    rng = np.random.default_rng(5)
+    rates = rng.random(120)
+    fold = pd.Series(["x", "y"] * 60, index=outcomes.prompts.index)
+    subject = pd.Series(np.repeat(["a", "b", "c"], 40), index=outcomes.prompts.index)
+    shifted = np.clip(rates / 4 + subject.map({"a": 0.0, "b": 0.3, "c": 0.7}).to_numpy(), 0, 1)
+    found = [
+        validate_router(
+            Told(PAIR, dict(zip(outcomes.prompts, values, strict=True))),
+            ELSEWHERE,
+            {"s": HeldOut(outcomes, (PAIR,), fold, within)},
+            n_resamples=5,
+        )["apgr"].iloc[0]
+        for values, within in ((rates, subject), (shifted, subject), (shifted, None))
+    ]
+    assert found[0] == pytest.approx(found[1], abs=1e-12)
+    assert found[0] != pytest.approx(found[2], abs=1e-6)

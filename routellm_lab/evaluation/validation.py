@@ -62,9 +62,10 @@ def validate_router(
     Parameters
     ----------
     router : Router
-        Cloned for every fit.
+        Cloned for every fit. One that weighs sets of votes (`KernelRouter`) does without a set that is held out whole.
     battles : DataFrame
-        All votes to train on; those on a held-out prompt are taken out for the fit that is tested on it.
+        All votes to train on; those on a held-out prompt are taken out for the fit that is tested on it. Where none is
+        left the router knows nothing, and its win rates are all .5.
     held_out : dict of HeldOut
     n_resamples : int
         Of the prompts within each group, for the standard error.
@@ -80,7 +81,7 @@ def validate_router(
     Raises
     ------
     DataError
-        When the strong model of a pair is not better, or no vote is left.
+        When the strong model of a pair is not better.
     """
     from sklearn.base import clone
     from tqdm.auto import tqdm
@@ -102,9 +103,10 @@ def validate_router(
             inside = (groups == group).to_numpy()
             seen = battles["prompt_key"].isin(set(outcomes.keys[inside]))
             if seen.all():
-                raise DataError(f"held-out source {name!r}: no vote is left to train on; hold out groups of it instead")
+                win_rate[inside] = 0.5
+                continue
             if seen.any():
-                fitted = clone(router).fit(battles[~seen].reset_index(drop=True))
+                fitted = _without_missing_sets(router, battles[~seen]).fit(battles[~seen].reset_index(drop=True))
             else:
                 fitted = whole = whole or clone(router).fit(battles)
             win_rate[inside] = fitted.win_rate(outcomes.prompts[inside])
@@ -115,6 +117,16 @@ def validate_router(
         value, error = _grouped_apgr(win_rate, gaps, groups.to_numpy(), n_resamples, random_state, name)
         rows.append({"source": name, "apgr": value, "se": error, "prompts": int(np.isfinite(win_rate).sum())})
     return pd.DataFrame(rows)
+
+
+def _without_missing_sets(router: "Router", battles: pd.DataFrame) -> "Router":
+    """A clone of the router; one that weighs sets of votes does without those that were held out whole."""
+    from sklearn.base import clone
+
+    sets = router.get_params().get("sets")
+    if not sets or "set" not in battles:
+        return clone(router)
+    return clone(router).set_params(sets={name: sets[name] for name in sets if (battles["set"] == name).any()})
 
 
 def _grouped_apgr(

@@ -33,8 +33,8 @@ class KernelRouter(PairOnlyRouter):
 
         f(x) = k(x)' (K + noise / W)^-1 (y - m),   k(x, x') = exp(-width |x - x'|^2) (1 + length z(x) z(x')),
 
-    x a unit vector and z the standardised log length of the question (within 3). This is the posterior mean of a
-    Gaussian process (Rasmussen and Williams 2006, section 2.2): far from the prompts of the set it is 0, and what
+    x a unit vector and z the log length of the question, standardised on the set (within 3). This is the posterior mean
+    of a Gaussian process (Rasmussen and Williams 2006, section 2.2): far from the prompts of the set it is 0, and what
     length means is learned for each region of prompts by itself. The win rate is the weighted mean of the levels m plus
     the weighted sum of what the sets say. Centring each set keeps a difference between two sources, who grade in
     different ways, from being taken for a difference between prompts.
@@ -114,9 +114,8 @@ class KernelRouter(PairOnlyRouter):
             raise DataError(f"KernelRouter: set {listed(missing)} has no vote between the strong and the weak side")
         self.weights_ = {name: 1.0 if self.sets is None else float(self.sets[name]) for name in found}
         self.prompts_ = {str(name): int(count) for name, count in votes["set"].value_counts(sort=False).items()}
-        length = _log_length(votes.drop_duplicates("prompt_key")["prompt"])
-        self.length_mean_, self.length_sd_ = float(length.mean()), float(max(length.std(), 1e-9))
         self.levels_: dict[str, float] = {}
+        self.length_scales_: dict[str, list[float]] = {}
         self.vectors_: dict[str, np.ndarray] = {}
         self.lengths_: dict[str, np.ndarray] = {}
         self.duals_: dict[str, np.ndarray] = {}
@@ -136,7 +135,9 @@ class KernelRouter(PairOnlyRouter):
     def _fit_set(self, name: str, votes: pd.DataFrame) -> None:
         label, weight = (votes["strong"] + votes["tie"] / 2).to_numpy(), votes["weight"].to_numpy()
         self.levels_[name] = float(np.average(label, weights=weight))
-        self.vectors_[name], self.lengths_[name] = self._read(votes["prompt"].tolist())
+        self.vectors_[name], length = self._read(votes["prompt"].tolist())
+        self.length_scales_[name] = [float(length.mean()), float(max(length.std(), 1e-9))]
+        self.lengths_[name] = self._standardised(length, name)
         problem = (self.vectors_[name], self.lengths_[name], label, weight, [self.width, self.noise, self.length])
         key = hashlib.sha256(b"".join(np.asarray(part, float).tobytes() for part in problem)).digest()
         if key not in _SOLVED:
@@ -153,12 +154,16 @@ class KernelRouter(PairOnlyRouter):
         return model.fit(kernel, label - self.levels_[name], sample_weight=weight / weight.mean()).dual_coef_
 
     def _read(self, texts: list[str]) -> tuple[np.ndarray, np.ndarray]:
-        """Encoded questions, (n, d), and their standardised log lengths, (n,)."""
-        length = (_log_length(texts) - self.length_mean_) / self.length_sd_
-        return self._encode(split_options(text)[0] for text in texts), length.clip(-3, 3)
+        """Encoded questions, (n, d), and the log of 1 + their characters, (n,)."""
+        questions = [split_options(text)[0] for text in texts]
+        return self._encode(questions), np.log1p([len(question) for question in questions])
+
+    def _standardised(self, length: np.ndarray, name: str) -> np.ndarray:
+        mean, sd = self.length_scales_[name]
+        return ((length - mean) / sd).clip(-3, 3)
 
     def _kernel(self, vectors: np.ndarray, length: np.ndarray, name: str) -> np.ndarray:
-        """Between prompts and the training prompts of a set, (n, m)."""
+        """Between prompts, of standardised lengths, and the training prompts of a set, (n, m)."""
         from sklearn.metrics.pairwise import rbf_kernel
 
         kernel = rbf_kernel(vectors, self.vectors_[name].astype(float), gamma=self.width)
@@ -174,9 +179,8 @@ class KernelRouter(PairOnlyRouter):
         for start in range(0, len(texts), _CHUNK):
             rows = slice(start, start + _CHUNK)
             for name, weight in self.weights_.items():
-                score[rows] += weight * (
-                    self._kernel(vectors[rows].astype(float), length[rows], name) @ self.duals_[name]
-                )
+                kernel = self._kernel(vectors[rows].astype(float), self._standardised(length[rows], name), name)
+                score[rows] += weight * (kernel @ self.duals_[name])
         return squash(score)
 
     def familiarity(self, prompts: Any) -> pd.DataFrame:
@@ -217,9 +221,4 @@ class KernelRouter(PairOnlyRouter):
 
 
 _ARRAYS = ("vectors", "lengths", "duals")
-_NUMBERS = ("weights", "levels", "prompts", "length_mean", "length_sd")
-
-
-def _log_length(prompts: Any) -> np.ndarray:
-    """Log of 1 + the characters of each question, (n,)."""
-    return np.log1p([len(split_options(text)[0]) for text in prompts])
+_NUMBERS = ("weights", "levels", "prompts", "length_scales")

@@ -20,7 +20,7 @@ from routellm_lab.routers.base import load_router
 from routellm_lab.routers.kernel import KernelRouter
 from routellm_lab.settings import settings
 
-RECIPE: dict[str, Any] = {"sets": {"gold": 1.0, "difficulty": 1.0}, "topic_share": 0.5, "length": 0.3}
+RECIPE: dict[str, Any] = {"sets": {"gold": 1.0, "difficulty": 1.0}, "topic_share": 0.5, "length": 0.15}
 """The recipe of `recommended_router`: weights of the vote sets, how much of the difference between topics the
 difficulty labels keep (see `battles_from_difficulty`), and the weight of the length of the question in the kernel."""
 
@@ -145,7 +145,7 @@ def recommended_router(
     folder = settings().cache_dir / "recommended" / _identity(data, asked)
     if not fresh and (folder / "config.json").is_file():
         return load_router(folder)  # type: ignore[return-value]
-    sets, _ = recommended_sets(pair, data, gold_questions, encoder=encoder, random_state=random_state)
+    sets, _ = recommended_sets(pair, data, gold_questions, RECIPE["topic_share"], encoder, random_state)
     router = KernelRouter(
         pair,
         encoder=encoder,
