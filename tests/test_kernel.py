@@ -348,7 +348,7 @@ class TestRefused:
 
     @pytest.mark.parametrize("sets", [{}, {"one": np.nan}, {"one": 1.0, "two": np.inf}])
     def test_sets_without_a_weight(self, pool, sets):
-        with pytest.raises(ParameterError, match="sets must give a number for at least one set"):
+        with pytest.raises(ParameterError, match="sets must map names of sets to numbers"):
             make(sets=sets).fit(pool)
 
     def test_sets_that_are_not_there(self, pool):
@@ -364,6 +364,19 @@ class TestRefused:
         with pytest.raises(DataError, match="set two has no vote between the strong and the weak side"):
             make(sets={"one": 1.0, "two": 1.0}, **options).fit(other)
         assert list(make(**options).fit(other).prompts_) == ["one", "three"]
+
+    @pytest.mark.parametrize("bad", [{"width": "wide"}, {"noise": None}, {"sets": "one"}, {"sets": {"one": "much"}}])
+    def test_what_is_no_number_at_all(self, pool, bad):
+        with pytest.raises(ParameterError, match=f"KernelRouter: {next(iter(bad))} must"):
+            make(**bad).fit(pool)
+
+    def test_more_prompts_than_memory_holds(self, pool, monkeypatch):
+        most = pool.loc[pool["set"] == "two", "prompt_key"].nunique()
+        monkeypatch.setattr(kernel, "MOST_PROMPTS", most)
+        assert make(sets={"two": 1.0}).fit(pool).prompts_ == {"two": most}
+        monkeypatch.setattr(kernel, "MOST_PROMPTS", most - 1)
+        with pytest.raises(ParameterError, match=f"set 'two' has {most} distinct prompts.*; sample {most - 1} of them"):
+            make(sets={"two": 1.0}).fit(pool)
 
     @pytest.mark.parametrize("nameless", [None, 7])
     def test_votes_of_a_set_without_a_name(self, pool, nameless):

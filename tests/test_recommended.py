@@ -57,13 +57,13 @@ def own_cache(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def sets():
-    return recommended_sets(SAMPLE_PAIR, "sample", GOLD, encoder=ENCODER)
+    return recommended_sets(SAMPLE_PAIR, "sample", gold_questions=GOLD, encoder=ENCODER)
 
 
 @pytest.fixture(scope="module")
 def blind():
     """The sets without gold questions."""
-    return recommended_sets(SAMPLE_PAIR, "sample", 0, encoder=ENCODER)
+    return recommended_sets(SAMPLE_PAIR, "sample", gold_questions=0, encoder=ENCODER)
 
 
 @pytest.fixture(scope="module")
@@ -133,7 +133,7 @@ class TestSets:
             assert not keys(found["difficulty"]) & set(sample(name).keys)
 
     def test_a_pair_without_grades_learns_from_difficulty_alone(self, blind):
-        found, _ = recommended_sets(STRANGER, "sample", GOLD, encoder=ENCODER)
+        found, _ = recommended_sets(STRANGER, "sample", gold_questions=GOLD, encoder=ENCODER)
         assert list(found) == ["difficulty"]
         assert set(found["difficulty"]["model_b"]) == {"sim-nobody"}
         names = ["model_a", "model_b"]
@@ -150,7 +150,7 @@ class TestSets:
         ids = gold_prompt_ids(mmlu, 10**6)
         assert 0.45 * len(mmlu) < len(ids) <= len(mmlu) // 2
         with pytest.raises(ParameterError, match="gold_questions must be 0 or more, got -1"):
-            recommended_sets(SAMPLE_PAIR, "sample", -1, encoder=ENCODER)
+            recommended_sets(SAMPLE_PAIR, "sample", gold_questions=-1, encoder=ENCODER)
 
 
 class TestFolders:
@@ -185,21 +185,21 @@ class TestFolders:
 
     def test_neither_is_an_error_that_says_what_to_do(self, write):
         write("gsm8k", 50)
-        message = "neither grades of sim-.* on mmlu nor outcomes of mmlu_pro; use data='sample' or a folder"
+        message = "no labels: of mmlu, 1500 grades of .* and it has none, and there are no outcomes of mmlu_pro; use "
         with pytest.raises(DataError, match=message):
             recommended_sets(SAMPLE_PAIR, write.folder, encoder=ENCODER)
         write("mmlu", 60)
         write("mmlu_pro", 60, scores=False)
         for pair, questions in ((SAMPLE_PAIR, 0), (PAPER_PAIR, 30)):
-            with pytest.raises(DataError, match="neither grades of"):
-                recommended_sets(pair, write.folder, questions, encoder=ENCODER)
+            with pytest.raises(DataError, match="no labels: of mmlu"):
+                recommended_sets(pair, write.folder, gold_questions=questions, encoder=ENCODER)
 
     def test_questions_marked_as_anothers_do_not_shape_the_labels(self, write):
         outcomes = load_outcomes("mmlu_pro", data="sample", size=200)
         marked = np.arange(200) % 4 == 0
         write("mmlu", 60)
         write("mmlu_pro", 200, overlaps_mmlu=marked, overlaps_other=~marked)
-        found, dropped = recommended_sets(SAMPLE_PAIR, write.folder, 0, encoder=ENCODER)
+        found, dropped = recommended_sets(SAMPLE_PAIR, write.folder, gold_questions=0, encoder=ENCODER)
         assert not keys(found["difficulty"]) & set(outcomes.keys[marked])
         assert set(dropped["rule"]) <= {"near duplicate", "same meaning"}  # the marked were never there to drop
         kept = outcomes.select(~marked)
@@ -209,13 +209,50 @@ class TestFolders:
 
     def test_other_data_are_another_router(self, write, own_cache, monkeypatch):
         write("mmlu_pro", 120)
-        first = recommended_router(SAMPLE_PAIR, write.folder, encoder=ENCODER)
+        first = recommended_router(SAMPLE_PAIR, write.folder, gold_questions=0, encoder=ENCODER)
         assert first.prompts_ == {"difficulty": 120}
         write("mmlu_pro", 121)
-        assert recommended_router(SAMPLE_PAIR, write.folder, encoder=ENCODER).prompts_ == {"difficulty": 121}
+        assert recommended_router(SAMPLE_PAIR, write.folder, gold_questions=0, encoder=ENCODER).prompts_ == {
+            "difficulty": 121
+        }
         write("mmlu_pro", 120)
         monkeypatch.setattr(KernelRouter, "fit", None)
-        assert recommended_router(SAMPLE_PAIR, write.folder, encoder=ENCODER).prompts_ == {"difficulty": 120}
+        assert recommended_router(SAMPLE_PAIR, write.folder, gold_questions=0, encoder=ENCODER).prompts_ == {
+            "difficulty": 120
+        }
+
+    def test_a_pair_without_grades_is_told_so(self, write, own_cache):
+        write("mmlu_pro", 60)
+        with pytest.warns(UserWarning, match="mmlu has no grades of both 'sim-granite' and 'sim-nobody'"):
+            router = recommended_router(STRANGER, write.folder, encoder=ENCODER)
+        assert router.pair_used_ == STRANGER
+        assert list(router.prompts_) == ["difficulty"]
+
+    def test_a_damaged_cache_is_replaced(self, write, own_cache):
+        write("mmlu_pro", 61)
+        options = {"data": write.folder, "gold_questions": 0, "encoder": ENCODER}
+        before = set((own_cache / "recommended").glob("*"))
+        first = recommended_router(SAMPLE_PAIR, **options)
+        (folder,) = set((own_cache / "recommended").glob("*")) - before
+        (folder / "weights.safetensors").write_bytes(b"cut")
+        prompts = sample("mmlu_pro").prompts.head(9)
+        np.testing.assert_array_equal(
+            recommended_router(SAMPLE_PAIR, **options).win_rate(prompts), first.win_rate(prompts)
+        )
+        np.testing.assert_array_equal(load_router(folder).win_rate(prompts), first.win_rate(prompts))
+
+    @pytest.mark.parametrize(
+        ("options", "message"),
+        [
+            ({"pair": "gpt-4"}, "pair must be a ModelPair.*got 'gpt-4'"),
+            ({"gold_questions": -1}, "gold_questions must be a whole number of 0 or more, got -1"),
+            ({"gold_questions": 1.5}, "gold_questions must be a whole number of 0 or more, got 1.5"),
+            ({"gold_questions": True}, "gold_questions must be a whole number of 0 or more, got True"),
+        ],
+    )
+    def test_what_cannot_be_asked_for(self, own_cache, no_training, options, message):
+        with pytest.raises(ParameterError, match=message):
+            recommended_router(encoder=ENCODER, **options)
 
 
 class TestCache:
@@ -293,3 +330,24 @@ class TestRouter:
         assert "It never saw mmlu." in blind
         assert "| difficulty |" in blind
         assert "| gold |" not in blind
+
+
+def test_a_pair_without_grades_is_named_in_a_warning():
+    with pytest.warns(UserWarning, match="mmlu has no grades of both 'sim-grnite' and"):
+        router = recommended_router(ModelPair("sim-grnite", SAMPLE_PAIR.weak), gold_questions=GOLD, encoder=ENCODER)
+    assert list(router.prompts_) == ["difficulty"]
+
+
+@pytest.mark.parametrize("change", [{"pair": ("a", "b")}, {"gold_questions": "15"}, {"gold_questions": 1.5}])
+def test_what_cannot_be_asked_for(change):
+    with pytest.raises(ParameterError, match=f"{next(iter(change))} must be"):
+        recommended_router(**{"encoder": ENCODER} | change)
+
+
+def test_a_damaged_cache_is_made_again(tmp_path):
+    first = recommended_router(gold_questions=GOLD, encoder=ENCODER)
+    folders = settings().cache_dir / "recommended"
+    for weights in folders.glob("*/weights.safetensors"):
+        weights.write_bytes(weights.read_bytes()[:100])
+    again = recommended_router(gold_questions=GOLD, encoder=ENCODER)
+    assert np.array_equal(again.win_rate(["one", "two"]), first.win_rate(["one", "two"]))

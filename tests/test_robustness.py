@@ -80,23 +80,20 @@ def test_typos_swap_two_letters_in_one_word_in_ten(question):
 def test_options_and_the_closing_answer_line_are_kept(question, form, name):
     changed = perturb([question + form], name)[0]
     assert changed != question + form
+    assert changed.endswith(form)
+    assert changed.count("\n") == form.count("\n")
     if name == "filler":
-        *lines, filler, last = changed.split("\n")
-        assert "\n".join([*lines, last]) == question + form
-        assert filler.endswith(".")
-    else:
-        assert changed.endswith(form)
-        assert changed.count("\n") == form.count("\n")
+        assert re.fullmatch(re.escape(question) + r" [^\n]+\.", changed.removesuffix(form))
 
 
-def test_what_is_appended_stands_before_a_closing_answer():
+def test_what_is_appended_stands_before_the_options_and_a_closing_answer():
     for prompt, end in (
-        ("2 + 2 is\nA. 3\nB. 4\nAnswer:", r"\nB\. 4\n[^\n]+\.\nAnswer:"),
+        ("2 + 2 is\nA. 3\nB. 4\nAnswer:", r"2 \+ 2 is [^\n]+\.\nA\. 3\nB\. 4\nAnswer:"),
         ("2 + 2 is\nAnswer: ", r"2 \+ 2 is [^\n]+\.\nAnswer: "),
         ("\n Answer:", r" [^\n]+\.\n Answer:"),
         ("2 + 2 is? answer:", r"2 \+ 2 is\? [^\n]+\. answer:"),
         ("Answer: 4. Why?", r"Answer: 4\. Why\? [^\n]+\."),
-        ("Count:\none\ntwo", r"Count:\none\ntwo\n[^\n]+\."),
+        ("Count:\none\ntwo", r"Count:\none\ntwo [^\n]+\."),
         ("Count", r"Count [^\n]+\."),
     ):
         assert re.fullmatch(rf"(?s:.*){end}", perturb([prompt], "filler")[0]), prompt
@@ -329,9 +326,9 @@ def test_a_suffix_is_searched_in_batches_and_tried_on_other_prompts():
     assert not number[0] & number[3]
     assert number[1] == number[2] < number[0]
     assert min(number[0] - number[1]) > max(number[1])
-    assert all(text.endswith("\nB. ode\npoem\nAnswer:") for text in first[:105])
+    assert all(text.endswith(" poem\nA. poem\nB. ode\nAnswer:") for text in first[:105])
     assert tried[:60] == [text for text in tried[:60] if text in asked]
-    assert all(text.endswith(f"\n{found.suffix}\nAnswer:") for text in tried[60:120])
+    assert all(text.endswith(f" {found.suffix}\nA. poem\nB. ode\nAnswer:") for text in tried[60:120])
 
 
 def test_random_suffixes_are_averaged_over_their_draws():

@@ -11,9 +11,9 @@ from routellm_lab import Outcomes, battles_from_outcomes, evaluate, load_outcome
 from routellm_lab.errors import DataError, ParameterError
 from routellm_lab.evaluation import RoutingCurve
 from routellm_lab.evaluation.validation import HeldOut, outcomes_from_battles, random_groups, validate_router
-from routellm_lab.preferences import ModelPair, prompt_key, validate_battles
+from routellm_lab.preferences import ModelPair, Tiers, pool_battles, prompt_key, validate_battles
 from routellm_lab.preferences.sample import SAMPLE_PAIR
-from routellm_lab.routers import RandomRouter, RidgeRouter
+from routellm_lab.routers import KernelRouter, RandomRouter, RidgeRouter
 
 PAIR = ModelPair("large", "small")
 OTHER = ModelPair("huge", "small")
@@ -84,7 +84,7 @@ def told(outcomes, rates):
 
 def validated(router, outcomes, groups=None, pairs=(PAIR,), battles=ELSEWHERE, **options):
     frame = validate_router(router, battles, {"quiz": HeldOut(outcomes, pairs, groups)}, **{"n_resamples": 2} | options)
-    assert frame.columns.tolist() == ["source", "apgr", "se", "prompts"]
+    assert frame.columns.tolist() == ["source", "apgr", "se", "random_sd", "prompts"]
     return frame.iloc[0]
 
 
@@ -104,7 +104,8 @@ class TestMetric:
         groups = pd.Series("all", index=outcomes.prompts.index).sample(frac=1, random_state=seed) if named else None
         assume(outcomes.gap(PAIR).sum() > 0)
         row = validated(told(outcomes, rates), outcomes, groups)
-        assert row["apgr"] == pytest.approx(curve_of(outcomes, rates).apgr, abs=1e-12)
+        curve = curve_of(outcomes, rates)
+        assert (row["apgr"], row["random_sd"]) == pytest.approx((curve.apgr, curve.null_sd), abs=1e-12)
         assert (row["source"], row["prompts"]) == ("quiz", 60)
 
     @settings(max_examples=25, deadline=None)
@@ -139,14 +140,20 @@ class TestMetric:
         alone = [curve_of(outcomes.select(inside), rates[inside]).apgr for inside in parts]
         row = validated(told(outcomes, rates), outcomes, outcomes.groups)
         assert row["apgr"] == pytest.approx(np.average(alone, weights=gaps), abs=1e-12)
+        curves = [curve_of(outcomes.select(inside), rates[inside]) for inside in parts]
+        spread = [curve.null_sd * gap for curve, gap in zip(curves, gaps, strict=True)]
+        assert row["random_sd"] == pytest.approx(np.linalg.norm(spread) / sum(gaps))
 
     def test_pairs_are_averaged_and_prompts_without_a_group_left_out(self):
         outcomes = quiz(100, 1)
         rates = np.random.default_rng(2).random(100)
         router = told(outcomes, rates)
-        expected = [curve_of(outcomes, rates, pair).apgr for pair in (PAIR, OTHER)]
+        curves = [curve_of(outcomes, rates, pair) for pair in (PAIR, OTHER)]
+        expected = [curve.apgr for curve in curves]
         assert abs(expected[0] - expected[1]) > 0.001
-        assert validated(router, outcomes, pairs=(PAIR, OTHER))["apgr"] == pytest.approx(np.mean(expected))
+        both = validated(router, outcomes, pairs=(PAIR, OTHER))
+        assert both["apgr"] == pytest.approx(np.mean(expected))
+        assert both["random_sd"] == pytest.approx(np.mean([curve.null_sd for curve in curves]))
         some = (outcomes.groups != "a").to_numpy()
         row = validated(router, outcomes, pd.Series("in", index=outcomes.prompts.index).where(some))
         assert row["apgr"] == pytest.approx(curve_of(outcomes.select(some), rates[some]).apgr)
@@ -228,6 +235,29 @@ class TestHeldOut:
         bare = battles.drop(columns="prompt_key")  # votes as a user brings them
         assert validated(Memory(PAIR), outcomes, halves, battles=bare)["apgr"] == 0.5
 
+    def test_without_a_vote_left_a_router_knows_nothing(self):
+        outcomes, other = quiz(40), quiz(40, 1, [f"another {number}" for number in range(40)])
+        battles = battles_from_outcomes(outcomes, PAIR)
+        router = told(outcomes, np.arange(40) / 40)
+        assert validated(router, outcomes)["apgr"] != 0.5
+        assert validated(router, outcomes, battles=battles)["apgr"] == 0.5
+        pool = pool_battles({"own": battles, "other": battles_from_outcomes(other, PAIR)})
+        kernel = KernelRouter(PAIR, "hashing:64", sets={"own": 1.0}, tiers=Tiers({"large": 0, "small": 1}, "told"))
+        assert validated(kernel, outcomes, battles=pool)["apgr"] == 0.5
+        assert validated(kernel, outcomes, outcomes.groups, battles=pool)["apgr"] != 0.5
+
+    def test_a_set_that_is_held_out_whole_is_done_without(self):
+        outcomes, other = quiz(40), quiz(40, 1, [f"question {number} or so" for number in range(40)])
+        pool = pool_battles({"own": battles_from_outcomes(outcomes, PAIR), "other": battles_from_outcomes(other, PAIR)})
+        tiers = Tiers({"large": 0, "small": 1}, "told")
+        router = KernelRouter(PAIR, "hashing:64", sets={"own": 1.0, "other": 2.0}, tiers=tiers)
+        alone = KernelRouter(PAIR, "hashing:64", tiers=tiers).fit(pool[pool["set"] == "other"])
+        row = validated(router, outcomes, battles=pool)
+        assert row["apgr"] == pytest.approx(evaluate(alone, outcomes).apgr, abs=1e-9)
+        assert router.sets == {"own": 1.0, "other": 2.0}
+        with pytest.raises(DataError, match="no set mine in the votes"):  # a slip is no set that was held out
+            validated(router.set_params(sets={"mine": 1.0, "other": 2.0}), outcomes, battles=pool)
+
     def test_sources_that_no_vote_is_on_need_one_fit(self):
         first, second = quiz(30, 4), quiz(40, 5, [f"another {number}" for number in range(40)])
         sources = {"first": HeldOut(first, (PAIR,), first.groups), "second": HeldOut(second, (PAIR, OTHER))}
@@ -274,8 +304,10 @@ class TestRefused:
 
     def test_no_vote_left(self):
         outcomes = quiz(40)
-        with pytest.raises(DataError, match="held-out source 'quiz': no vote is left to train on"):
-            validated(RandomRouter(PAIR), outcomes, battles=battles_from_outcomes(outcomes, PAIR))
+        found = validated(RandomRouter(PAIR), outcomes, battles=battles_from_outcomes(outcomes, PAIR))
+        assert found["apgr"] == 0.5
+        with pytest.raises(ParameterError, match="needs one pair of models or more"):
+            validated(RandomRouter(PAIR), outcomes, pairs=())
         with pytest.raises(DataError, match="missing column winner"):
             validated(RandomRouter(PAIR), outcomes, battles=ELSEWHERE.drop(columns="winner"))
 

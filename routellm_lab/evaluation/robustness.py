@@ -115,10 +115,10 @@ def _question_and_form(text: str) -> tuple[str, str]:
 
 
 def _append(text: str, words: str) -> str:
-    """Words at the end of a prompt, on a line of their own where it has lines, but before a closing ``Answer:``."""
-    cue = _CUE.search(text)
-    end = cue.start() if cue else len(text)
-    return text[:end] + ("\n" if "\n" in text[:end] else " ") + words + text[end:]
+    """Words at the end of a question, before its options and a closing ``Answer:``: a router may read no further."""
+    question, form = _question_and_form(text)
+    asked = question.rstrip()
+    return f"{asked} {words}{question[len(asked) :]}{form}"
 
 
 PERTURBATIONS: dict[str, Callable[[str, np.random.Generator], str]] = {

@@ -75,8 +75,9 @@ def validate_router(
     -------
     DataFrame
         One row per source: ``source``, ``apgr`` (the mean over the pairs), ``se`` (its standard error by bootstrap),
-        ``prompts``. The APGR ranks within each group: the groups' gains are added up and divided by their total gap,
-        so that win rates of different fits are never compared. A missing score counts as no difference.
+        ``random_sd`` (spread of a random ranking), ``prompts``. The APGR ranks within each group: the groups' gains are
+        added up and divided by their total gap, so that win rates of different fits are never compared. A missing score
+        counts as no difference.
 
     Raises
     ------
@@ -91,6 +92,7 @@ def validate_router(
     battles = validate_battles(battles)
     rows = []
     whole: Router | None = None
+    fitted: Router | None
     for name, source in tqdm(held_out.items(), desc="held out", disable=not settings().progress, leave=False):
         outcomes = source.outcomes
         groups = (
@@ -102,41 +104,49 @@ def validate_router(
         for group in groups.dropna().unique():
             inside = (groups == group).to_numpy()
             seen = battles["prompt_key"].isin(set(outcomes.keys[inside]))
-            if seen.all():
-                win_rate[inside] = 0.5
-                continue
             if seen.any():
-                fitted = _without_missing_sets(router, battles[~seen]).fit(battles[~seen].reset_index(drop=True))
+                fitted = _fitted_without(router, battles, seen)
             else:
                 fitted = whole = whole or clone(router).fit(battles)
-            win_rate[inside] = fitted.win_rate(outcomes.prompts[inside])
+            win_rate[inside] = 0.5 if fitted is None else fitted.win_rate(outcomes.prompts[inside])
         if source.within is not None:
             within = matched_groups(outcomes.prompts.index, source.within, name)
             groups = groups.astype(str) + "\0" + within.astype(str)
+        if not source.pairs:
+            raise ParameterError(f"held-out source {name!r}: needs one pair of models or more, got none")
         gaps = np.column_stack([outcomes.gap(pair).fillna(0.0) for pair in source.pairs])
-        value, error = _grouped_apgr(win_rate, gaps, groups.to_numpy(), n_resamples, random_state, name)
-        rows.append({"source": name, "apgr": value, "se": error, "prompts": int(np.isfinite(win_rate).sum())})
+        value, error, luck = _grouped_apgr(win_rate, gaps, groups.to_numpy(), n_resamples, random_state, name)
+        row = {"source": name, "apgr": value, "se": error, "random_sd": luck}
+        rows.append(row | {"prompts": int(np.isfinite(win_rate).sum())})
     return pd.DataFrame(rows)
 
 
-def _without_missing_sets(router: "Router", battles: pd.DataFrame) -> "Router":
-    """A clone of the router; one that weighs sets of votes does without those that were held out whole."""
+def _fitted_without(router: "Router", battles: pd.DataFrame, seen: pd.Series) -> "Router | None":
+    """A clone of the router, fitted on the other votes; one that weighs sets of votes does without those that are held
+    out whole. None where it has no vote left."""
     from sklearn.base import clone
 
+    left, fresh = battles[~seen].reset_index(drop=True), clone(router)
     sets = router.get_params().get("sets")
-    if not sets or "set" not in battles:
-        return clone(router)
-    return clone(router).set_params(sets={name: sets[name] for name in sets if (battles["set"] == name).any()})
+    if sets and "set" in battles:
+        gone = set(battles["set"]) - set(left["set"])
+        sets = {name: weight for name, weight in sets.items() if name not in gone}
+        fresh.set_params(sets=sets)
+        return fresh.fit(left) if sets else None
+    return None if left.empty else fresh.fit(left)
 
 
 def _grouped_apgr(
     win_rate: np.ndarray, gaps: np.ndarray, groups: np.ndarray, n_resamples: int, random_state: int, name: str
-) -> tuple[float, float]:
-    """Mean over the pairs of the APGR within groups, and its standard error over resampled prompts."""
+) -> tuple[float, float, float]:
+    """Mean over the pairs of the APGR within groups, its standard error over resampled prompts, and the spread that a
+    random ranking would have (the mean over the pairs, which rank the same prompts)."""
     rng = np.random.default_rng(random_state)
     gains, totals = np.zeros((n_resamples + 1, gaps.shape[1])), np.zeros((n_resamples + 1, gaps.shape[1]))
+    variance = np.zeros(gaps.shape[1])
     for group in pd.unique(groups[np.isfinite(win_rate)]):
         rows = np.flatnonzero(groups == group)
+        variance += gaps[rows].var(axis=0) * (len(rows) + 1) / 12
         for draw in range(n_resamples + 1):
             chosen = rows if draw == 0 else rng.choice(rows, len(rows))
             rank = _centred_ranks(win_rate[chosen])
@@ -147,7 +157,11 @@ def _grouped_apgr(
             f"held-out source {name!r}: the strong model of a pair is not better there; swap it or leave it out"
         )
     apgr = 0.5 + (gains / np.where(totals > 0, totals, np.nan)).mean(axis=1)
-    return float(apgr[0]), float(np.nanstd(apgr[1:]))
+    return (
+        float(apgr[0]),
+        float(np.nanstd(apgr[1:])),
+        float((np.sqrt(variance) / totals[0]).mean()),
+    )
 
 
 def _centred_ranks(values: np.ndarray) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Kernel router: one kernel regression per set of votes, which says nothing where its set has no prompts."""
+"""Kernel router: one kernel regression per set of votes, which shrinks to nothing away from the set's prompts."""
 
 import hashlib
 from collections.abc import Mapping
@@ -15,6 +15,9 @@ from routellm_lab.preferences.models import ModelPair
 from routellm_lab.preferences.ratings import Tiers
 from routellm_lab.routers.base import PairOnlyRouter
 from routellm_lab.routers.baselines import squash
+
+MOST_PROMPTS = 20_000
+"""Distinct prompts of one set: the kernel between them takes 8 bytes each way, 3.2 GB."""
 
 _ONLY_SET = "votes"
 _KEPT = 256
@@ -34,10 +37,10 @@ class KernelRouter(PairOnlyRouter):
         f(x) = k(x)' (K + noise / W)^-1 (y - m),   k(x, x') = exp(-width |x - x'|^2) (1 + length z(x) z(x')),
 
     x a unit vector and z the log length of the question, standardised on the set (within 3). This is the posterior mean
-    of a Gaussian process (Rasmussen and Williams 2006, section 2.2): far from the prompts of the set it is 0, and what
-    length means is learned for each region of prompts by itself. The win rate is the weighted mean of the levels m plus
-    the weighted sum of what the sets say. Centring each set keeps a difference between two sources, who grade in
-    different ways, from being taken for a difference between prompts.
+    of a Gaussian process (Rasmussen and Williams 2006, section 2.2): away from the prompts of the set it shrinks
+    towards 0, and what length means is learned for each region of prompts by itself. The win rate is the weighted mean
+    of the levels m plus the weighted sum of what the sets say. Centring each set keeps a difference between two
+    sources, who grade in different ways, from being taken for a difference between prompts.
 
     Parameters
     ----------
@@ -98,7 +101,8 @@ class KernelRouter(PairOnlyRouter):
     def _fit(self, battles: pd.DataFrame) -> None:
         for name in ("width", "noise", "length"):
             value = getattr(self, name)
-            if not (value > 0 or (name == "length" and value == 0)) or not np.isfinite(value):
+            number = isinstance(value, (int, float, np.number)) and np.isfinite(value)
+            if not number or not (value > 0 or (name == "length" and value == 0)):
                 raise ParameterError(f"KernelRouter: {name} must be a number above 0, got {value!r}")
         if "set" not in battles:
             battles = battles.assign(set=_ONLY_SET)
@@ -124,8 +128,9 @@ class KernelRouter(PairOnlyRouter):
 
     def _check_sets(self, found: Any) -> None:
         sets = self.sets or {}
-        if not sets or not all(np.isfinite(weight) for weight in sets.values()):
-            raise ParameterError(f"KernelRouter: sets must give a number for at least one set, got {self.sets!r}")
+        numbers = isinstance(sets, Mapping) and all(isinstance(w, (int, float, np.number)) for w in sets.values())
+        if not sets or not numbers or not np.isfinite(list(sets.values())).all():
+            raise ParameterError(f"KernelRouter: sets must map names of sets to numbers, got {self.sets!r}")
         unknown = sorted(set(sets) - set(found))
         if unknown:
             raise DataError(
@@ -133,6 +138,11 @@ class KernelRouter(PairOnlyRouter):
             )
 
     def _fit_set(self, name: str, votes: pd.DataFrame) -> None:
+        if len(votes) > MOST_PROMPTS:
+            raise ParameterError(
+                f"KernelRouter: set {name!r} has {len(votes):,} distinct prompts, and the kernel between them "
+                f"would not fit into memory; sample {MOST_PROMPTS:,} of them, or use RidgeRouter"
+            )
         label, weight = (votes["strong"] + votes["tie"] / 2).to_numpy(), votes["weight"].to_numpy()
         self.levels_[name] = float(np.average(label, weights=weight))
         self.vectors_[name], length = self._read(votes["prompt"].tolist())

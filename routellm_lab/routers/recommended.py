@@ -1,7 +1,9 @@
 """The router to start with: the recipe that notebook 08 chose, its votes, its cache and its card."""
 
+import contextlib
 import hashlib
 import json
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +33,7 @@ EVALUATED = ("mt_bench", "gsm8k", "mmlu")
 def recommended_sets(
     pair: ModelPair,
     data: str | None = None,
+    *,
     gold_questions: int = 1500,
     topic_share: float = RECIPE["topic_share"],
     encoder: Any = "minilm",
@@ -79,8 +82,9 @@ def recommended_sets(
         given["difficulty"] = battles_from_difficulty(hard, pair, topic_share=topic_share)
     if not given:
         raise DataError(
-            f"recommended_router: the data has neither grades of {pair} on {GOLD} nor outcomes of {DIFFICULTY}; use "
-            "data='sample' or a folder, or train a router on votes of your own"
+            f"recommended_router: no labels: of {GOLD}, {gold_questions} grades of {pair} were asked for"
+            f"{' and it has none' if gold_questions else ''}, and there are no outcomes of {DIFFICULTY}; use "
+            "gold_questions=1500, data='sample' or a folder, or train a router on votes of your own"
         )
     clean, dropped = {}, []
     for name, votes in given.items():
@@ -111,6 +115,7 @@ def _without_overlap(outcomes: Outcomes, *evaluated: Outcomes) -> Outcomes:
 def recommended_router(
     pair: ModelPair | None = None,
     data: str | None = None,
+    *,
     gold_questions: int = 1500,
     encoder: Any = "minilm",
     random_state: int = 0,
@@ -119,7 +124,8 @@ def recommended_router(
     """The documented default: trained on what a data root has for it, or read from the cache.
 
     A `KernelRouter` on two sets of labels (`RECIPE`): grades of the pair on some MMLU questions, and how hard those of
-    MMLU-Pro are to many models. Chosen in notebook 08 by validation on held-out sources, never on a benchmark.
+    MMLU-Pro are to many models. Notebook 08 shows how it was chosen, on sources held out of the labels and never on a
+    question that is evaluated, and what it is worth.
 
     Parameters
     ----------
@@ -138,14 +144,33 @@ def recommended_router(
     -------
     KernelRouter
         Fitted. `router_card` describes it.
+
+    Raises
+    ------
+    DataError
+        When the data root has neither kind of label for the pair.
+
+    Warns
+    -----
+    UserWarning
+        When gold questions are asked for and a model of the pair has no grades on MMLU: difficulty labels alone serve.
     """
     data = str(settings().data if data is None else data)
-    pair = pair or default_pair(data)
+    pair = default_pair(data) if pair is None else pair
+    _check_asked(pair, gold_questions)
     asked = [str(pair), gold_questions, make_encoder(encoder).fingerprint, random_state, RECIPE]
     folder = settings().cache_dir / "recommended" / _identity(data, asked)
     if not fresh and (folder / "config.json").is_file():
-        return load_router(folder)  # type: ignore[return-value]
-    sets, _ = recommended_sets(pair, data, gold_questions, RECIPE["topic_share"], encoder, random_state)
+        with contextlib.suppress(DataError):  # damaged, or the encoder cannot be built again from its name
+            return load_router(folder)  # type: ignore[return-value]
+    sets, _ = recommended_sets(pair, data, gold_questions=gold_questions, encoder=encoder, random_state=random_state)
+    if gold_questions and "gold" not in sets:
+        warnings.warn(
+            f"recommended_router: {GOLD} has no grades of both {pair.strong!r} and {pair.weak!r}; the router is "
+            "trained on difficulty labels alone, which know nothing of the pair",
+            UserWarning,
+            stacklevel=2,
+        )
     router = KernelRouter(
         pair,
         encoder=encoder,
@@ -167,7 +192,7 @@ def router_card(router: KernelRouter) -> str:
         f"| {name} | {labels.get(name, 'votes')} | {count:,} | {router.weights_[name]:g} |"
         for name, count in router.prompts_.items()
     ]
-    unseen = "" if "gold" in router.prompts_ else f" It never saw {GOLD}."
+    unseen = f" It never saw {GOLD}." if set(router.prompts_) == {"difficulty"} else ""
     return "\n".join(
         [
             f"# Router for {router.pair.strong} and {router.pair.weak}",
@@ -184,11 +209,18 @@ def router_card(router: KernelRouter) -> str:
             "threshold for a share of calls on your own traffic. `router.familiarity(prompts)` tells how close they "
             "are to the training prompts.",
             "",
-            "**Limits.** English questions, first turn only, cut after 256 word pieces. The win rate is a ranking, not "
-            "a calibrated chance. A suffix can buy the strong model: notebook 08 shows how often.",
+            "**Limits.** English questions, first turn only, as far as the encoder reads. The win rate is a ranking, "
+            "not a calibrated chance. A suffix can buy the strong model: notebook 08 shows how often.",
             "",
         ]
     )
+
+
+def _check_asked(pair: Any, gold_questions: Any) -> None:
+    if not isinstance(pair, ModelPair):
+        raise ParameterError(f"pair must be a ModelPair(strong=..., weak=...), got {pair!r}")
+    if isinstance(gold_questions, bool) or not isinstance(gold_questions, int) or gold_questions < 0:
+        raise ParameterError(f"gold_questions must be a whole number of 0 or more, got {gold_questions!r}")
 
 
 def _identity(data: str, asked: list[Any]) -> str:
