@@ -55,6 +55,9 @@ class KernelRouter(PairOnlyRouter):
         Variance of one prompt's result, relative to that of the function sought: the larger, the smoother.
     length : float
         Weight of the length of the question in the kernel; 0 leaves it out.
+    whole_prompt : bool
+        Whether the options of a multiple-choice prompt are read as well: better within one benchmark, worse from one to
+        another, since benchmarks differ in how many they list.
     tiers, n_tiers, strong_tiers, weak_tiers, stand_ins
         As in `RidgeRouter`.
 
@@ -64,10 +67,6 @@ class KernelRouter(PairOnlyRouter):
         Distinct training prompts by set.
     weights_, levels_ : dict of str to float
         Weight of each set; mean result of the strong side in it.
-
-    Notes
-    -----
-    Of a multiple-choice prompt only the question is read: benchmarks differ in how many options they list.
     """
 
     name = "kernel"
@@ -80,6 +79,7 @@ class KernelRouter(PairOnlyRouter):
         width: float = 1.0,
         noise: float = 4.0,
         length: float = 0.0,
+        whole_prompt: bool = False,
         tiers: Tiers | None = None,
         n_tiers: int = 10,
         strong_tiers: Any = None,
@@ -92,6 +92,7 @@ class KernelRouter(PairOnlyRouter):
         self.width = width
         self.noise = noise
         self.length = length
+        self.whole_prompt = whole_prompt
         self.tiers = tiers
         self.n_tiers = n_tiers
         self.strong_tiers = strong_tiers
@@ -166,7 +167,9 @@ class KernelRouter(PairOnlyRouter):
     def _read(self, texts: list[str]) -> tuple[np.ndarray, np.ndarray]:
         """Encoded questions, (n, d), and the log of 1 + their characters, (n,)."""
         questions = [split_options(text)[0] for text in texts]
-        return self._encode(questions), np.log1p([len(question) for question in questions])
+        return self._encode(texts if self.whole_prompt else questions), np.log1p(
+            [len(question) for question in questions]
+        )
 
     def _standardised(self, length: np.ndarray, name: str) -> np.ndarray:
         mean, sd = self.length_scales_[name]
