@@ -7,7 +7,6 @@ import pandas as pd
 import pytest
 
 from routellm_lab import ModelPair, evaluate, load_outcomes, recommended_router
-from routellm_lab.benchmarks import list_outcomes
 from routellm_lab.errors import DataError, ParameterError
 from routellm_lab.preferences import PAPER_PAIR
 from routellm_lab.preferences.sample import SAMPLE_PAIR
@@ -32,14 +31,12 @@ def sample(name):
 @pytest.fixture(scope="module", autouse=True)
 def sample_once():
     """The sample is simulated once: most of the time would go into it."""
-    listed = list_outcomes("sample")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(
             recommended,
             "load_outcomes",
             lambda name, data: sample(name) if data == "sample" else load_outcomes(name, data=data),
         )
-        patch.setattr(recommended, "list_outcomes", lambda data: listed if data == "sample" else list_outcomes(data))
         yield
 
 
@@ -248,6 +245,8 @@ class TestFolders:
             ({"gold_questions": -1}, "gold_questions must be a whole number of 0 or more, got -1"),
             ({"gold_questions": 1.5}, "gold_questions must be a whole number of 0 or more, got 1.5"),
             ({"gold_questions": True}, "gold_questions must be a whole number of 0 or more, got True"),
+            ({"gold_questions": "15"}, "gold_questions must be a whole number of 0 or more, got '15'"),
+            ({"pair": ("a", "b")}, r"pair must be a ModelPair.*got \('a', 'b'\)"),
         ],
     )
     def test_what_cannot_be_asked_for(self, own_cache, no_training, options, message):
@@ -330,24 +329,3 @@ class TestRouter:
         assert "It never saw mmlu." in blind
         assert "| difficulty |" in blind
         assert "| gold |" not in blind
-
-
-def test_a_pair_without_grades_is_named_in_a_warning():
-    with pytest.warns(UserWarning, match="mmlu has no grades of both 'sim-grnite' and"):
-        router = recommended_router(ModelPair("sim-grnite", SAMPLE_PAIR.weak), gold_questions=GOLD, encoder=ENCODER)
-    assert list(router.prompts_) == ["difficulty"]
-
-
-@pytest.mark.parametrize("change", [{"pair": ("a", "b")}, {"gold_questions": "15"}, {"gold_questions": 1.5}])
-def test_what_cannot_be_asked_for(change):
-    with pytest.raises(ParameterError, match=f"{next(iter(change))} must be"):
-        recommended_router(**{"encoder": ENCODER} | change)
-
-
-def test_a_damaged_cache_is_made_again(tmp_path):
-    first = recommended_router(gold_questions=GOLD, encoder=ENCODER)
-    folders = settings().cache_dir / "recommended"
-    for weights in folders.glob("*/weights.safetensors"):
-        weights.write_bytes(weights.read_bytes()[:100])
-    again = recommended_router(gold_questions=GOLD, encoder=ENCODER)
-    assert np.array_equal(again.win_rate(["one", "two"]), first.win_rate(["one", "two"]))

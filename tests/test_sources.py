@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from routellm_lab import default_pair, load_battles, load_outcomes, load_prompts
-from routellm_lab.benchmarks import list_outcomes, score_columns
+from routellm_lab.benchmarks import list_outcomes, outcome_names, score_columns
 from routellm_lab.benchmarks.sources import MMLU_DOMAINS
 from routellm_lab.errors import DataError, MissingExtraError, ParameterError
 from routellm_lab.preferences import PAPER_PAIR, battle_names, list_battles
@@ -64,6 +64,7 @@ def test_sets_of_a_folder_are_discovered(folder):
         {"name": "mine", "rows": 3, "models": 2, "prompts": 1, "note": ""}
     ]
     assert list_outcomes(folder).set_index("name")["rows"].to_dict() == {"ahead": 0, "quiz": 5, "quiz_more": 2}
+    assert outcome_names(folder) == ["quiz", "quiz_more"]  # those with scores
     battles = load_battles("mine", data=folder)
     assert (battles.attrs["name"], battles.attrs["data"], len(battles)) == ("mine", str(folder), 3)
     assert default_pair(folder) == PAPER_PAIR

@@ -6,6 +6,7 @@ from routellm_lab.benchmarks.sources import (
     list_outcomes,
     load_outcomes,
     load_prompts,
+    outcome_names,
     outcomes_from_frames,
     score_columns,
 )
@@ -16,6 +17,7 @@ __all__ = [
     "list_outcomes",
     "load_outcomes",
     "load_prompts",
+    "outcome_names",
     "outcomes_from_frames",
     "score_columns",
 ]

@@ -190,6 +190,19 @@ def load_prompts(name: str, data: str | Path | None = None) -> pd.DataFrame:
     return _checked_prompts(read_table(file), str(file))
 
 
+def outcome_names(data: str | Path | None = None) -> list[str]:
+    """Names of the benchmarks with scores in a data root; none of them is read."""
+    root = str(settings().data if data is None else data)
+    if root == "hub":
+        return list(RELEASED_SETS)
+    if root == "sample":
+        from routellm_lab.benchmarks import sample
+
+        return list(sample.OUTCOME_SETS)
+    files = data_folder(root, "outcomes").glob("*.scores.parquet")
+    return sorted(file.name.removesuffix(".scores.parquet") for file in files)
+
+
 def list_outcomes(data: str | Path | None = None) -> pd.DataFrame:
     """The benchmarks in a data root: name, rows (scores), models, prompts, note."""
     root = str(settings().data if data is None else data)

@@ -12,7 +12,7 @@ import pandas as pd
 
 from routellm_lab.errors import DataError, ParameterError, listed
 from routellm_lab.evaluation.significance import Difference, bootstrap_p_value, percentile_interval, resample_counts
-from routellm_lab.preferences.battles import WINNERS
+from routellm_lab.preferences.battles import WINNERS, answer_length
 
 _TURNED = {"model_a": "model_b", "model_b": "model_a", "tie": "tie"}
 _SIGN = np.array([{"model_a": 1.0, "tie": 0.0, "model_b": -1.0}[winner] for winner in WINNERS])
@@ -135,9 +135,7 @@ def _sides(frame: pd.DataFrame, keyed: bool) -> pd.DataFrame:
         a, b = (frame[name].reset_index(drop=True) for name in ("variant_a", "variant_b"))
         sides["variant_low"], sides["variant_high"] = a.mask(flipped, b), b.mask(flipped, a)
     for side in ("a", "b"):
-        chars, response = f"chars_{side}", f"response_{side}"
-        told = frame[chars] if chars in frame else frame[response].str.len() if response in frame else np.nan
-        sides[chars] = np.asarray(told, float)
+        sides[f"chars_{side}"] = answer_length(frame, side).to_numpy()
     return sides
 
 

@@ -1,6 +1,6 @@
 """Robustness: how often a change that keeps a prompt's meaning flips a decision, and which words buy the strong model.
 
-A prompt may end in options (``A. ...``) and in a closing ``Answer:``; what is appended comes before the latter.
+A prompt may end in options (``A. ...``) and in a closing ``Answer:``; what is appended comes before both.
 """
 
 import hashlib
@@ -14,6 +14,7 @@ import pandas as pd
 
 from routellm_lab.encoders import as_texts
 from routellm_lab.errors import DataError, ParameterError, nearest
+from routellm_lab.preferences.battles import split_options
 from routellm_lab.settings import settings
 
 if TYPE_CHECKING:
@@ -70,8 +71,6 @@ _TRANSLATIONS = {  # German and Spanish, in forms that differ from the English w
 _SPELLINGS = [spelling for word in _TRANSLATIONS for spelling in (word, word.capitalize(), word.upper())]
 _ASKING = re.compile(rf"\b({'|'.join(_SPELLINGS)})\b(?!['’])")
 _WORD = re.compile(r"[^\W\d_]+")
-_OPTIONS = re.compile(r"^[ \t]*\(?A[.):]\s(?=(?s:.*)^[ \t]*\(?B[.):]\s)", re.IGNORECASE | re.MULTILINE)
-_CUE = re.compile(r"(?<!\s)\s+answer\s*:\s*\Z", re.IGNORECASE)
 
 _TIED = 1e-6
 """Win rates closer than this part of their range are tied: in another batch a sum differs in its last digits."""
@@ -109,9 +108,8 @@ def _translated_word(text: str, rng: np.random.Generator) -> str:
 
 def _question_and_form(text: str) -> tuple[str, str]:
     """A prompt up to its options or its closing ``Answer:``, and these."""
-    starts = [found.start() for found in (_OPTIONS.search(text), _CUE.search(text)) if found]
-    cut = min(starts, default=len(text))
-    return text[:cut], text[cut:]
+    question = split_options(text)[0]
+    return question, text[len(question) :]
 
 
 def _append(text: str, words: str) -> str:
@@ -307,7 +305,7 @@ def adversarial_suffix(
     words : sequence of str, optional
         To choose from, with repetition; `SUFFIX_WORDS` by default.
     length : int
-        Words of the suffix. It stands before a closing ``Answer:``, else at the end.
+        Words of the suffix. It stands at the end of the question, before options and a closing ``Answer:``.
     share : float
         Of the search prompts, as they are, that go to the strong model, in (0, 1).
     random_state : int

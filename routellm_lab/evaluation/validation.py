@@ -10,7 +10,7 @@ import pandas as pd
 from routellm_lab.benchmarks.outcomes import Outcomes
 from routellm_lab.errors import DataError, ParameterError, listed
 from routellm_lab.evaluation.groups import matched_groups
-from routellm_lab.preferences.battles import score_a, validate_battles, vote_weights, with_prompts
+from routellm_lab.preferences.battles import results_between, validate_battles, vote_weights, with_prompts
 from routellm_lab.preferences.models import ModelPair
 from routellm_lab.settings import settings
 
@@ -198,14 +198,11 @@ def outcomes_from_battles(
     strong, weak = set(strong), set(weak)
     if strong & weak:
         raise ParameterError(f"{name}: on both sides: {listed(sorted(strong & weak))}")
-    forward = battles["model_a"].isin(strong) & battles["model_b"].isin(weak)
-    backward = battles["model_b"].isin(strong) & battles["model_a"].isin(weak)
-    rows = (forward | backward).to_numpy()
-    if not rows.any():
+    won = results_between(battles, strong, weak)
+    if won.empty:
         raise DataError(f"{name}: no vote between {sorted(strong)[:3]} and {sorted(weak)[:3]}")
-    weight = vote_weights(battles)
-    won = np.where(forward, score_a(battles), 1 - score_a(battles)) * weight
-    frame = battles.loc[rows, ["prompt_key", "prompt"]].assign(won=won[rows], weight=weight[rows])
+    weight = vote_weights(battles.loc[won.index])
+    frame = battles.loc[won.index, ["prompt_key", "prompt"]].assign(won=won * weight, weight=weight)
     table = frame.groupby("prompt_key", sort=False).agg({"prompt": "first", "won": "sum", "weight": "sum"})
     index = pd.Index([f"{name}-{number:05d}" for number in range(len(table))], name="prompt_id")
     result = (table["won"] / table["weight"]).to_numpy()

@@ -161,6 +161,28 @@ def score_a(battles: pd.DataFrame) -> np.ndarray:
     return battles["winner"].map({"model_a": 1.0, "tie": 0.5, "model_b": 0.0}).to_numpy(float)
 
 
+def results_between(battles: pd.DataFrame, strong: Iterable[str], weak: Iterable[str]) -> pd.Series:
+    """What the strong models got out of every vote between them and the weak ones: 1, .5 or 0, by the votes' index.
+
+    Votes that are not between the two sides are left out.
+    """
+    strong, weak = list(strong), list(weak)
+    forward = battles["model_a"].isin(strong) & battles["model_b"].isin(weak)
+    backward = battles["model_b"].isin(strong) & battles["model_a"].isin(weak)
+    score = score_a(battles)
+    return pd.Series(np.where(forward, score, 1 - score), battles.index)[forward | backward]
+
+
+def answer_length(battles: pd.DataFrame, side: str) -> pd.Series:
+    """Characters of the answers on one side, ``a`` or ``b``, as the votes tell: ``chars_a``, else ``response_a``."""
+    chars = pd.Series(float("nan"), index=battles.index)
+    if f"chars_{side}" in battles:
+        chars = battles[f"chars_{side}"].astype(float)
+    if f"response_{side}" in battles:
+        chars = chars.fillna(battles[f"response_{side}"].str.len().astype(float))
+    return chars
+
+
 def with_prompts(battles: pd.DataFrame, where: str = "battles") -> pd.DataFrame:
     """The votes that show their prompt.
 

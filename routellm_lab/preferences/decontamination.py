@@ -55,7 +55,7 @@ def decontaminate(
         for key in _near_duplicates(shingles, outcomes.prompts, jaccard):
             hits.setdefault(key, "near duplicate")
         if encoder is not None and vectors is not None:
-            closest = _closest(vectors, encoder.transform(outcomes.prompts.unique()))
+            closest = closest_cosine(vectors, encoder.transform(outcomes.prompts.unique()))
             for key in prompts.index[closest >= cosine]:
                 hits.setdefault(key, "same meaning")
         found += [(outcomes.name, rule, key) for key, rule in hits.items()]
@@ -87,10 +87,11 @@ def largest_cosine(prompts: Iterable[str], others: Iterable[str], encoder: "Enco
     distinct = list(dict.fromkeys(others))
     if not distinct:
         raise DataError("largest_cosine: no other prompts to compare with")
-    return _closest(encoder.transform(prompts), encoder.transform(distinct))
+    return closest_cosine(encoder.transform(prompts), encoder.transform(distinct))
 
 
-def _closest(these: np.ndarray, those: np.ndarray, batch: int = 2048) -> np.ndarray:
+def closest_cosine(these: np.ndarray, those: np.ndarray, batch: int = 2048) -> np.ndarray:
+    """Cosine of each of ``these`` unit vectors (n, d) to the closest of ``those`` (m, d): (n,)."""
     best = [(these[start : start + batch] @ those.T).max(axis=1) for start in range(0, len(these), batch)]
     return np.concatenate(best) if best else np.zeros(0, np.float32)
 

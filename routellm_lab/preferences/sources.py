@@ -8,7 +8,7 @@ import pandas as pd
 
 from routellm_lab.errors import DataError, MissingExtraError, ParameterError, known_options, listed, nearest
 from routellm_lab.files import TABLE_SUFFIXES, data_folder, read_table
-from routellm_lab.preferences.battles import WINNERS, models_of, validate_battles
+from routellm_lab.preferences.battles import WINNERS, answer_length, models_of, validate_battles
 from routellm_lab.settings import settings
 
 HUB_BATTLES = {"arena_human": "lmsys/lmsys-arena-human-preference-55k"}
@@ -113,7 +113,7 @@ def with_answer_lengths(battles: pd.DataFrame, data: str | Path | None = None) -
     DataError
         When the length of no answer is known.
     """
-    told = {side: _told_length(battles, side) for side in ("a", "b")}
+    told = {side: answer_length(battles, side) for side in ("a", "b")}
     root = str(settings().data if data is None else data)
     variants = {"variant_a", "variant_b"} <= set(battles)  # without, they may be other answers to the same prompt
     if variants and root not in ("sample", "hub") and any(chars.isna().any() for chars in told.values()):
@@ -130,16 +130,6 @@ def with_answer_lengths(battles: pd.DataFrame, data: str | Path | None = None) -
             f"and variant_b with the folder that has their responses, data=...; they have {listed(battles.columns)}"
         )
     return battles.assign(chars_a=told["a"].clip(lower=1), chars_b=told["b"].clip(lower=1))
-
-
-def _told_length(battles: pd.DataFrame, side: str) -> pd.Series:
-    """Length of the answer on one side, as far as the votes themselves tell it."""
-    chars = pd.Series(float("nan"), index=battles.index)
-    if f"chars_{side}" in battles:
-        chars = battles[f"chars_{side}"].astype(float)
-    if f"response_{side}" in battles:
-        chars = chars.fillna(battles[f"response_{side}"].str.len().astype(float))
-    return chars
 
 
 def _read_battles(path: Path) -> pd.DataFrame:

@@ -15,7 +15,7 @@ from routellm_lab import __version__
 from routellm_lab.encoders import Encoder, as_texts, make_encoder
 from routellm_lab.errors import DataError, ParameterError, RoutellmLabError, listed
 from routellm_lab.files import replacing_folder
-from routellm_lab.preferences.battles import models_of, score_a, validate_battles, vote_weights, with_prompts
+from routellm_lab.preferences.battles import models_of, results_between, validate_battles, vote_weights, with_prompts
 from routellm_lab.preferences.models import ModelPair, find_model, resolve_pair
 from routellm_lab.preferences.ratings import Tiers, fit_tiers
 from routellm_lab.routers.training import Training
@@ -286,18 +286,15 @@ class PairOnlyRouter(TieredRouter):
         columns ``within``."""
         self.tiers_ = self._resolve_tiers(battles)
         self._name_sides()
-        forward = battles["model_a"].isin(self.strong_models_) & battles["model_b"].isin(self.weak_models_)
-        backward = battles["model_b"].isin(self.strong_models_) & battles["model_a"].isin(self.weak_models_)
-        self.n_votes_ = int((forward | backward).sum())
-        if not self.n_votes_:
+        won = results_between(battles, self.strong_models_, self.weak_models_)
+        self.n_votes_, rows = len(won), won.index
+        if won.empty:
             raise DataError(
                 f"no vote between the strong tiers ({listed(self.strong_models_)}) and the weak tiers "
                 f"({listed(self.weak_models_)}) of {self.tiers_.source!r}; use other votes or tiers"
             )
-        rows = (forward | backward).to_numpy()
-        self.vote_sources_ = sorted(battles["source"][rows].dropna().unique()) if "source" in battles else []
-        won = np.where(forward, score_a(battles), 1 - score_a(battles))[rows]
-        weight = vote_weights(battles)[rows]
+        self.vote_sources_ = sorted(battles.loc[rows, "source"].dropna().unique()) if "source" in battles else []
+        weight = vote_weights(battles.loc[rows])
         votes = battles.loc[rows, [*within, "prompt_key", "prompt"]].assign(
             strong=weight * (won == 1), tie=weight * (won == 0.5), weak=weight * (won == 0), weight=weight
         )

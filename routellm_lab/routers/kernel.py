@@ -11,6 +11,7 @@ from sklearn.utils.validation import check_is_fitted
 from routellm_lab.encoders import as_texts
 from routellm_lab.errors import DataError, ParameterError, listed
 from routellm_lab.preferences.battles import split_options
+from routellm_lab.preferences.decontamination import closest_cosine
 from routellm_lab.preferences.models import ModelPair
 from routellm_lab.preferences.ratings import Tiers
 from routellm_lab.routers.base import PairOnlyRouter
@@ -209,11 +210,7 @@ class KernelRouter(PairOnlyRouter):
         """
         check_is_fitted(self, "pair_used_")
         vectors, _ = self._read(as_texts(prompts))
-        starts = range(0, max(len(vectors), 1), _CHUNK)
-        closest = {
-            name: np.concatenate([(vectors[start : start + _CHUNK] @ known.T).max(axis=1) for start in starts])
-            for name, known in self.vectors_.items()
-        }
+        closest = {name: closest_cosine(vectors, known) for name, known in self.vectors_.items()}
         return pd.DataFrame(closest).clip(-1, 1)
 
     def _state(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:

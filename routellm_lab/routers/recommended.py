@@ -1,4 +1,4 @@
-"""The router to start with: the recipe that notebook 08 chose, its votes, its cache and its card."""
+"""The router to start with: its recipe, which notebook 08 examines, its votes, its cache and its card."""
 
 import contextlib
 import hashlib
@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from routellm_lab.benchmarks import Outcomes, default_pair, list_outcomes, load_outcomes
+from routellm_lab.benchmarks import Outcomes, default_pair, load_outcomes, outcome_names
 from routellm_lab.encoders import make_encoder
 from routellm_lab.errors import DataError, ParameterError
 from routellm_lab.files import data_folder
@@ -67,8 +67,7 @@ def recommended_sets(
     DataError
         When the data root has neither of the two.
     """
-    found = list_outcomes(data)
-    names = set(found.loc[found["note"] != "prompts only", "name"])
+    names = outcome_names(data)
     benchmarks = {name: load_outcomes(name, data=data) for name in EVALUATED if name in names}
     given: dict[str, pd.DataFrame] = {}
     graded = set(benchmarks[GOLD].models) if GOLD in benchmarks else set()
@@ -124,8 +123,8 @@ def recommended_router(
     """The documented default: trained on what a data root has for it, or read from the cache.
 
     A `KernelRouter` on two sets of labels (`RECIPE`): grades of the pair on some MMLU questions, and how hard those of
-    MMLU-Pro are to many models. Notebook 08 shows how it was chosen, on sources held out of the labels and never on a
-    question that is evaluated, and what it is worth.
+    MMLU-Pro are to many models. The recipe is the middle of a family; notebook 08 compares it with others on sources
+    held out of the labels, says where it stands among them, and what it is worth.
 
     Parameters
     ----------
