@@ -6,8 +6,11 @@ import numpy as np
 import pandas as pd
 import pytest
 import reference
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from safetensors.numpy import load_file
 from scipy.optimize import minimize
 
 from routellm_lab import ModelPair, load_battles, load_outcomes
@@ -15,7 +18,7 @@ from routellm_lab.encoders import make_encoder
 from routellm_lab.errors import DataError, ParameterError
 from routellm_lab.preferences import PAPER_PAIR, Tiers, fit_tiers
 from routellm_lab.preferences.sample import SAMPLE_PAIR
-from routellm_lab.routers import SimilarityWeightedRouter
+from routellm_lab.routers import SimilarityWeightedRouter, load_router, similarity
 from routellm_lab.routers.similarity import bradley_terry_newton
 
 
@@ -96,15 +99,68 @@ def test_the_released_procedure_agrees_once_votes_within_a_tier_are_out(router, 
     assert np.abs(np.subtract(corrupt, exact)).max() > 1e-4
 
 
-def test_the_size_of_batches_changes_nothing_but_rounding(router, mmlu):
+def test_the_size_of_batches_changes_nothing_but_rounding(router, arena, mmlu):
     prompts = mmlu.prompts.iloc[:40]
     rates = router.win_rate(prompts)
-    for size, chunk in ((1, 8192), (7, 8192), (40, 333)):
-        other = SimilarityWeightedRouter(SAMPLE_PAIR, batch_size=size)
-        other.tiers_, other.wins_, other.vectors_ = router.tiers_, router.wins_, router.vectors_
-        other.models_, other.pair_used_ = router.models_, router.pair_used_
-        other._index(chunk)
+    for size in (1, 7, 40, 300):
+        other = SimilarityWeightedRouter(SAMPLE_PAIR, tiers=router.tiers_, batch_size=size).fit(arena)
         np.testing.assert_allclose(other.win_rate(prompts), rates, rtol=0, atol=5e-7)  # single precision
+
+
+@pytest.mark.parametrize("normalizer", ["question", "none", "vote"])
+def test_the_approximate_method_is_close_to_the_exact_one_and_says_how_close(arena, mmlu, normalizer):
+    options = {"encoder": "static", "normalizer": normalizer}
+    exact = SimilarityWeightedRouter(SAMPLE_PAIR, **options).fit(arena)
+    close = SimilarityWeightedRouter(SAMPLE_PAIR, **options, method="approximate").fit(arena)
+    assert exact.approximation_error_ is None
+    told = close.approximation_error_
+    assert 0 < told["mean"] <= told["p95"] <= told["max"] < 0.03
+    rates, others = exact.win_rate(mmlu.prompts), close.win_rate(mmlu.prompts)
+    assert np.abs(rates - others).mean() < 0.2 * rates.std()
+    assert np.corrcoef(rates, others)[0, 1] > 0.98
+
+
+def test_moments_do_not_grow_with_the_votes(arena):
+    few, all_of_them = (
+        SimilarityWeightedRouter(SAMPLE_PAIR, method="approximate").fit(votes)._state()[0]
+        for votes in (arena.head(len(arena) * 3 // 4), arena)
+    )
+    for name in ("first", "second", "axes"):
+        assert few[name].shape[-1] == all_of_them[name].shape[-1]
+    assert "vectors" not in all_of_them
+
+
+def test_the_line_brings_the_largest_cosine_to_landmarks_to_that_of_all_prompts(monkeypatch, arena, mmlu):
+    monkeypatch.setattr(similarity, "_LANDMARKS", 300)
+    exact = SimilarityWeightedRouter(SAMPLE_PAIR).fit(arena)
+    close = SimilarityWeightedRouter(SAMPLE_PAIR, method="approximate").fit(arena)
+    questions = make_encoder("static").transform(mmlu.prompts.iloc[:300])
+    largest = (exact.votes_.vectors @ questions.T).max(axis=0)
+    to_landmarks = (close.votes_.landmarks @ questions.T).max(axis=0)
+    told = close.votes_._largest(torch.from_numpy(questions)).numpy()
+    assert (to_landmarks < largest).any()
+    assert np.abs(told - largest).mean() < np.abs(to_landmarks - largest).mean()
+
+
+@settings(deadline=None)
+@given(arrays(np.float32, st.tuples(st.integers(1, 200), st.just(3)), elements=st.floats(-1, 1, width=32)))
+def test_the_largest_of_every_column_is_found_in_long_rows(cosine):
+    np.testing.assert_array_equal(similarity._largest(torch.from_numpy(cosine)).numpy(), cosine.max(axis=0))
+
+
+def test_a_vote_left_out_counts_for_nothing(arena):
+    router = SimilarityWeightedRouter(SAMPLE_PAIR, gamma=0.5).fit(arena)
+    votes, row = router.votes_, 5
+    wins = next(votes.weighted_wins(votes.vectors[[row]], 1, np.array([row])))
+    kept = np.delete(np.arange(len(votes.vectors)), row)
+    without = similarity.Votes(votes.vectors[kept], votes.wins[:, kept], 0.5, "question")
+    expected = next(without.weighted_wins(votes.vectors[[row]], 1))
+    np.testing.assert_allclose(wins, expected, rtol=1e-5, atol=1e-4)
+
+
+def test_an_unknown_method_is_refused(arena):
+    with pytest.raises(ParameterError, match="method must be 'exact' or 'approximate', got 'fast'"):
+        SimilarityWeightedRouter(SAMPLE_PAIR, method="fast").fit(arena)
 
 
 def test_votes_on_like_prompts_decide():
@@ -189,3 +245,11 @@ def test_real_votes_equal_evalica_on_two_hundred_mmlu_questions(real_folder, sta
     encoded = make_encoder("static").transform(queries).astype(float)
     expected = [reference.evalica_win_rate(query, vectors, votes, strong, weak) for query in encoded]
     np.testing.assert_allclose(router.win_rate(queries), expected, rtol=0, atol=1e-6)
+
+
+def test_the_approximate_router_is_saved_without_its_votes(tmp_path, arena, mmlu):
+    router = SimilarityWeightedRouter(SAMPLE_PAIR, method="approximate").fit(arena)
+    loaded = load_router(router.save(tmp_path / "router"))
+    np.testing.assert_array_equal(loaded.win_rate(mmlu.prompts.iloc[:50]), router.win_rate(mmlu.prompts.iloc[:50]))
+    assert loaded.approximation_error_ == router.approximation_error_
+    assert "vectors" not in load_file(tmp_path / "router" / "weights.safetensors")

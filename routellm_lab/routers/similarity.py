@@ -1,6 +1,6 @@
 """Similarity-weighted ranking: Bradley-Terry ratings of model tiers, refitted for every prompt."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,10 +10,20 @@ from routellm_lab.errors import DataError, ParameterError
 from routellm_lab.preferences.battles import score_a, vote_weights
 from routellm_lab.preferences.models import ModelPair
 from routellm_lab.preferences.ratings import Tiers, merge_unrateable_tiers
-from routellm_lab.routers.base import ManyModelRouter, TieredRouter, from_json, to_json
+from routellm_lab.routers.base import ManyModelRouter, TieredRouter, from_json, sigmoid, to_json
 
 if TYPE_CHECKING:
+    import torch
     from scipy.sparse import csr_array
+
+_CHUNK = 4096
+"""Voted prompts at once: with a batch of questions, as many weights as stay in the processor's cache."""
+
+_LANDMARKS = 4096
+"""Voted prompts that the approximate method keeps, to tell how close the closest of all is."""
+
+_AXES = 64
+"""Principal axes in which the approximate method keeps second moments."""
 
 
 class SimilarityWeightedRouter(ManyModelRouter, TieredRouter):
@@ -39,7 +49,10 @@ class SimilarityWeightedRouter(ManyModelRouter, TieredRouter):
     stand_ins : mapping, optional
         By default `routellm_lab.preferences.STAND_INS`.
     batch_size : int
-        Prompts solved at once; changes memory, not results.
+        Prompts solved at once; changes memory (4 bytes each per voted prompt), not results.
+    method : {"exact", "approximate"}
+        Approximate: the votes are summed up once, into moments from which the weighted wins of any question follow
+        (see `VoteMoments`): time and memory no longer grow with the votes.
 
     Attributes
     ----------
@@ -47,6 +60,10 @@ class SimilarityWeightedRouter(ManyModelRouter, TieredRouter):
         The tiers in use; one that never won or never lost is merged into its neighbour, for it has no finite rating.
     n_votes_ : int
         Votes that count: those between two different tiers.
+    approximation_error_ : dict or None
+        How far the approximate win rates are from the exact ones: ``mean``, ``p95`` and ``max``, beside the standard
+        deviation of the exact ones, ``spread``. Measured in `fit` on ``prompts`` voted prompts, their own votes left
+        out of the exact method; not a bound. None for the exact method.
 
     Notes
     -----
@@ -65,7 +82,8 @@ class SimilarityWeightedRouter(ManyModelRouter, TieredRouter):
         n_tiers: int = 10,
         normalizer: str = "question",
         stand_ins: Mapping | None = None,
-        batch_size: int = 256,
+        batch_size: int = 128,
+        method: str = "exact",
     ) -> None:
         self.pair = pair
         self.encoder = encoder
@@ -75,12 +93,15 @@ class SimilarityWeightedRouter(ManyModelRouter, TieredRouter):
         self.normalizer = normalizer
         self.stand_ins = stand_ins
         self.batch_size = batch_size
+        self.method = method
 
     def _fit(self, battles: pd.DataFrame) -> None:
         if not self.gamma > 0:
             raise ParameterError(f"gamma must be above 0, got {self.gamma!r}")
         if self.normalizer not in ("question", "none", "vote"):
             raise ParameterError(f"normalizer must be 'question', 'none' or 'vote', got {self.normalizer!r}")
+        if self.method not in ("exact", "approximate"):
+            raise ParameterError(f"method must be 'exact' or 'approximate', got {self.method!r}")
         tiers = self._resolve_tiers(battles)
         self.tiers_ = merge_unrateable_tiers(tiers, battles)
         self.tiers_.pair(self.pair_used_)
@@ -92,65 +113,276 @@ class SimilarityWeightedRouter(ManyModelRouter, TieredRouter):
         row, prompts = pd.factorize(votes["prompt"])
         size = self.tiers_.n_tiers
         score, weight = score_a(votes), vote_weights(votes)
-        self.vectors_ = self._encode(prompts)
-        self.wins_ = _sum_wins(
+        wins = _sum_wins(
             np.concatenate([a * size + b, b * size + a]),
             np.concatenate([row, row]),
             np.concatenate([weight * score, weight * (1 - score)]) * np.tile(a != b, 2),
             (size * size, len(prompts)),
         )
-        self._index()
+        self.votes_: Votes | VoteMoments = Votes(self._encode(prompts), wins, self.gamma, self.normalizer)
+        self.approximation_error_ = self._approximate(self.votes_) if self.method == "approximate" else None
 
-    def _index(self, chunk: int = 8192) -> None:
-        size = self.tiers_.n_tiers
-        total = np.asarray(self.wins_.sum(axis=1), float).reshape(1, size, size)
-        self._everywhere = bradley_terry_newton(total)[0]
-        if self.normalizer == "vote":
-            self._nearest = _nearest_other(self.vectors_)
-        starts = range(0, self.wins_.shape[1], chunk)
-        self._chunks = [(slice(start, start + chunk), self.wins_[:, start : start + chunk]) for start in starts]
+    def _approximate(self, votes: "Votes", n_checked: int = 256) -> dict[str, float]:
+        """Put moments in the place of the votes: one sample of the prompts calibrates them, another checks them."""
+        sample = np.random.default_rng(0).permutation(len(votes.vectors))[: 2 * n_checked]
+        check, calibrate = np.array_split(sample, 2)
+        self.votes_ = VoteMoments.of(votes, calibrate, self.batch_size)
+        questions, pair = votes.vectors[check], self.tiers_.pair(self.pair_used_)
+        exact, close = (
+            sigmoid(ratings[:, pair[0]] - ratings[:, pair[1]])
+            for ratings in (
+                self._rated(votes.weighted_wins(questions, self.batch_size, check)),
+                self._tier_ratings(questions),
+            )
+        )
+        distance = np.abs(exact - close)
+        return {
+            "mean": float(distance.mean()),
+            "p95": float(np.quantile(distance, 0.95)),
+            "max": float(distance.max()),
+            "spread": float(exact.std()),
+            "prompts": len(check),
+        }
 
     def _utilities(self, texts: list[str], models: list[str]) -> np.ndarray:
-        vectors = self._encode(texts)
-        parts = [
-            self._tier_ratings(vectors[start : start + self.batch_size])
-            for start in range(0, len(vectors), self.batch_size)
-        ]
-        return np.concatenate(parts)[:, [self.tiers_.tier[model] for model in models]]
+        return self._tier_ratings(self._encode(texts))[:, [self.tiers_.tier[model] for model in models]]
 
     def _tier_ratings(self, vectors: np.ndarray) -> np.ndarray:
-        """Log-strength of every tier for a batch of encoded prompts, (n, tiers)."""
+        """Log-strength of every tier for encoded prompts, (n, tiers)."""
+        return self._rated(self.votes_.weighted_wins(vectors, self.batch_size))
+
+    def _rated(self, weighted_wins: Iterator[np.ndarray]) -> np.ndarray:
         size = self.tiers_.n_tiers
-        tables = self._weighted_wins(vectors).T.reshape(-1, size, size)
-        return bradley_terry_newton(tables, np.broadcast_to(self._everywhere, (len(vectors), size)))
-
-    def _weighted_wins(self, vectors: np.ndarray) -> np.ndarray:
-        """Weighted wins for each (winner tier, loser tier), (tiers * tiers, n); sums in double precision."""
-        import torch
-
-        cosine = torch.from_numpy(self.vectors_) @ torch.from_numpy(np.ascontiguousarray(vectors)).T
-        if self.normalizer == "vote":
-            cosine /= torch.from_numpy(self._nearest)[:, None]
-        largest = cosine.amax(dim=0) if self.normalizer == "question" else torch.ones(len(vectors))
-        scale = np.log(self.gamma) / torch.where(largest > 1e-6, largest, torch.ones_like(largest))
-        wins = np.zeros((self.wins_.shape[0], len(vectors)))
-        for rows, wins_of_rows in self._chunks:
-            weight = cosine[rows].mul_(scale).add_(float(np.log(self.gamma))).exp_()
-            wins += wins_of_rows @ weight.numpy()
-        return wins
+        start = bradley_terry_newton(self.votes_.total.reshape(1, size, size))
+        return np.concatenate(
+            [
+                bradley_terry_newton(wins.reshape(-1, size, size), np.broadcast_to(start, (len(wins), size)))
+                for wins in weighted_wins
+            ]
+        )
 
     def _state(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-        wins = self.wins_.tocoo()
-        arrays = {"vectors": self.vectors_, "table": wins.row, "prompt": wins.col, "wins": wins.data}
-        return arrays, {"tiers": to_json(self.tiers_), "n_votes": self.n_votes_}
+        state = {"tiers": to_json(self.tiers_), "n_votes": self.n_votes_, "error": self.approximation_error_}
+        return self.votes_.arrays(), state
 
     def _restore(self, arrays: dict[str, np.ndarray], state: dict[str, Any]) -> None:
         self.tiers_, self.n_votes_ = from_json(state["tiers"]), int(state["n_votes"])
         self.models_ = list(self.tiers_.tier)
-        self.vectors_ = arrays["vectors"]
-        shape = (self.tiers_.n_tiers**2, len(self.vectors_))
-        self.wins_ = _sum_wins(arrays["table"], arrays["prompt"], arrays["wins"], shape)
-        self._index()
+        self.approximation_error_ = state.get("error")
+        if self.method == "approximate":
+            self.votes_ = VoteMoments(**arrays, gamma=self.gamma, normalizer=self.normalizer)
+            return
+        shape = (self.tiers_.n_tiers**2, len(arrays["vectors"]))
+        wins = _sum_wins(arrays["table"], arrays["prompt"], arrays["wins"], shape)
+        self.votes_ = Votes(arrays["vectors"], wins, self.gamma, self.normalizer)
+
+
+class Votes:
+    """Votes between tiers by their prompt, and their weighted sums for any question.
+
+    Parameters
+    ----------
+    vectors : (p, d) float32 array
+        Voted prompts, encoded.
+    wins : (c, p) sparse array
+        Wins of one tier over another (c such pairs) on each prompt.
+    gamma, normalizer
+        See `SimilarityWeightedRouter`.
+    """
+
+    def __init__(self, vectors: np.ndarray, wins: "csr_array", gamma: float, normalizer: str) -> None:
+        self.vectors, self.wins, self.gamma, self.normalizer = vectors, wins, gamma, normalizer
+        self.scaled = vectors / _nearest_other(vectors)[:, None] if normalizer == "vote" else vectors
+        self.total = np.asarray(wins.sum(axis=1), float)
+        # sums of a chunk in single precision, of chunks in double: within 1e-6 of double precision throughout
+        self.chunks = [
+            (slice(start, start + _CHUNK), wins[:, start : start + _CHUNK].astype(np.float32))
+            for start in range(0, wins.shape[1], _CHUNK)
+        ]
+
+    def weighted_wins(
+        self, questions: np.ndarray, batch_size: int, left_out: np.ndarray | None = None
+    ) -> Iterator[np.ndarray]:
+        """Weighted wins for encoded questions, up to a factor of each question's own.
+
+        Parameters
+        ----------
+        questions : (n, d) float32 array
+        batch_size : int
+        left_out : (n,) int array, optional
+            For each question a voted prompt that counts for nothing.
+
+        Yields
+        ------
+        (b, c) float array
+            Of the next b questions.
+        """
+        for start, cosine in enumerate(self.cosines(questions, batch_size, left_out)):
+            largest = _largest(cosine) if self.normalizer == "question" else None
+            weight = cosine.mul_(_exponents(largest, cosine.shape[1], self.gamma)).exp_().numpy()
+            wins = np.zeros((len(self.total), weight.shape[1]))
+            for rows, wins_of_rows in self.chunks:
+                wins += wins_of_rows @ weight[rows]
+            if left_out is not None:
+                batch = left_out[start * batch_size : (start + 1) * batch_size]
+                wins -= self.wins[:, batch].toarray()  # its cosine counted as 0, its weight as 1
+            yield wins.T
+
+    def cosines(
+        self, questions: np.ndarray, batch_size: int, left_out: np.ndarray | None = None
+    ) -> "Iterator[torch.Tensor]":
+        """Cosines (p, b) of batches of questions; each is overwritten by the next. Those left out are 0."""
+        import torch
+
+        scaled = torch.from_numpy(self.scaled)
+        space = torch.empty(len(scaled), min(batch_size, len(questions)))  # fresh memory costs as much as the product
+        for start in range(0, len(questions), batch_size):
+            batch = torch.from_numpy(np.ascontiguousarray(questions[start : start + batch_size]))
+            cosine = torch.mm(scaled, batch.T, out=space[:, : len(batch)])
+            if left_out is not None:
+                cosine[left_out[start : start + batch_size], range(len(batch))] = 0
+            yield cosine
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """What the constructor needs, but for parameters, in dense arrays."""
+        wins = self.wins.tocoo()
+        return {"vectors": self.vectors, "table": wins.row, "prompt": wins.col, "wins": wins.data}
+
+
+class VoteMoments:
+    """Votes summed up, so that the weighted wins of a question cost the same however many there are.
+
+    With x_i the vector of a voted prompt (divided by N_i, where N belongs to the vote) less the mean over votes, and
+    z_i = log(gamma) q . x_i / N, the weights are proportional to exp(z_i). For normal z of variance s^2 the best
+    quadratic in its place is, up to a factor, 1 + z + (z^2 - s^2) / 2: the first Hermite polynomials. Its sum over
+    votes needs their number, the sum of x and the sum of x x', the last kept in the first principal axes alone. Where N
+    is the question's largest cosine, it is told from the largest cosine to a random sample of the voted prompts, the
+    landmarks, by a line fitted to some of these prompts.
+
+    Parameters
+    ----------
+    total : (c,) array
+        Wins of one tier over another.
+    first : (c, d) array
+        Sums of x over those wins.
+    second : (c, r * r) array
+        Sums of x x' over those wins, in the principal axes.
+    axes : (d, r) array
+    variance : (r,) array
+        Of x along the axes.
+    landmarks : (l, d) array
+    line : (2,) array
+        Slope and intercept of the largest cosine on the largest cosine to a landmark.
+    gamma, normalizer
+        See `SimilarityWeightedRouter`.
+    """
+
+    def __init__(
+        self,
+        total: np.ndarray,
+        first: np.ndarray,
+        second: np.ndarray,
+        axes: np.ndarray,
+        variance: np.ndarray,
+        landmarks: np.ndarray,
+        line: np.ndarray,
+        gamma: float,
+        normalizer: str,
+    ) -> None:
+        self.total, self.first, self.second, self.axes, self.variance = total, first, second, axes, variance
+        self.landmarks, self.line, self.gamma, self.normalizer = landmarks, line, gamma, normalizer
+
+    @classmethod
+    def of(cls, votes: Votes, calibrate: np.ndarray, batch_size: int) -> "VoteMoments":
+        """The moments of votes; ``calibrate`` names the prompts that the line is fitted to."""
+        x, d = votes.scaled, votes.scaled.shape[1]
+        weight = np.asarray(votes.wins.sum(axis=0), np.float32)
+        mean = (weight / weight.sum()) @ x
+        covariance = np.zeros((d, d))
+        for rows, _ in votes.chunks:
+            covariance += (x[rows] - mean).T @ ((x[rows] - mean) * weight[rows, None])
+        variance, axes = np.linalg.eigh(covariance / weight.sum())
+        variance, axes = variance[::-1][:_AXES].astype(np.float32), axes[:, ::-1][:, :_AXES].astype(np.float32)
+        r = axes.shape[1]
+        first, second = np.zeros((len(votes.total), d)), np.zeros((len(votes.total), r * r))
+        for rows, wins in votes.chunks:
+            centred = x[rows] - mean
+            along = centred @ axes
+            first += wins @ centred
+            second += wins @ (along[:, :, None] * along[:, None, :]).reshape(-1, r * r)
+        chosen = np.sort(np.random.default_rng(0).permutation(len(x))[:_LANDMARKS])
+        return cls(
+            total=votes.total,
+            first=first.astype(np.float32),
+            second=second.astype(np.float32),
+            axes=axes,
+            variance=variance,
+            landmarks=votes.vectors[chosen],
+            line=_line(votes, chosen, calibrate, batch_size),
+            gamma=votes.gamma,
+            normalizer=votes.normalizer,
+        )
+
+    def weighted_wins(self, questions: np.ndarray, batch_size: int) -> Iterator[np.ndarray]:
+        """Weighted wins for encoded questions, up to a factor of each question's own (see `Votes.weighted_wins`)."""
+        import torch
+
+        first, second, axes = (torch.from_numpy(part) for part in (self.first.T, self.second.T, self.axes))
+        # no cosine is below -1: the largest weight is at most gamma^2 times the smallest
+        least = self.total * min(self.gamma, 1 / self.gamma) ** 2
+        for start in range(0, len(questions), batch_size):
+            batch = torch.from_numpy(np.ascontiguousarray(questions[start : start + batch_size]))
+            scaled = batch * _exponents(self._largest(batch), len(batch), self.gamma)[:, None]
+            along = scaled @ axes
+            moments = scaled @ first
+            moments += 0.5 * (along[:, :, None] * along[:, None, :]).flatten(1) @ second
+            share = 1 - 0.5 * along.square() @ torch.from_numpy(self.variance)
+            yield np.maximum(share.numpy()[:, None] * self.total + moments.numpy(), least)
+
+    def _largest(self, questions: "torch.Tensor") -> "torch.Tensor | None":
+        import torch
+
+        if self.normalizer != "question":
+            return None
+        closest = (torch.from_numpy(self.landmarks) @ questions.T).amax(dim=0)
+        slope, intercept = self.line.tolist()
+        return torch.maximum(closest, slope * closest + intercept)
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """What the constructor needs, but for parameters."""
+        names = ("total", "first", "second", "axes", "variance", "landmarks", "line")
+        return {name: getattr(self, name) for name in names}
+
+
+def _largest(cosine: "torch.Tensor", rows: int = 64) -> "torch.Tensor":
+    """Maximum of every column, (p, b) -> (b,): `amax` over long rows first, which takes half the time."""
+    import torch
+
+    whole = len(cosine) // rows * rows
+    if not whole or not cosine.is_contiguous():
+        return cosine.amax(dim=0)
+    largest = cosine[:whole].view(rows, -1).amax(dim=0).view(-1, cosine.shape[1]).amax(dim=0)
+    return torch.maximum(largest, cosine[whole:].amax(dim=0)) if whole < len(cosine) else largest
+
+
+def _exponents(largest: "torch.Tensor | None", n: int, gamma: float) -> "torch.Tensor":
+    """log(gamma) / N of n questions; N is 1 where there is none, or none above 0."""
+    import torch
+
+    scale = torch.ones(n) if largest is None else torch.where(largest > 1e-6, largest, torch.ones(n))
+    return float(np.log(gamma)) / scale
+
+
+def _line(votes: Votes, landmarks: np.ndarray, sample: np.ndarray, batch_size: int) -> np.ndarray:
+    """Slope and intercept of the largest cosine on the largest cosine to a landmark, by least squares, (2,)."""
+    if len(landmarks) == len(votes.vectors) or len(sample) < 3 or votes.normalizer != "question":
+        return np.array([1.0, 0.0])
+    largest = [
+        np.stack([cosine[landmarks].amax(dim=0), _largest(cosine)])
+        for cosine in votes.cosines(votes.vectors[sample], batch_size, left_out=sample)
+    ]
+    to_landmarks, to_all = np.concatenate(largest, axis=1)
+    return np.polyfit(to_landmarks, to_all, 1)
 
 
 def _nearest_other(vectors: np.ndarray, batch: int = 1024) -> np.ndarray:
@@ -174,7 +406,7 @@ def _sum_wins(table: np.ndarray, prompt: np.ndarray, wins: np.ndarray, shape: tu
 
 
 def bradley_terry_newton(
-    wins: np.ndarray, start: np.ndarray | None = None, tolerance: float = 1e-11, max_steps: int = 100
+    wins: np.ndarray, start: np.ndarray | None = None, tolerance: float = 1e-6, max_steps: int = 100
 ) -> np.ndarray:
     """Bradley-Terry log-strengths of many small tables of wins at once, by Newton's method.
 
@@ -185,7 +417,7 @@ def bradley_terry_newton(
     start : (n, t) array, optional
         Where to begin.
     tolerance : float
-        Stop when no log-strength moves by more.
+        Stop after a step that moves no log-strength by more; the error left is of the order of its square.
 
     Returns
     -------
