@@ -8,6 +8,7 @@ BIN := $(VENV)/bin
 PROFILE ?= quick
 SEED ?= 0
 JOBS ?= 2
+ENGINE ?=
 DATA ?=
 FRESH ?=
 NOTEBOOKS ?=
@@ -24,13 +25,14 @@ help: ## Show this page
 	@echo "usage: make TARGET [NAME=value ...]"
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  \1|/' | while IFS='|' read -r name text; \
 	  do printf '%-14s %s\n' "$$name" "$$text"; done
-	@echo "run takes DATA=sample|hub|FOLDER PROFILE=quick|full SEED=0 FRESH=1 JOBS=2 NOTEBOOKS='03 04' PARAMETERS='name=value'"
+	@echo "run takes DATA=sample|hub|FOLDER PROFILE=quick|full SEED=0 FRESH=1 JOBS=2 ENGINE=ray NOTEBOOKS='03 04' PARAMETERS='name=value'"
 	@echo "An interrupted run goes on with the same command without FRESH=1; FRESH=1 always begins anew."
 
 .PHONY: run
 run: $(VENV)/.workbook ## Run the notebooks headlessly and write a report (DATA=../shared/data PROFILE=full: real data)
 	@$(BIN)/routellm-lab run $(NOTEBOOKS) $(if $(DATA),--data '$(DATA)') --profile '$(PROFILE)' --seed '$(SEED)' \
-	  --jobs '$(JOBS)' $(if $(filter-out 0,$(FRESH)),--fresh) $(foreach pair,$(PARAMETERS),-p '$(pair)')
+	  --jobs '$(JOBS)' $(if $(ENGINE),--engine '$(ENGINE)') $(if $(filter-out 0,$(FRESH)),--fresh) \
+	  $(foreach pair,$(PARAMETERS),-p '$(pair)')
 
 .PHONY: train
 train: $(VENV)/.workbook ## Train the BERT and causal LLM routers once, for the notebooks to load (takes DATA, SEED, FRESH)
@@ -79,5 +81,5 @@ $(VENV)/.workbook: pyproject.toml constraints.txt
 
 $(VENV)/.dev: $(VENV)/.workbook
 	@echo "Installing what the tests need into $(VENV)"
-	@$(BIN)/python -m pip install -q -c constraints.txt -e '.[all,dev]'
+	@$(BIN)/python -m pip install -q -c constraints.txt -e '.[all,ray,dev]'
 	@touch $@

@@ -62,6 +62,16 @@ def run(
         typer.Option("--run-id", help="The run's name; by default date, time and a hash.", show_default=False),
     ] = None,
     jobs: Annotated[int, typer.Option("--jobs", "-j", help="Notebooks executed at once.")] = 1,
+    engine: Annotated[
+        str | None,
+        typer.Option(
+            "--engine",
+            metavar="local|ray[://HOST:PORT]",
+            help="Where they are executed: 'local', 'ray' (the Ray cluster of this machine, else one started on it) or "
+            "'ray://HOST:PORT'. Default: ROUTELLM_LAB_ENGINE, else local.",
+            show_default=False,
+        ),
+    ] = None,
 ) -> None:
     """Execute the notebooks without anybody watching, and write a report.
 
@@ -81,6 +91,7 @@ def run(
             fresh=fresh,
             run_id=run_id,
             jobs=jobs,
+            engine=engine,
         )
     except KeyboardInterrupt:
         raise typer.Exit(130) from None
@@ -102,7 +113,9 @@ def train(
     """Train the transformer routers on the three training sets, once, into data/routers.
 
     The notebooks load them from there. What is there already stays, and an interrupted training goes on where it was.
+    On several GPUs or hosts, which share the workbook: `torchrun --nproc-per-node 4 -m routellm_lab train`.
     """
+    from routellm_lab.routers.training import is_main_process
     from routellm_lab.settings import settings
     from routellm_lab.workbook.hashing import trained_index
     from routellm_lab.workbook.trained import train_routers
@@ -110,10 +123,13 @@ def train(
     root = settings().data if data is None else data
     total = 0.0
     for made in train_routers(root, gold_questions, seed, fresh):
+        if not is_main_process():
+            continue
         total += made["seconds"]
         what = f"{made['seconds']:.0f} s, {made['prompts']:,} prompts, held-out loss {made['held_out_loss']:.4f}"
         typer.echo(f"{made['name']}: {what}{'' if made['trained'] else ' (trained earlier)'}")
-    typer.echo(f"{total / 60:.1f} minutes of training in {trained_index(settings().root, root).parent}")
+    if is_main_process():
+        typer.echo(f"{total / 60:.1f} minutes of training in {trained_index(settings().root, root).parent}")
 
 
 @app.command("list")
@@ -131,6 +147,7 @@ def list_notebooks() -> None:
 @app.command()
 def status(run: RunName = None) -> None:
     """Show how far a run got, and which other runs there are."""
+    from routellm_lab.workbook.report import slowest_cells
     from routellm_lab.workbook.runs import all_runs, get_run
 
     shown = get_run(run)
@@ -138,9 +155,15 @@ def status(run: RunName = None) -> None:
     typer.echo(f"Run {shown.id}: data {told['data']['name']}, profile {told['profile']}, seed {told['seed']}")
     for name, entry in shown.entries.items():
         seconds = f"{entry['seconds']:8.1f} s" if entry.get("seconds") is not None else ""
-        typer.echo(f"  {entry['status']:8} {name:32}{seconds}")
+        memory = f"{entry['peak_mib']:8,} MiB" if entry.get("peak_mib") is not None else ""
+        typer.echo(f"  {entry['status']:8} {name:32}{seconds}{memory}")
         if "error" in entry:
             typer.echo(f"           {entry['error']}")
+    for cell in slowest_cells(shown, most=1):
+        typer.echo(
+            f"Slowest cell: {cell['notebook']}, cell {cell['cell']} ({cell['heading'] or cell['code']}): "
+            f"{cell['seconds']:.1f} s"
+        )
     others = [other for other in all_runs() if other.id != shown.id]
     for other in others[:10]:
         finished = sum(entry["status"] in ("done", "reused") for entry in other.entries.values())

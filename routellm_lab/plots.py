@@ -1302,6 +1302,50 @@ def adversarial_suffix(
     return figure
 
 
+@_figure
+def benchmark_ratios(frame: pd.DataFrame, *, detail: str = "", title: str | None = None) -> Figure:
+    """How many times faster each hot path is than its reference.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        One row per measurement: ``name``, ``ours``, ``reference`` (both per second), ``ratio`` (NaN: no reference),
+        ``unit``.
+    detail : str
+        The machine.
+    title : str, optional
+        By default the finding.
+    """
+    _require(frame, ["name", "ours", "reference", "ratio", "unit"], "benchmark_ratios")
+    shown = frame[frame["ratio"].notna()].sort_values("ratio").reset_index(drop=True)
+    if shown.empty:
+        raise DataError("benchmark_ratios: no row has a reference; measure one that has")
+    figure, axes = plt.subplots(figsize=(WIDTH, 1.6 + 0.34 * len(shown)), layout="constrained")
+    at = np.arange(len(shown))
+    faster = shown["ratio"] >= 1
+    axes.hlines(at, 1, shown["ratio"], color=[STRONG if good else WEAK for good in faster], linewidth=2)
+    for good, marker, colour in ((True, "o", STRONG), (False, "s", WEAK)):
+        axes.scatter(shown["ratio"][faster == good], at[faster == good], marker=marker, color=colour, zorder=3)
+    for y, row in shown.iterrows():
+        text = f"{row['ratio']:,.3g} times ({row['ours']:,.0f} {row['unit']})"
+        if row["ours"] < 10:
+            text = f"{row['ratio']:,.3g} times ({row['ours']:.2g} {row['unit']})"
+        axes.annotate(text, (max(row["ratio"], 1), y), (7, 0), textcoords="offset points", va="center", fontsize=9)
+    axes.axvline(1, color=MUTED, linewidth=1)
+    axes.set_xscale("log")
+    axes.set_xlim(min(0.5, shown["ratio"].min() / 1.5), shown["ratio"].max() * 40)
+    axes.set_yticks(at, shown["name"])
+    axes.grid(axis="y", visible=False)
+    axes.set_xlabel("times as fast as the reference (log scale; 1: the same)")
+    best = shown.iloc[-1]
+    finding = title or (
+        f"{int(faster.sum())} of {len(shown)} hot paths are at least as fast as their reference; "
+        f"{best['name']} most of all, {best['ratio']:,.0f} times"
+    )
+    _title(figure, axes, finding, detail, simulated=True)
+    return figure
+
+
 def _title(figure: Figure, axes: Axes, finding: str, detail: str, simulated: bool) -> None:
     figure.suptitle(
         textwrap.fill(finding, 90), x=0.01, ha="left", fontsize=12, fontweight="bold", color=INK, linespacing=1.15

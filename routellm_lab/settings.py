@@ -34,6 +34,8 @@ class Settings(BaseSettings):
         The run that a notebook belongs to; set by the runner.
     device : str
         ``auto``, ``cpu`` or ``cuda``.
+    engine : str
+        ``local``, ``ray`` or ``ray://HOST:PORT``: where notebooks run, and large sets are worked on.
     progress : bool
         Whether progress bars are drawn; the runner turns them off in notebooks.
     """
@@ -45,6 +47,7 @@ class Settings(BaseSettings):
     cache: Path | None = None
     run_dir: Path | None = None
     device: str = "auto"
+    engine: str = "local"
     progress: bool = True
 
     @property

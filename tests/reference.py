@@ -93,3 +93,90 @@ def vote_frame(router, battles: pd.DataFrame) -> tuple[np.ndarray, pd.DataFrame]
     vectors = make_encoder(router.encoder).transform(known["prompt"]).astype(float)
     tiers = {f"tier_{side}": known[f"model_{side}"].map(router.tiers_.tier) for side in "ab"}
     return vectors, pd.DataFrame(tiers | {"winner": known["winner"]}).reset_index(drop=True)
+
+
+def paper_factorization(
+    battles: pd.DataFrame, epochs: int = 100, batch_size: int = 64, random_state: int = 0
+) -> tuple[list[float], float]:
+    """The paper's matrix factorization as a plain loop: held-out loss after every epoch, and the seconds it took.
+
+    d = 128, Adam at 3e-4 with weight decay 1e-5 (appendix of the paper), on the split and the vectors of the router.
+    """
+    import time
+
+    import torch
+
+    from routellm_lab.encoders import make_encoder
+    from routellm_lab.preferences.battles import models_of, score_a
+    from routellm_lab.preferences.splits import split_by_prompt
+
+    torch.manual_seed(random_state)
+    train, held_out = (torch.from_numpy(rows) for rows in split_by_prompt(battles, 0.1, random_state))
+    vectors = torch.from_numpy(make_encoder("static").transform(battles["prompt"]))
+    models = pd.Index(models_of(battles))
+    a, b = (torch.from_numpy(models.get_indexer(pd.Index(battles[f"model_{side}"])).astype(np.int64)) for side in "ab")
+    score = torch.from_numpy(np.array(score_a(battles), np.float32))
+    known, mapped = torch.nn.Embedding(len(models), 128), torch.nn.Linear(vectors.shape[1], 128)
+    head = torch.nn.Linear(128, 1, bias=False)
+    layers = torch.nn.ModuleList([known, mapped, head])
+    optimizer = torch.optim.Adam(layers.parameters(), lr=3e-4, weight_decay=1e-5)
+
+    def loss(rows: torch.Tensor) -> torch.Tensor:
+        logit = head((known(a[rows]) - known(b[rows])) * mapped(vectors[rows])).squeeze(1)
+        return torch.nn.functional.binary_cross_entropy_with_logits(logit, score[rows])
+
+    losses, start = [], time.perf_counter()
+    for _ in range(epochs):
+        for rows in train[torch.randperm(len(train))].split(batch_size):
+            optimizer.zero_grad()
+            loss(rows).backward()
+            optimizer.step()
+        with torch.no_grad():
+            losses.append(float(loss(held_out)))
+    return losses, time.perf_counter() - start
+
+
+def plain_factorization(router, battles: pd.DataFrame) -> tuple[list[float], dict]:
+    """A matrix factorization router's training by its formula, one vote's two scores at a time: loss and best weights.
+
+    w2 . ((v_A - v_B) * (W1 q + b)) of every vote in a batch, automatic gradients, Adam; no noise, ties as half a win.
+    """
+    import torch
+
+    from routellm_lab.encoders import make_encoder
+    from routellm_lab.preferences.battles import models_of, score_a, vote_weights
+    from routellm_lab.preferences.splits import split_by_prompt
+
+    parts = split_by_prompt(battles, router.held_out, router.random_state)
+    train, held_out = (torch.from_numpy(rows) for rows in parts)
+    vectors = torch.from_numpy(make_encoder(router.encoder).transform(battles["prompt"]))
+    router.models_ = models_of(battles)
+    models = pd.Index(router.models_)
+    a, b = (torch.from_numpy(models.get_indexer(pd.Index(battles[f"model_{side}"])).astype(np.int64)) for side in "ab")
+    score, weight = (torch.from_numpy(np.array(of(battles), np.float32)) for of in (score_a, vote_weights))
+    torch.manual_seed(router.random_state)
+    weights = router._initial(vectors.shape[1])
+    optimizer = torch.optim.Adam(weights.values(), lr=router.learning_rate, weight_decay=router.weight_decay)
+
+    def loss(rows: torch.Tensor) -> torch.Tensor:
+        known = router._model_vectors(weights)
+        mapped = vectors[rows] @ weights["W1"].T + weights.get("b", 0)
+        logit = ((known[a[rows]] - known[b[rows]]) * mapped) @ weights["w2"]
+        entropy = torch.nn.functional.binary_cross_entropy_with_logits(logit, score[rows], reduction="none")
+        return (entropy * weight[rows]).sum() / weight[rows].sum()
+
+    def held_out_loss() -> float:
+        with torch.no_grad():
+            return float(loss(held_out))
+
+    losses = [held_out_loss()]
+    best = {name: value.detach().clone() for name, value in weights.items()}
+    for _ in range(router.epochs):
+        for rows in train[torch.randperm(len(train))].split(router.batch_size):
+            optimizer.zero_grad()
+            loss(rows).backward()
+            optimizer.step()
+        losses.append(held_out_loss())
+        if losses[-1] < min(losses[:-1]):
+            best = {name: value.detach().clone() for name, value in weights.items()}
+    return losses, best

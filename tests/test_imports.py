@@ -17,6 +17,7 @@ LAYERS = [
     {"preferences"},
     {"benchmarks"},
     {"encoders"},
+    {"engine"},
     {"routers"},
     {"evaluation"},
     {"policies"},

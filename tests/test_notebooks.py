@@ -70,6 +70,7 @@ def test_title_cell_asks_the_question_and_tells_goal_reads_writes_and_time(noteb
     for word, declared in (("reads", notebook.reads), ("writes", notebook.writes)):
         named = set(re.findall(r"`([^`]+)`", table[word])) & ARTIFACTS
         assert named == set(declared), word
+    assert notebook.minutes > 0
 
 
 @each

@@ -1,8 +1,12 @@
 """The paper's training sets, and the transformer routers trained on them once for all notebooks."""
 
 import json
+import os
 import re
+import subprocess
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from tiny_models import tiny
@@ -59,25 +63,30 @@ def test_votes_without_gold_are_clean_of_the_gold_questions_too(sets):
 @pytest.fixture
 def small(sets, monkeypatch, tmp_path):
     """Few votes, tiny models, a workbook of their own."""
+    monkeypatch.setenv("ROUTELLM_LAB_ROOT", str(tmp_path))
+    settings.cache_clear()
+    yield make_small(monkeypatch, sets, tiny("encoder"), tiny("decoder"))
+    monkeypatch.undo()
+    settings.cache_clear()
+
+
+def make_small(monkeypatch, sets, encoder, decoder):
+    """Train on few votes and from these tiny models; returns the training sets."""
     few = replace(sets, clean={name: votes.tail(600).reset_index(drop=True) for name, votes in sets.clean.items()})
     training = Training(max_steps=2, evaluations=1, max_tokens=32)
 
-    def routers(pair, decoder, seed):
+    def routers(pair, _, seed):
         shared = {"weak_tiers": "below", "n_tiers": 4, "training": training, "random_state": seed}
         return {
-            "bert": BertRouter(pair, tiny("encoder"), **shared),
-            "causal_llm": CausalLMRouter(pair, tiny("decoder"), instruction="{prompt}:", **shared),
-            "bert_three_classes": BertRouter(pair, tiny("encoder"), head="three_classes", tie_share=0.0, **shared),
+            "bert": BertRouter(pair, encoder, **shared),
+            "causal_llm": CausalLMRouter(pair, decoder, instruction="{prompt}:", **shared),
+            "bert_three_classes": BertRouter(pair, encoder, head="three_classes", tie_share=0.0, **shared),
         }
 
     monkeypatch.setattr(trained, "paper_training_sets", lambda *_, **__: few)
     monkeypatch.setattr(trained, "transformer_routers", routers)
     monkeypatch.setattr(trained, "_DECODER_STEPS", 2)
-    monkeypatch.setenv("ROUTELLM_LAB_ROOT", str(tmp_path))
-    settings.cache_clear()
-    yield few
-    monkeypatch.undo()
-    settings.cache_clear()
+    return few
 
 
 def test_routers_are_trained_once_and_found_by_the_votes_they_saw(small):
@@ -138,3 +147,37 @@ def test_routers_of_other_votes_or_damaged_ones_are_named_and_not_used(small):
     index.write_text(json.dumps({})[:1])
     with pytest.raises(RoutellmLabError, match=r"trained\.json: damaged; remove it"):
         trained_routers("sample", small.clean)
+
+
+TWO = """
+import sys
+
+import pytest
+import test_trained
+from routellm_lab.cli import app
+from routellm_lab.evaluation import paper_training_sets
+from routellm_lab.preferences.sample import SAMPLE_PAIR
+
+with pytest.MonkeyPatch.context() as patch:
+    sets = paper_training_sets("sample", SAMPLE_PAIR, gold_questions=150, encoder="hashing:256")
+    test_trained.make_small(patch, sets, *sys.argv[1:])
+    app(["train", "--data", "sample"])
+"""
+
+
+def test_two_processes_train_the_same_routers_and_one_of_them_writes(small, tmp_path):
+    (tmp_path / "two.py").write_text(TWO)
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parent), "ROUTELLM_LAB_ROOT": str(tmp_path / "two")}
+    environment["ROUTELLM_LAB_CACHE"] = str(settings().cache_dir)
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    command += [str(tmp_path / "two.py"), tiny("encoder"), tiny("decoder")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=150, env=environment, check=False)
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert [line.partition(":")[0] for line in lines[:-1]] == ["decoder", *MADE]
+
+    alone = {made["name"]: made for made in train_routers("sample")}
+    index = json.loads(trained_index(tmp_path / "two", "sample").read_text())
+    for name in MADE:
+        assert index[name]["hash"] == alone[name]["hash"]
+        assert index[name]["held_out_loss"] == pytest.approx(alone[name]["held_out_loss"], abs=2e-3)

@@ -20,18 +20,20 @@ from workbooks import PARAMETERS, count, executions, write_notebook
 from routellm_lab import files
 from routellm_lab.errors import NotebookError, ParameterError, RoutellmLabError
 from routellm_lab.settings import settings
-from routellm_lab.workbook import run_workbook, runs, start
+from routellm_lab.workbook import run_workbook, runner, runs, start
 from routellm_lab.workbook.hashing import data_identity, trained_index
 from routellm_lab.workbook.metrics import METRICS_MIME, clean_metrics
 from routellm_lab.workbook.notebooks import assign, discover, find, needs, plain, select
 from routellm_lab.workbook.pages import mathml
-from routellm_lab.workbook.report import build_report, copy_gallery
+from routellm_lab.workbook.report import build_report, copy_gallery, slowest_cells
 
 FIGURE = (
     "import matplotlib.pyplot as plt\n"
     "figure, axes = plt.subplots()\naxes.plot([1, 2])\naxes.set_title('It grows')\nrun.show(figure, 'growth')"
 )
 EQUATION = r"Inline $x^2$ and block $$\sum_i \frac{1}{2}$$ and a [neighbour](02_first.ipynb)."
+HOARD_MIB = 300
+HOARD = f"hoard = b'x' * ({HOARD_MIB} << 20)\ndel hoard"
 DEADLINE = 60
 
 
@@ -72,6 +74,7 @@ def whole(tmp_path_factory):
         "02_first",
         "run.path('seeds.json').write_text(str(seed + size))",
         FIGURE,
+        HOARD,
         count(root, "02_first"),
         writes=["seeds.json"],
         parameters=PARAMETERS + "\nsize: int = 3",
@@ -133,6 +136,50 @@ def test_manifest_says_what_was_run(whole):
     assert last["inputs"] == first["artifacts"]
     assert first["seconds"] > 0
     assert str(root) not in json.dumps(manifest)
+
+
+def test_manifest_and_report_say_what_a_notebook_cost(whole):
+    entries, page = whole[1].run.entries, whole[1].report.read_text()
+    assert entries["02_first"]["peak_mib"] > HOARD_MIB + entries["01_last"]["peak_mib"] / 2
+    assert f"{entries['02_first']['peak_mib']:,}</td>" in page
+    slowest = slowest_cells(whole[1].run, most=100)
+    assert [cell["seconds"] for cell in slowest] == sorted((cell["seconds"] for cell in slowest), reverse=True)
+    starts = next(cell for cell in slowest if cell["notebook"] == "01_last" and cell["cell"] == 3)
+    assert (starts["heading"], starts["code"]) == ("Title of 01_last", "from routellm_lab.workbook import start")
+    assert "Slowest cells" in page
+    assert '<a href="html/01_last.html">01_last</a></td>\n<td>3</td>' in page
+
+
+def test_what_a_run_cost_is_no_metric(whole):
+    text = (whole[1].folder / "metrics.json").read_text()
+    assert "seconds" not in text
+    assert "peak_mib" not in text
+
+
+def test_cells_are_numbered_as_in_the_source_and_sorted_by_their_seconds(tmp_path):
+    def code(source, seconds, *tags):
+        return nbformat.v4.new_code_cell(source, metadata={"papermill": {"duration": seconds}, "tags": list(tags)})
+
+    notebook = nbformat.v4.new_notebook()
+    notebook.cells = [
+        nbformat.v4.new_markdown_cell("# Title\n\nWords.\n\n## Set-up"),
+        code("a: int = 1", 0.04, "parameters"),
+        code("a = 2", 9.0, "injected-parameters"),
+        code("import this\nthis", 1.26),
+        nbformat.v4.new_markdown_cell("No heading."),
+        code("never_run", None),
+        nbformat.v4.new_markdown_cell("## Work"),
+        code("\nwork()", 3.0),
+    ]
+    (tmp_path / "notebooks").mkdir()
+    nbformat.write(notebook, tmp_path / "notebooks" / "01_done.ipynb")
+    run = runs.Run(tmp_path, {"notebooks": {"01_done": {}, "02_pending": {}}})
+    assert [tuple(cell.values()) for cell in slowest_cells(run)] == [
+        ("01_done", 7, "Work", "work()", 3.0),
+        ("01_done", 3, "Set-up", "import this", 1.3),
+        ("01_done", 2, "Set-up", "a: int = 1", 0.0),
+    ]
+    assert len(slowest_cells(run, most=1)) == 1
 
 
 def test_metrics_file_holds_metrics_only(whole):
@@ -202,6 +249,23 @@ def test_an_unchanged_run_is_taken_over_and_a_fresh_one_gives_the_same_bytes(who
     for other in (again, fresh):
         assert (other.folder / "metrics.json").read_bytes() == (result.folder / "metrics.json").read_bytes()
         assert other.folder != result.folder
+
+
+def test_of_several_at_once_the_longest_begins_first_and_one_by_one_they_go_by_number(tmp_path, monkeypatch):
+    began = []
+    monkeypatch.setattr(runner._Progress, "started", lambda self, name: began.append(name))
+    for name, minutes in {"01_short": 1, "02_longest": 9, "03_long": 5}.items():
+        write_notebook(tmp_path, name, session=False, minutes=minutes)
+    run_workbook(root=tmp_path, jobs=2)
+    run_workbook(root=tmp_path, fresh=True)
+    assert began == ["02_longest", "03_long", "01_short", "01_short", "02_longest", "03_long"]
+
+
+@pytest.mark.parametrize("minutes", [-1, True, "long"])
+def test_minutes_that_are_no_number_are_refused(tmp_path, minutes):
+    write_notebook(tmp_path, "01_a", minutes=minutes)
+    with pytest.raises(NotebookError, match=r"01_a\.ipynb: .*minutes must be a number of 0 or more, got"):
+        discover(tmp_path)
 
 
 def test_an_edited_notebook_is_run_again_and_only_what_reads_a_changed_artifact(whole):

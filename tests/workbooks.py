@@ -19,12 +19,18 @@ def write_notebook(
     text: str = "",
     session: bool = True,
     uses_trained: bool = False,
+    minutes: float = 0,
 ) -> Path:
     """Write a notebook: a title, a parameters cell, `start` unless there is no `session`, and the given code cells."""
     notebook = nbformat.v4.new_notebook()
     notebook.metadata = {
         "kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"},
-        "routellm_lab": {"reads": list(reads), "writes": list(writes), "question": f"What does {name} do?"},
+        "routellm_lab": {
+            "reads": list(reads),
+            "writes": list(writes),
+            "question": f"What does {name} do?",
+            "minutes": minutes,
+        },
     }
     if uses_trained:
         notebook.metadata["routellm_lab"]["uses_trained"] = True

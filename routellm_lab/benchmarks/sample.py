@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal
 
 import numpy as np
@@ -85,8 +86,8 @@ def sample_outcomes(name: str, seed: int = 0, size: int | None = None) -> Outcom
     kind = OUTCOME_SETS[name]
     size = world.checked_size(kind.size if size is None else size, MAX_SIZE)
     rng = world.stream(seed, name, "outcomes")
-    planted = _planted(name, kind, seed, min(kind.contaminated, size // 10))
-    prompts = _questions(name, kind, seed, size - len(planted))
+    planted = _planted(name, seed, min(kind.contaminated, size // 10))
+    prompts = _questions(name, seed, size - len(planted))
     prompts = pd.concat([prompts.assign(contaminated=False), planted.assign(contaminated=True)])
     prompts = prompts.iloc[rng.permutation(size)].reset_index(drop=True)
     prompts.index = pd.Index([f"{name}-{number:05d}" for number in range(size)], name="prompt_id")
@@ -107,15 +108,20 @@ def sample_outcomes(name: str, seed: int = 0, size: int | None = None) -> Outcom
     )
 
 
-def _questions(name: str, kind: OutcomeSet, seed: int, size: int) -> pd.DataFrame:
+@lru_cache(maxsize=8)
+def _questions(name: str, seed: int, size: int) -> pd.DataFrame:
+    kind = OUTCOME_SETS[name]
+
     def own(number: int) -> bool:
         return number in world.RESERVED[name]
 
     return world.simulate_prompts(name, size, seed, dict(kind.domains), dict(kind.languages), own, unique=True)[0]
 
 
-def _planted(name: str, kind: OutcomeSet, seed: int, size: int) -> pd.DataFrame:
+@lru_cache(maxsize=8)
+def _planted(name: str, seed: int, size: int) -> pd.DataFrame:
     """The first questions of the arena votes that would fit the benchmark."""
+    kind = OUTCOME_SETS[name]
     votes = world.sample_battles("arena_human", size=1_000, seed=seed)
     codes = {language: code for code, language in world.LANGUAGES.items()}
     fits = votes["domain"].isin(kind.domains) & votes["language"].map(codes).isin(kind.languages)

@@ -7,10 +7,10 @@ import numpy as np
 import pandas as pd
 
 from routellm_lab.benchmarks.outcomes import Outcomes
+from routellm_lab.engine import parallel
 from routellm_lab.errors import ParameterError
 from routellm_lab.evaluation.curve import RoutingCurve, evaluate
 from routellm_lab.evaluation.significance import compare_pairs
-from routellm_lab.settings import settings as package_settings
 
 if TYPE_CHECKING:
     from routellm_lab.routers import Router
@@ -63,7 +63,6 @@ def ablation(
         When the strong model is not better on a benchmark, or a fitted router routes another pair.
     """
     from sklearn.base import clone
-    from tqdm.auto import tqdm
 
     if not settings or not evaluations:
         raise ParameterError(f"ablation: needs {'settings' if not settings else 'evaluations'}, got none")
@@ -79,18 +78,25 @@ def ablation(
             to_fit[name] = clone(router).set_params(**setting)
         except ValueError as error:
             raise ParameterError(f"ablation: setting {name!r}: {error}") from error
-    curves: dict[str, dict[str, RoutingCurve]] = {}
     names = [AS_HERE, *settings]
-    for name in tqdm(names, desc="ablation", disable=not package_settings().progress, leave=False):
-        # one fitted router at a time: those with a language model fill the memory
-        ready = fitted[name] if name in fitted else to_fit.pop(name).fit(battles)
-        curves[name] = {benchmark: evaluate(ready, outcomes) for benchmark, outcomes in evaluations.items()}
+    # one fitted router at a time: those with a language model fill the memory
+    tasks = (
+        (fitted[name], None, evaluations) if name in fitted else (to_fit.pop(name), battles, evaluations)
+        for name in names
+    )
+    curves = dict(zip(names, parallel(_curves, tasks, "ablation", len(names)), strict=True))
+    pairs = [(place, 0) for place in range(1, len(names))]
+    compared = parallel(
+        compare_pairs,
+        (
+            ([curves[name][benchmark] for name in names], pairs, "apgr", n_resamples, random_state, level)
+            for benchmark in evaluations
+        ),
+        "comparisons",
+        len(evaluations),
+    )
     rows = {}
-    for benchmark in evaluations:
-        pairs = [(place, 0) for place in range(1, len(names))]
-        found = compare_pairs(
-            [curves[name][benchmark] for name in names], pairs, "apgr", n_resamples, random_state, level
-        )
+    for benchmark, found in zip(evaluations, compared, strict=True):
         differences = [(0.0, np.nan, np.nan, np.nan), *((f.difference, f.low, f.high, f.p_value) for f in found)]
         for name, (difference, low, high, p_value) in zip(names, differences, strict=True):
             rows[name, benchmark] = {
@@ -104,3 +110,11 @@ def ablation(
                 "p_value": p_value,
             }
     return pd.DataFrame([rows[name, benchmark] for name in names for benchmark in evaluations])
+
+
+def _curves(
+    router: "Router", battles: pd.DataFrame | None, evaluations: Mapping[str, Outcomes]
+) -> dict[str, RoutingCurve]:
+    """Curves of a router, fitted first where votes are given."""
+    ready = router if battles is None else router.fit(battles)
+    return {benchmark: evaluate(ready, outcomes) for benchmark, outcomes in evaluations.items()}

@@ -1,17 +1,17 @@
 """Learning curves: what more votes bring."""
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
 from routellm_lab.benchmarks.outcomes import Outcomes
+from routellm_lab.engine import parallel
 from routellm_lab.errors import ParameterError
 from routellm_lab.evaluation.achievable import achieved_share, best_possible
 from routellm_lab.evaluation.curve import evaluate
 from routellm_lab.preferences.models import ModelPair
-from routellm_lab.settings import settings
 
 if TYPE_CHECKING:
     from routellm_lab.routers import Router
@@ -50,22 +50,31 @@ def learning_curve(
         ``low`` and ``high`` are those of the share.
     """
     from sklearn.base import clone
-    from tqdm.auto import tqdm
 
     sizes = list(sizes)
     too_many = [size for size in sizes if not 1 <= size <= len(battles)]
     if too_many:
         raise ParameterError(f"learning_curve: sizes must be between 1 and {len(battles)} votes, got {too_many}")
     order = np.random.default_rng(random_state).permutation(len(battles))
-    rows = []
-    for size in tqdm(sizes, desc="learning curve", disable=not settings().progress, leave=False):
-        fitted = clone(router).fit(battles.iloc[np.sort(order[:size])])
-        curve = evaluate(fitted, outcomes, pair)
-        low, high = curve.interval("apgr", level=level, random_state=random_state)
-        row = {"router": router.name, "votes": size, "apgr": curve.apgr, "low": low, "high": high}
-        if outcomes.simulated:
-            row["achieved_share"] = achieved_share(curve, outcomes)
-            gain = best_possible(outcomes, curve.pair).apgr - 0.5
-            row["low"], row["high"] = (low - 0.5) / gain, (high - 0.5) / gain
-        rows.append(row)
-    return pd.DataFrame(rows)
+    tasks = (
+        (clone(router), battles.iloc[np.sort(order[:size])], outcomes, pair, level, random_state) for size in sizes
+    )
+    return pd.DataFrame(parallel(_row, tasks, "learning curve", len(sizes)))
+
+
+def _row(
+    router: "Router",
+    battles: pd.DataFrame,
+    outcomes: Outcomes,
+    pair: ModelPair | None,
+    level: float,
+    random_state: int | None,
+) -> dict[str, Any]:
+    curve = evaluate(router.fit(battles), outcomes, pair)
+    low, high = curve.interval("apgr", level=level, random_state=random_state)
+    row = {"router": router.name, "votes": len(battles), "apgr": curve.apgr, "low": low, "high": high}
+    if outcomes.simulated:
+        row["achieved_share"] = achieved_share(curve, outcomes)
+        gain = best_possible(outcomes, curve.pair).apgr - 0.5
+        row["low"], row["high"] = (low - 0.5) / gain, (high - 0.5) / gain
+    return row

@@ -8,11 +8,11 @@ import numpy as np
 import pandas as pd
 
 from routellm_lab.benchmarks.outcomes import Outcomes
+from routellm_lab.engine import parallel
 from routellm_lab.errors import DataError, ParameterError, listed
 from routellm_lab.evaluation.groups import matched_groups
 from routellm_lab.preferences.battles import results_between, validate_battles, vote_weights, with_prompts
 from routellm_lab.preferences.models import ModelPair
-from routellm_lab.settings import settings
 
 if TYPE_CHECKING:
     from routellm_lab.routers import Router
@@ -84,31 +84,39 @@ def validate_router(
     DataError
         When the strong model of a pair is not better.
     """
-    from sklearn.base import clone
-    from tqdm.auto import tqdm
-
     if not isinstance(n_resamples, (int, np.integer)) or n_resamples < 1:
         raise ParameterError(f"n_resamples must be a positive integer, got {n_resamples!r}")
     battles = validate_battles(battles)
-    rows = []
-    whole: Router | None = None
-    fitted: Router | None
-    for name, source in tqdm(held_out.items(), desc="held out", disable=not settings().progress, leave=False):
+    groups_of = {}
+    fits: list[tuple[pd.Series, list[tuple[str, np.ndarray]]]] = []  # votes to leave out, and what is then tested
+    whole: list[tuple[str, np.ndarray]] = []  # parts on which there is no vote share one fit
+    for name, source in held_out.items():
         outcomes = source.outcomes
-        groups = (
+        groups_of[name] = (
             pd.Series("all", index=outcomes.prompts.index)
             if source.groups is None
             else matched_groups(outcomes.prompts.index, source.groups, name)
         )
-        win_rate = np.full(len(outcomes), np.nan)
-        for group in groups.dropna().unique():
-            inside = (groups == group).to_numpy()
+        for group in groups_of[name].dropna().unique():
+            inside = (groups_of[name] == group).to_numpy()
             seen = battles["prompt_key"].isin(set(outcomes.keys[inside]))
             if seen.any():
-                fitted = _fitted_without(router, battles, seen)
+                fits.append((seen, [(name, inside)]))
             else:
-                fitted = whole = whole or clone(router).fit(battles)
-            win_rate[inside] = 0.5 if fitted is None else fitted.win_rate(outcomes.prompts[inside])
+                if not whole:
+                    fits.append((seen, whole))
+                whole.append((name, inside))
+    tasks = (
+        (router, battles, seen, [held_out[name].outcomes.prompts[inside] for name, inside in parts])
+        for seen, parts in fits
+    )
+    win_rates = {name: np.full(len(source.outcomes), np.nan) for name, source in held_out.items()}
+    for (_, parts), rates in zip(fits, parallel(_tested, tasks, "held out", len(fits)), strict=True):
+        for (name, inside), rate in zip(parts, rates, strict=True):
+            win_rates[name][inside] = rate
+    rows = []
+    for name, source in held_out.items():
+        outcomes, groups, win_rate = source.outcomes, groups_of[name], win_rates[name]
         if source.within is not None:
             within = matched_groups(outcomes.prompts.index, source.within, name)
             groups = groups.astype(str) + "\0" + within.astype(str)
@@ -119,6 +127,16 @@ def validate_router(
         row = {"source": name, "apgr": value, "se": error, "random_sd": luck}
         rows.append(row | {"prompts": int(np.isfinite(win_rate).sum())})
     return pd.DataFrame(rows)
+
+
+def _tested(
+    router: "Router", battles: pd.DataFrame, seen: pd.Series, parts: list[pd.Series]
+) -> list[np.ndarray | float]:
+    """Win rates of parts of the prompts, by a fit without the votes that are seen there."""
+    from sklearn.base import clone
+
+    fitted = _fitted_without(router, battles, seen) if seen.any() else clone(router).fit(battles)
+    return [0.5 if fitted is None else fitted.win_rate(prompts) for prompts in parts]
 
 
 def _fitted_without(router: "Router", battles: pd.DataFrame, seen: pd.Series) -> "Router | None":
@@ -147,11 +165,12 @@ def _grouped_apgr(
     for group in pd.unique(groups[np.isfinite(win_rate)]):
         rows = np.flatnonzero(groups == group)
         variance += gaps[rows].var(axis=0) * (len(rows) + 1) / 12
-        for draw in range(n_resamples + 1):
-            chosen = rows if draw == 0 else rng.choice(rows, len(rows))
-            rank = _centred_ranks(win_rate[chosen])
-            gains[draw] += rank @ gaps[chosen]
-            totals[draw] += gaps[chosen].sum(axis=0)
+        drawn = rng.integers(len(rows), size=(n_resamples, len(rows)))
+        drawn += len(rows) * np.arange(n_resamples)[:, None]
+        times = np.bincount(drawn.ravel(), minlength=n_resamples * len(rows)).reshape(n_resamples, len(rows))
+        times = np.vstack([np.ones(len(rows)), times])
+        gains += (times * _centred_ranks(win_rate[rows], times)) @ gaps[rows]
+        totals += times @ gaps[rows]
     if (totals[0] <= 0).any():
         raise DataError(
             f"held-out source {name!r}: the strong model of a pair is not better there; swap it or leave it out"
@@ -164,10 +183,21 @@ def _grouped_apgr(
     )
 
 
-def _centred_ranks(values: np.ndarray) -> np.ndarray:
-    from scipy.stats import rankdata
+def _centred_ranks(values: np.ndarray, times: np.ndarray) -> np.ndarray:
+    """Ranks of values, less their middle and divided by their number, where each occurs so many times; ties share one.
 
-    return (rankdata(values) - (len(values) + 1) / 2) / len(values)
+    Parameters
+    ----------
+    values : (n,) array
+    times : (draws, n) array
+        With the same sum in every row.
+    """
+    _, tied = np.unique(values, return_inverse=True)
+    order = np.argsort(tied, kind="stable")
+    count = np.add.reduceat(times[:, order], np.flatnonzero(np.diff(tied[order], prepend=-1)), axis=1)
+    rank = count.cumsum(axis=1) - count / 2
+    total = times[0].sum()
+    return (rank[:, tied] - total / 2) / total
 
 
 def outcomes_from_battles(

@@ -822,9 +822,7 @@ def sample_battles(name: str, size: int | None = None, seed: int = 0) -> pd.Data
     kind = _battle_set(name)
     size = checked_size(kind.size if size is None else size, MAX_SIZE)
     origin = kind.again or name
-    prompts, domain, language, difficulty = simulate_prompts(
-        origin, kind.n_prompts or size, seed, ARENA_DOMAINS, dict(kind.languages), _unreserved
-    )
+    prompts, domain, language, difficulty = _battle_prompts(name, kind.n_prompts or size, seed)
     draw = _votes(kind, origin, size, seed)
     if kind.again:
         draw["vote"] = _votes(kind, name, size, seed)["vote"]
@@ -862,6 +860,12 @@ def _battle_set(name: str) -> BattleSet:
     if name not in BATTLE_SETS:
         raise ParameterError(f"no simulated battles {name!r}; nearest: {nearest(name, BATTLE_SETS)}")
     return BATTLE_SETS[name]
+
+
+@lru_cache(maxsize=8)
+def _battle_prompts(name: str, size: int, seed: int) -> tuple[pd.DataFrame, np.ndarray, np.ndarray, np.ndarray]:
+    kind = _battle_set(name)
+    return simulate_prompts(kind.again or name, size, seed, ARENA_DOMAINS, dict(kind.languages), _unreserved)
 
 
 def _ids(name: str, size: int) -> pd.Series:

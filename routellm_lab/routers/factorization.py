@@ -32,6 +32,8 @@ RELEASED: Mapping[str, Any] = {
 }
 """What the released training code does instead."""
 
+_SCORED_AT_ONCE = 4096
+
 
 @contextlib.contextmanager
 def _one_thread() -> Iterator[None]:
@@ -148,25 +150,35 @@ class MatrixFactorizationRouter(ManyModelRouter):
         from tqdm.auto import tqdm
 
         parameters = self._initial(vectors.shape[1])
-        optimizer = torch.optim.Adam(parameters.values(), lr=self.learning_rate, weight_decay=self.weight_decay)
+        optimizer = torch.optim.Adam(
+            parameters.values(), lr=self.learning_rate, weight_decay=self.weight_decay, fused=True
+        )
         prompt, a, b = votes
+        largest = max(1, min(self.batch_size, len(train)))
+        room = torch.empty(largest, vectors.shape[1])  # fresh memory for every batch would cost more than its sums
 
-        def loss(rows: "torch.Tensor", noise: float = 0.0) -> "torch.Tensor":
-            encoded = vectors[prompt[rows]]
+        def loss(rows: "torch.Tensor", noise: float = 0.0) -> "tuple[torch.Tensor, torch.Tensor]":
+            """Sums of cross-entropy and of weight over at most ``largest`` votes.
+
+            w2 . (v * (W1 q + b)) = (v * w2) W1 q + (v * w2) . b: a small matrix scores all models at once.
+            """
+            encoded = torch.index_select(vectors, 0, prompt[rows], out=room[: len(rows)])
             if noise:
-                encoded = encoded + noise * torch.randn_like(encoded)
-            hidden = encoded @ parameters["W1"].T
+                encoded.add_(torch.randn_like(encoded), alpha=noise)
+            model = self._model_vectors(parameters) * parameters["w2"]
+            scores = encoded @ (model @ parameters["W1"]).T
             if self.bias:
-                hidden = hidden + parameters["b"]
-            model = self._model_vectors(parameters)
-            logit = ((model[a[rows]] - model[b[rows]]) * hidden) @ parameters["w2"]
+                scores = scores + model @ parameters["b"]
+            both = scores.gather(1, torch.stack([a[rows], b[rows]], 1))
             score, weight = target[rows].unbind(1)
-            entropy = torch.nn.functional.binary_cross_entropy_with_logits(logit, score, reduction="none")
-            return (entropy * weight).sum() / weight.sum()
+            logit = both[:, 0] - both[:, 1]
+            entropy = torch.nn.functional.binary_cross_entropy_with_logits(logit, score, weight, reduction="sum")
+            return entropy, weight.sum()
 
         def held_out_loss() -> float:
             with torch.no_grad():
-                return float(loss(held_out))
+                parts = [loss(rows) for rows in held_out.split(largest)]
+            return float(sum(part for part, _ in parts) / sum(weight for _, weight in parts))
 
         history = [(0, float("nan"), held_out_loss())]
         best, best_loss, best_epoch = {k: v.detach().clone() for k, v in parameters.items()}, history[0][2], 0
@@ -177,7 +189,8 @@ class MatrixFactorizationRouter(ManyModelRouter):
             total = 0.0
             for rows in train[torch.randperm(len(train))].split(self.batch_size):
                 optimizer.zero_grad()
-                batch_loss = loss(rows, self.noise)
+                entropy, weight = loss(rows, self.noise)
+                batch_loss = entropy / weight
                 batch_loss.backward()
                 optimizer.step()
                 total += float(batch_loss.detach()) * len(rows)
@@ -215,10 +228,21 @@ class MatrixFactorizationRouter(ManyModelRouter):
         self.bias_ = parameters["b"].detach().numpy() if self.bias else np.zeros(self.dimensions, np.float32)
 
     def _utilities(self, texts: list[str], models: list[str]) -> np.ndarray:
+        return self._scores(self._encode(texts), models)
+
+    def _scores(self, vectors: np.ndarray, models: list[str]) -> np.ndarray:
+        """Utilities from encoded prompts, (n, d) -> (n, models): one small product per prompt, in 64 bits, so that
+        they do not depend on the size of the batch; a part at a time, as copies that leave the cache cost more."""
         rows = [self.models_.index(model) for model in models]
-        # (v * w2) . (W1 q + b) = ((v * w2) W1) . q + (v * w2) . b: one small product per prompt
+        # (v * w2) . (W1 q + b) = ((v * w2) W1) . q + (v * w2) . b
         chosen = self.model_vectors_[rows].astype(float)
-        return self._encode(texts) @ (chosen @ self.map_).T + chosen @ self.bias_
+        linear = (chosen @ self.map_).T
+        scores = np.empty((len(vectors), len(models)))
+        for start in range(0, len(vectors), _SCORED_AT_ONCE):
+            part = slice(start, start + _SCORED_AT_ONCE)
+            np.matmul(vectors[part].astype(float), linear, out=scores[part])
+        scores += chosen @ self.bias_
+        return scores
 
     def _state(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         arrays = {"model_vectors": self.model_vectors_, "map": self.map_, "bias": self.bias_}

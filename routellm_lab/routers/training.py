@@ -278,6 +278,7 @@ def _fit_head(
 def _ordered_trainer() -> Any:
     import torch
     from transformers import Trainer, TrainerCallback
+    from transformers.trainer_utils import EvalLoopOutput
 
     class OrderedTrainer(Trainer):
         """The order of a pass depends on the seed and its number alone: also where training is resumed in its midst."""
@@ -297,6 +298,30 @@ def _ordered_trainer() -> Any:
             sampler = super()._get_train_sampler(train_dataset)
             sampler.generator = self.order
             return sampler
+
+        def get_eval_dataloader(self, eval_dataset: Any = None) -> Any:
+            if self.args.world_size == 1:
+                return super().get_eval_dataloader(eval_dataset)
+            rows: Any = self.eval_dataset if eval_dataset is None else eval_dataset
+            own = rows[self.args.process_index :: self.args.world_size]
+            return torch.utils.data.DataLoader(
+                own, batch_size=self.args.per_device_eval_batch_size, collate_fn=self.data_collator
+            )
+
+        def evaluation_loop(
+            self, dataloader: Any, *given: Any, metric_key_prefix: str = "eval", **options: Any
+        ) -> EvalLoopOutput:
+            """Of several processes each adds up its share of the prompts: by transformers' own loop, prompts that fill
+            up the last batches count twice, and short batches as much as full ones."""
+            if self.args.world_size == 1:
+                return super().evaluation_loop(dataloader, *given, metric_key_prefix=metric_key_prefix, **options)
+            self.model.eval()
+            sums = torch.zeros(2, device=self.args.device)
+            for batch in dataloader:
+                loss, _, _ = self.prediction_step(self.model, batch, prediction_loss_only=True)
+                sums += torch.stack([loss.float(), torch.ones_like(loss, dtype=torch.float)]) * len(batch["weight"])
+            total, number = self.accelerator.reduce(sums, "sum").tolist()
+            return EvalLoopOutput(None, None, {f"{metric_key_prefix}_loss": total / number}, int(number))  # type: ignore[arg-type]
 
     return OrderedTrainer
 
@@ -355,6 +380,15 @@ def device() -> "torch.device":
 def is_main_process() -> bool:
     """Whether this is the one process, or the first of several (``torchrun``, ``accelerate launch``)."""
     return os.environ.get("RANK", "0") == "0"
+
+
+def wait_for_all() -> None:
+    """Wait until all processes of ``torchrun`` or ``accelerate launch`` have come here."""
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        from accelerate import PartialState
+
+        on_cpu = device().type == "cpu"
+        PartialState(cpu=on_cpu, backend="gloo" if on_cpu else "nccl").wait_for_everyone()
 
 
 @contextlib.contextmanager

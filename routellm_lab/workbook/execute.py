@@ -6,9 +6,11 @@ was killed, the kernel and everything it started are killed too. Events go to st
 
 import json
 import os
+import resource
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -46,7 +48,7 @@ def execute(spec: dict[str, Any], events: TextIO) -> dict[str, Any]:
     Returns
     -------
     dict
-        seconds, metrics, and where it failed: error, cell.
+        seconds, peak_mib, metrics, and where it failed: error, cell.
     """
     began = time.monotonic()
     stage = Path(spec["stage"])
@@ -65,7 +67,30 @@ def execute(spec: dict[str, Any], events: TextIO) -> dict[str, Any]:
     except Exception as error:  # whatever it is, the runner says it and goes on with the other notebooks
         result["error"] = result["error"] or f"{type(error).__name__}: {_first_line(str(error))}"
         result["cell"] = result["cell"] or _failed_cell(stage)
-    return result | {"seconds": round(time.monotonic() - began, 1)}
+    return result | {"seconds": round(time.monotonic() - began, 1), "peak_mib": _peak_mib()}
+
+
+def numbered_cells(executed: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    """The cells of an executed notebook with their numbers from 1; papermill's own have none of their own."""
+    try:
+        cells = json.loads(executed.read_text("utf-8"))["cells"]
+    except (OSError, ValueError):
+        return
+    number = 0
+    for cell in cells:
+        number += not is_added(cell)
+        yield number, cell
+
+
+def is_added(cell: dict[str, Any]) -> bool:
+    """Whether papermill put a cell there."""
+    return not {"injected-parameters", "papermill-error-cell-tag"}.isdisjoint(cell["metadata"].get("tags", ()))
+
+
+def _peak_mib() -> int:
+    """Peak memory of the kernel, or of a process that it started and waited for, if that took more; it has ended."""
+    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
+    return round(peak / (2**20 if sys.platform == "darwin" else 2**10))  # bytes there, KiB elsewhere
 
 
 def _run_papermill(spec: dict[str, Any], stage: Path, events: TextIO) -> dict[str, Any]:
@@ -108,15 +133,8 @@ def _run_papermill(spec: dict[str, Any], stage: Path, events: TextIO) -> dict[st
 
 
 def _failed_cell(stage: Path) -> int | None:
-    """Number, from 1, of the cell that raised or in which the kernel died; papermill's own cells do not count."""
-    try:
-        cells = json.loads((stage / EXECUTED).read_text("utf-8"))["cells"]
-    except (OSError, ValueError):
-        return None
-    added = {"injected-parameters", "papermill-error-cell-tag"}
-    number = 0
-    for cell in cells:
-        number += not added & set(cell["metadata"].get("tags", ()))
+    """Number, from 1, of the cell that raised or in which the kernel died."""
+    for number, cell in numbered_cells(stage / EXECUTED):
         begun = cell["metadata"].get("execution", {})
         silent = "iopub.status.busy" in begun and "shell.execute_reply" not in begun
         if silent or cell["metadata"].get("papermill", {}).get("exception") is True:

@@ -88,6 +88,11 @@ class Notebook:
         return bool(self._declared.get("uses_trained", False))
 
     @property
+    def minutes(self) -> float:
+        """How long it is said to take in the full profile on real data; only the order of starting depends on it."""
+        return float(self._declared.get("minutes", 0))
+
+    @property
     def question(self) -> str:
         return str(self._declared.get("question", ""))
 
@@ -164,6 +169,9 @@ def read_notebook(path: Path) -> Notebook:
         value = notebook._declared.get(key, [])
         if not isinstance(value, list) or not all(isinstance(name, str) for name in value):
             raise NotebookError(f"{path}: metadata routellm_lab.{key} must be a list of artifact names, got {value!r}")
+    minutes = notebook._declared.get("minutes", 0)
+    if isinstance(minutes, bool) or not isinstance(minutes, int | float) or minutes < 0:
+        raise NotebookError(f"{path}: metadata routellm_lab.minutes must be a number of 0 or more, got {minutes!r}")
     return notebook
 
 

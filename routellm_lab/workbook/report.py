@@ -8,6 +8,7 @@ from typing import Any
 
 from routellm_lab.errors import ParameterError
 from routellm_lab.files import replacing
+from routellm_lab.workbook.execute import is_added, numbered_cells
 from routellm_lab.workbook.hashing import describe_data
 from routellm_lab.workbook.runs import Run, writing
 
@@ -32,10 +33,34 @@ def build_report(run: Run) -> Path:
         },
         metrics=run.metrics,
         figures=_figures(run),
+        slowest=slowest_cells(run),
     )
     with writing(run.report), replacing(run.report) as aside:
         aside.write_text(text, "utf-8")
     return run.report
+
+
+def slowest_cells(run: Run, most: int = 10) -> list[dict[str, Any]]:
+    """The cells that took longest, of all notebooks that were executed.
+
+    Returns
+    -------
+    list of dict
+        ``notebook``, ``cell`` (its number), ``heading`` above it, ``code`` (its first line), ``seconds``; the slowest
+        first.
+    """
+    found: list[dict[str, Any]] = []
+    for name in run.entries:
+        heading = ""
+        for number, cell in numbered_cells(run.folder / "notebooks" / f"{name}.ipynb"):
+            lines = "".join(cell["source"]).strip().splitlines()
+            if cell["cell_type"] == "markdown":
+                heading = next((line.lstrip("# ") for line in reversed(lines) if line.startswith("#")), heading)
+            seconds = cell["metadata"].get("papermill", {}).get("duration")
+            if cell["cell_type"] == "code" and seconds and not is_added(cell):
+                told = {"notebook": name, "cell": number, "heading": heading, "code": lines[0] if lines else ""}
+                found.append(told | {"seconds": round(seconds, 1)})
+    return sorted(found, key=lambda cell: -cell["seconds"])[:most]
 
 
 def copy_gallery(run: Run, folder: Path) -> list[Path]:

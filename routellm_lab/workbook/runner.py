@@ -1,5 +1,6 @@
 """Run the workbook without anybody watching: plan, execute in processes, skip what is unchanged, resume."""
 
+import contextlib
 import json
 import os
 import queue
@@ -19,6 +20,8 @@ from pathlib import Path
 from typing import Any
 
 import routellm_lab
+from routellm_lab import engine as engines
+from routellm_lab.engine import Engine, RayProcess
 from routellm_lab.errors import NotebookError, ParameterError, RoutellmLabError, listed
 from routellm_lab.settings import settings
 from routellm_lab.workbook import runs
@@ -90,6 +93,7 @@ def run_workbook(
     run_id: str | None = None,
     jobs: int = 1,
     root: Path | None = None,
+    engine: str | None = None,
 ) -> RunResult:
     """Execute notebooks, with those they depend on, into ``data/runs/<id>``.
 
@@ -113,6 +117,9 @@ def run_workbook(
         Notebooks executed at once; they share the cores.
     root : Path, optional
         The workbook: the folder that holds ``notebooks/`` and ``data/``.
+    engine : str, optional
+        Where notebooks are executed: ``local``, ``ray`` or ``ray://HOST:PORT``; the setting ``engine`` by default. All
+        hosts of a Ray cluster need the workbook under the same path. Results do not depend on it.
 
     Returns
     -------
@@ -121,7 +128,7 @@ def run_workbook(
     Raises
     ------
     ParameterError
-        For an unknown notebook, parameter, profile or data root, before anything starts.
+        For an unknown notebook, parameter, profile, data root or engine, before anything starts.
     RoutellmLabError
         When the run cannot be written, or another process is making it.
 
@@ -132,6 +139,7 @@ def run_workbook(
     """
     root = (settings().root if root is None else Path(root)).resolve()
     check_run_options(profile, seed)
+    engines.check_engine(settings().engine if engine is None else engine)
     if jobs < 1:
         raise ParameterError(f"jobs must be at least 1, got {jobs}")
     if run_id is not None:
@@ -154,8 +162,10 @@ def run_workbook(
     for notebook in wanted.values():
         standard = {"data": kernel_data, "profile": profile, "seed": seed}
         given[notebook.name] |= {name: value for name, value in standard.items() if name in notebook.parameters}
-    folder, resumed = _choose_folder(runs_dir, asked, fresh, run_id)
-    with runs.locked(folder):
+    with contextlib.ExitStack() as stack:
+        there = stack.enter_context(engines.engine(engine))
+        folder, resumed = _choose_folder(runs_dir, asked, fresh, run_id)
+        stack.enter_context(runs.locked(folder))
         try:
             run = _open(folder, asked, wanted, fresh)
         except RoutellmLabError:
@@ -163,13 +173,15 @@ def run_workbook(
                 shutil.rmtree(folder, ignore_errors=True)
             raise
         print(f"Run {run.id}: {describe_data(data)}, profile {profile}, seed {seed}", flush=True)
+        if not there.is_local:
+            print(f"Engine: {there.name}, {there.cores} cores on {there.hosts} hosts", flush=True)
         if resumed:
             left = [name for name, entry in run.entries.items() if entry["status"] not in FINISHED]
             print(f"Resuming: {len(run.entries) - len(left)} of {len(run.entries)} notebooks are finished", flush=True)
         if added:
             print(f"Also: {listed(added)} (needed by what was asked)", flush=True)
         runs.point_latest(folder)
-        work = _Work(run, wanted, given, identity, kernel_data, jobs, root)
+        work = _Work(run, wanted, given, identity, kernel_data, jobs, root, there)
         with _signals():
             work.do()
         return _finish(run, work.errors)
@@ -256,7 +268,7 @@ def _signals() -> Iterator[None]:
 @dataclass
 class _Worker:
     name: str
-    process: subprocess.Popen
+    process: subprocess.Popen | RayProcess
     listener: threading.Thread
     stage: Path
     hashes: dict[str, Any]
@@ -285,6 +297,7 @@ class _Work:
     kernel_data: str
     jobs: int
     root: Path
+    engine: Engine
     errors: dict[str, str] = field(default_factory=dict)
     workers: dict[str, _Worker] = field(default_factory=dict)
     events: "queue.Queue[tuple[str, dict[str, Any] | None]]" = field(default_factory=queue.Queue)
@@ -297,7 +310,7 @@ class _Work:
         self.progress = _Progress(len(self.notebooks))
         try:
             while order.is_active():
-                ready = sorted([*ready, *order.get_ready()])
+                ready = sorted([*ready, *order.get_ready()], key=self._rank)
                 while ready and len(self.workers) < self.jobs:
                     name = ready.pop(0)
                     if self._begin(name):
@@ -322,6 +335,10 @@ class _Work:
             self.progress.close()
             shutil.rmtree(self.run.folder / ".work", ignore_errors=True)
 
+    def _rank(self, name: str) -> tuple[float, str]:
+        """By number; of several at once the longest first, so that none is left alone at the end."""
+        return (-self.notebooks[name].minutes if self.jobs > 1 else 0.0, name)
+
     def _begin(self, name: str) -> bool:
         """Start a notebook, or find it finished already."""
         entry, hashes = self.run.entries[name], self._hashes(name)
@@ -338,16 +355,13 @@ class _Work:
             (stage / SOURCE).write_text(json.dumps(self.notebooks[name].content), "utf-8")
             spec = {"name": name, "stage": str(stage), "parameters": self.given[name]}
             (stage / "spec.json").write_text(json.dumps(spec), "utf-8")
-            with open(stage / "log.txt", "wb") as log:
-                process = subprocess.Popen(
-                    [sys.executable, "-m", "routellm_lab.workbook.execute", str(stage / "spec.json")],
-                    stdin=subprocess.PIPE,
-                    stdout=subprocess.PIPE,
-                    stderr=log,
-                    env=self._environment(),
-                    cwd=self.root / "notebooks",
-                    start_new_session=True,
-                )
+            process = self.engine.start(
+                ["-m", "routellm_lab.workbook.execute", str(stage / "spec.json")],
+                self._environment(),
+                cwd=self.root / "notebooks",
+                log=stage / "log.txt",
+                cores=self.engine.share(self.jobs),
+            )
         listener = threading.Thread(target=self._listen, args=(name, process), daemon=True)
         self.workers[name] = _Worker(name, process, listener, stage, hashes)
         listener.start()
@@ -356,7 +370,7 @@ class _Work:
         self.progress.started(name)
         return False
 
-    def _listen(self, name: str, process: subprocess.Popen) -> None:
+    def _listen(self, name: str, process: subprocess.Popen | RayProcess) -> None:
         assert process.stdout is not None
         with process.stdout as events:
             for line in events:
@@ -382,8 +396,9 @@ class _Work:
         """Take over what a worker made, or say why it failed."""
         name, result = worker.name, worker.result
         if result is None:
-            result = {"error": _death(worker), "cell": None, "seconds": None, "metrics": {}}
-        entry = self.run.entries[name] | worker.hashes | {"seconds": result["seconds"]}
+            result = {"error": _death(worker), "cell": None, "metrics": {}}
+        cost = {key: result.get(key) for key in ("seconds", "peak_mib")}
+        entry = self.run.entries[name] | worker.hashes | cost
         entry["parameters"] = {key: value for key, value in self.given[name].items() if key != "data"}
         try:
             if result["error"] is None:
@@ -478,12 +493,10 @@ class _Work:
         return {"hash": hash_json(whole), "source": notebook.source_hash, "inputs": inputs}
 
     def _environment(self) -> dict[str, str]:
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        threads = max(1, cores // self.jobs)
+        threads = self.engine.share(self.jobs)
         own = os.environ.get("OMP_NUM_THREADS", "")
         threads = min(threads, int(own)) if own.isdigit() and int(own) else threads
-        environment = dict(os.environ) | dict.fromkeys(_THREADS, str(threads))
-        environment |= {
+        environment = dict.fromkeys(_THREADS, str(threads)) | {
             "PYTHONHASHSEED": "0",
             "TOKENIZERS_PARALLELISM": "false",
             "MPLBACKEND": "module://matplotlib_inline.backend_inline",

@@ -38,7 +38,7 @@ class Run:
     folder : Path
         ``data/runs/<id>``.
     manifest : dict
-        What it was told, and per notebook: status, seconds, parameters, hashes, outputs.
+        What it was told, and per notebook: status, seconds, peak memory, parameters, hashes, outputs.
     """
 
     folder: Path

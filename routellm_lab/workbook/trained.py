@@ -16,6 +16,7 @@ from routellm_lab.preferences import vote_weights
 from routellm_lab.preferences.models import ModelPair
 from routellm_lab.routers import BertRouter, CausalLMRouter, Router, Training, load_router
 from routellm_lab.routers.causal import SHORT_INSTRUCTION, pretrain_decoder
+from routellm_lab.routers.training import is_main_process, wait_for_all
 from routellm_lab.settings import settings
 from routellm_lab.workbook.hashing import hash_json, trained_index
 
@@ -56,7 +57,8 @@ def train_routers(
 ) -> Iterator[dict[str, Any]]:
     """Fit the transformer routers on the three training sets of a data root into ``data/routers``.
 
-    What is there already, of the same votes and parameters, stays; an interrupted training goes on where it was.
+    What is there already, of the same votes and parameters, stays; an interrupted training goes on where it was. Under
+    ``torchrun`` or ``accelerate launch`` all processes train each router together, and only the first one writes.
 
     Parameters
     ----------
@@ -82,7 +84,7 @@ def train_routers(
     texts = pd.concat([votes["prompt"] for votes in sets.clean.values()]).dropna().unique()
     decoder = folder / "decoder"
     made_of = hash_json([sorted(texts), _DECODER_STEPS, seed])
-    if index.get("decoder", {}).get("hash") != made_of or not decoder.is_dir():
+    if is_main_process() and (index.get("decoder", {}).get("hash") != made_of or not decoder.is_dir()):
         start = time.perf_counter()
         history = pretrain_decoder(texts, decoder, steps=_DECODER_STEPS, batch_tokens=1024, random_state=seed)
         loss = float(history["held_out_loss"].iloc[-1])
@@ -91,6 +93,7 @@ def train_routers(
             path, "decoder", {"hash": made_of, "seconds": seconds, "prompts": len(texts), "held_out_loss": loss}
         )
         yield {"name": "decoder", "trained": True, **index["decoder"]}
+    wait_for_all()
     for training, votes in sets.clean.items():
         for kind, router in transformer_routers(pair, decoder, seed).items():
             if kind not in KINDS and training != "arena+gold":
@@ -110,7 +113,7 @@ def train_routers(
                     "prompts": router.n_train_ + router.n_held_out_,  # type: ignore[attr-defined]
                     "held_out_loss": float(router.history_["held_out_loss"].min()),  # type: ignore[attr-defined]
                 }
-                index = _write_index(path, name, entry)
+                index = _write_index(path, name, entry) if is_main_process() else index | {name: entry}
             yield {"name": name, "trained": trained, **index[name]}
 
 
