@@ -63,7 +63,7 @@ format: $(VENV)/.dev ## Mend style and strip the notebooks
 	@$(if $(NOTEBOOK_FILES),$(BIN)/nbstripout --keep-id $(NOTEBOOK_FILES),true)
 
 .PHONY: bench
-bench: $(VENV)/.workbook ## Time the hot paths beside literal references, into data/bench/latest.json
+bench: $(VENV)/.dev ## Time the hot paths beside literal references, into data/bench/latest.json and figures/bench.png
 	@$(BIN)/python tests/bench.py
 
 .PHONY: clean

@@ -1327,9 +1327,8 @@ def benchmark_ratios(frame: pd.DataFrame, *, detail: str = "", title: str | None
     for good, marker, colour in ((True, "o", STRONG), (False, "s", WEAK)):
         axes.scatter(shown["ratio"][faster == good], at[faster == good], marker=marker, color=colour, zorder=3)
     for y, row in shown.iterrows():
-        text = f"{row['ratio']:,.3g} times ({row['ours']:,.0f} {row['unit']})"
-        if row["ours"] < 10:
-            text = f"{row['ratio']:,.3g} times ({row['ours']:.2g} {row['unit']})"
+        ratio, ours = (f"{value:,.0f}" if value >= 100 else f"{value:.2g}" for value in (row["ratio"], row["ours"]))
+        text = f"{ratio} times ({ours} {row['unit']})"
         axes.annotate(text, (max(row["ratio"], 1), y), (7, 0), textcoords="offset points", va="center", fontsize=9)
     axes.axvline(1, color=MUTED, linewidth=1)
     axes.set_xscale("log")

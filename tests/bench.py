@@ -283,6 +283,29 @@ def transformers() -> Iterator[Row]:
     yield _route(small, prompts, "bert_int8", detail, rounds=2, single=100)
 
 
+def past_one_machine() -> Iterator[Row]:
+    """What handing work to Ray costs, where all of it runs on this one machine."""
+    from routellm_lab.engine import engine, parallel
+
+    prompts = load_battles("arena_human", data="sample", size=200_000)["prompt"].drop_duplicates().tolist()[:100_000]
+    with engine("local") as here:
+        alone = seconds(lambda: here.encode(prompts, "static"), rounds=1)
+    start = time.perf_counter()
+    with engine("ray") as there:
+        began = time.perf_counter() - start
+        shared = seconds(lambda: there.encode(prompts, "static"), rounds=1)
+        tasks = 200
+        each = seconds(lambda: parallel(abs, ((-number,) for number in range(tasks)), "nothing", tasks)) / tasks
+        cores = there.cores
+    detail = (
+        f"{len(prompts):,} prompts, static encoder: {alone:.1f} s here, {shared:.1f} s through Ray on {cores} cores of "
+        f"this machine; Ray takes {began:.1f} s to start; beside this process alone"
+    )
+    yield row("engine_encode", len(prompts) / shared, len(prompts) / alone, "prompts/s", detail)
+    detail = f"{1e3 * each:.1f} ms for a task that does nothing, handed over by joblib and Ray"
+    yield row("engine_tasks", 1 / each, None, "tasks/s", detail)
+
+
 PARTS = {
     part.__name__: part
     for part in (
@@ -293,6 +316,7 @@ PARTS = {
         bootstrap,
         routes,
         transformers,
+        past_one_machine,
     )
 }
 

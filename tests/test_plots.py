@@ -678,3 +678,15 @@ def test_theme_can_be_made_the_default():
         plots.set_theme()
         assert not mpl.rcParams["axes.spines.top"]
         assert mpl.colors.to_hex(mpl.rcParams["axes.prop_cycle"].by_key()["color"][0]) == plots.PALETTE[0]
+
+
+def test_benchmark_ratios_tell_which_are_slower_than_their_reference():
+    rows = [("a", 100.0, 10.0), ("b", 5.0, 10.0), ("c", 3.0, np.nan)]
+    frame = pd.DataFrame(rows, columns=["name", "ours", "reference"]).assign(unit="prompts/s")
+    frame["ratio"] = frame["ours"] / frame["reference"]
+    figure = plots.benchmark_ratios(frame, detail="2 cores")
+    assert figure.get_suptitle().startswith("1 of 2 hot paths are at least as fast")
+    assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == ["b", "a"]
+    assert {text.get_text() for text in figure.axes[0].texts} == {"10 times (100 prompts/s)", "0.5 times (5 prompts/s)"}
+    with pytest.raises(DataError, match="no row has a reference"):
+        plots.benchmark_ratios(frame[2:])

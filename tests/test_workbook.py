@@ -305,10 +305,12 @@ def test_gallery_is_a_copy_with_an_index(whole, tmp_path):
     page = (tmp_path / "figures" / "README.md").read_text()
     assert "![It grows](growth.png)" in page
     assert "simulated" in page
-    (tmp_path / "figures" / "stale.png").write_bytes(b"old")
-    (tmp_path / "figures" / "stale.json").write_text("{}")
+    for name, told in (("stale", {"run": "an earlier one"}), ("bench", {"source": "make bench"})):
+        (tmp_path / "figures" / f"{name}.png").write_bytes(b"old")
+        (tmp_path / "figures" / f"{name}.json").write_text(json.dumps(told))
     copy_gallery(run, tmp_path / "figures")
     assert not (tmp_path / "figures" / "stale.png").exists()
+    assert (tmp_path / "figures" / "bench.png").exists()
 
 
 def test_gallery_leaves_other_pictures_alone(whole, tmp_path):

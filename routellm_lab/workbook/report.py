@@ -66,7 +66,7 @@ def slowest_cells(run: Run, most: int = 10) -> list[dict[str, Any]]:
 def copy_gallery(run: Run, folder: Path) -> list[Path]:
     """Copy a run's figures and their sidecars into a folder, with a README that shows them; returns the figures.
 
-    Figures of earlier galleries that this run does not have are removed.
+    Figures of earlier runs that this run does not have are removed; those that no run made stay.
 
     Raises
     ------
@@ -82,7 +82,8 @@ def copy_gallery(run: Run, folder: Path) -> list[Path]:
     copied = []
     with writing(folder):
         for old in folder.glob("*.png"):
-            if old.name not in {figure["file"] for figure in figures}:
+            of_a_run = "run" in json.loads(old.with_suffix(".json").read_text("utf-8"))
+            if of_a_run and old.name not in {figure["file"] for figure in figures}:
                 old.unlink()
                 old.with_suffix(".json").unlink()
         for figure in figures:
