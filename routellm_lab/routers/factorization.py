@@ -36,15 +36,18 @@ _SCORED_AT_ONCE = 4096
 
 
 @contextlib.contextmanager
-def _one_thread() -> Iterator[None]:
-    """The batches are too small to share: threads would only wait for each other, and change the last digits."""
+def _small_batches() -> Iterator[None]:
+    """One thread, for threads would only wait for each other, and change the last digits; and numbers below 1e-38, as
+    weights that decay come to, count as 0, for a processor takes many times as long over them."""
     import torch
 
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
+    torch.set_flush_denormal(True)
     try:
         yield
     finally:
+        torch.set_flush_denormal(False)
         torch.set_num_threads(threads)
 
 
@@ -140,7 +143,7 @@ class MatrixFactorizationRouter(ManyModelRouter):
         a, b = (index.get_indexer(pd.Index(battles[side])) for side in ("model_a", "model_b"))
         votes = tuple(torch.from_numpy(np.ascontiguousarray(part)) for part in (row, a, b))
         target = torch.from_numpy(np.stack([score_a(battles), vote_weights(battles)], axis=1)).float()
-        with torch.random.fork_rng(devices=[]), _one_thread():
+        with torch.random.fork_rng(devices=[]), _small_batches():
             torch.manual_seed(self.random_state)
             weights = self._train(vectors, votes, target, torch.from_numpy(train), torch.from_numpy(held_out))
         self._keep(weights)
