@@ -7,6 +7,7 @@ Titles state what the data shows. Figures of simulated data say so above the axe
 import functools
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -24,6 +25,8 @@ from routellm_lab.errors import DataError, ParameterError, listed
 from routellm_lab.evaluation.curve import RoutingCurve
 from routellm_lab.evaluation.groups import Correlation, rank_correlation
 from routellm_lab.evaluation.robustness import AdversarialSuffix
+from routellm_lab.policies.calibration import Calibration
+from routellm_lab.policies.cost import CostCurve
 from routellm_lab.preferences.battles import models_of, score_a, vote_weights
 
 PALETTE: list[str] = list(sns.color_palette("colorblind").as_hex())
@@ -580,6 +583,66 @@ def win_rate_histogram(
     count = len(next(iter(values.values())))
     _title(figure, panels[0, 0], title, ", ".join(filter(None, [name, f"{count:,} prompts"])), simulated)
     return figure
+
+
+@_figure
+def reliability_diagram(
+    calibrations: Mapping[str, Calibration], *, simulated: bool, name: str = "", title: str | None = None
+) -> Figure:
+    """What the strong model wins where a router foretells it, bin by bin; on the diagonal where they agree.
+
+    Parameters
+    ----------
+    calibrations : dict of str to Calibration
+        By router, as `routellm_lab.policies.calibration` measures them.
+    simulated : bool
+    name : str
+        The benchmark.
+    title : str, optional
+
+    Returns
+    -------
+    Figure
+    """
+    if not calibrations:
+        raise ParameterError("reliability_diagram: no calibration given")
+    figure, axes = plt.subplots(figsize=(WIDTH, 6.2), layout="constrained")
+    handles = [Line2D([], [], color="#888888", linewidth=1.2, label="calibrated")]
+    for number, (router, found) in enumerate(calibrations.items()):
+        colour = PALETTE[number % len(PALETTE)]
+        look: dict[str, Any] = {"color": colour, "marker": MARKERS[number % len(MARKERS)], "markersize": 6}
+        bins = found.bins
+        axes.vlines(bins["win_rate"], bins["low"], bins["high"], color=colour, linewidth=1.6, alpha=0.6, zorder=3)
+        axes.plot(bins["win_rate"], bins["target"], linewidth=1.2, zorder=4, **look)
+        label = f"{_words(router)}   {found.ece:.3f}   (by chance {found.ece_null.value:.3f})"
+        handles.insert(number, Line2D([], [], label=label, **look))
+    shown = pd.concat([found.bins[["win_rate", "low", "high"]] for found in calibrations.values()]).to_numpy()
+    margin = 0.05 * float(np.ptp(shown)) + 0.01
+    ends = (max(float(shown.min()) - margin, -0.02), min(float(shown.max()) + margin, 1.02))
+    axes.axline((0, 0), slope=1, color="#888888", linewidth=1.2, zorder=1)
+    axes.set(xlim=ends, ylim=ends, ylabel="win rate as it came out (mean of the bin)")
+    axes.set_xlabel("win rate of the strong model as foretold (mean of the bin; a tie counts one half)")
+    first = next(iter(calibrations.values()))
+    _legend_below(figure, handles, f"mean distance from the diagonal (ECE)  [{first.level:.0%} interval]", columns=2)
+    counts = " or ".join(f"{count:,}" for count in sorted({found.n for found in calibrations.values()}))
+    detail = f"{counts} prompts in bins of equal size, bars: {first.level:.0%} intervals"
+    finding = title or _calibration_finding(calibrations)
+    _title(figure, axes, finding, ", ".join(filter(None, [name, detail])), simulated)
+    return figure
+
+
+def _calibration_finding(calibrations: Mapping[str, Calibration]) -> str:
+    off = {router: found for router, found in calibrations.items() if found.miscalibrated}
+    if not off:
+        who = _words(next(iter(calibrations))) if len(calibrations) == 1 else f"all {len(calibrations)} routers"
+        return f"{_capital(who)}: win rates no further from what came out than chance explains"
+    router, worst = max(off.items(), key=lambda item: item[1].ece.value)
+    way = ", too high on average" if worst.bias.low > 0 else ", too low on average" if worst.bias.high < 0 else ""
+    how = f"off by {worst.ece.value:.3f} (by chance {worst.ece_null.value:.3f}){way}"
+    if len(calibrations) == 1:
+        return f"{_capital(_words(router))}: win rates {how}"
+    count = f"{len(off)} of {len(calibrations)} routers {'is' if len(off) == 1 else 'are'}"
+    return f"{count} miscalibrated beyond chance; most: {_words(router)}, {how}"
 
 
 @_figure
@@ -1205,24 +1268,12 @@ def flip_rates(frame: pd.DataFrame, *, simulated: bool, name: str = "", title: s
     perturbations, routers = (list(dict.fromkeys(frame[column])) for column in ("perturbation", "router"))
     height = 2.1 + len(perturbations) * (0.2 + 0.14 * len(routers))
     figure, axes = plt.subplots(figsize=(WIDTH, height), layout="constrained")
-    for at in range(1, len(perturbations), 2):
-        axes.axhspan(at - 0.5, at + 0.5, color="#f5f5f5", linewidth=0, zorder=0)
-    looks: dict[Any, dict[str, Any]] = {
-        router: {"color": PALETTE[number % len(PALETTE)], "marker": MARKERS[number % len(MARKERS)], "markersize": 6}
-        for number, router in enumerate(routers)
-    }
-    for row in frame.to_dict("records"):
-        apart = (routers.index(row["router"]) - (len(routers) - 1) / 2) * 0.8 / len(routers)
-        y, look = perturbations.index(row["perturbation"]) + apart, looks[row["router"]]
-        axes.plot([row["low"], row["high"]], [y, y], color=look["color"], linewidth=1.8, solid_capstyle="butt")
-        axes.plot(row["flips"], y, linestyle="none", **look)
+    looks = _dodged(axes, frame, perturbations, routers, "perturbation", "router", "flips")
     changed = frame.groupby("perturbation", sort=False)["changed"].mean()
     axes.set_yticks(range(len(perturbations)), [f"{_words(kind)}  ({changed[kind]:.0%})" for kind in perturbations])
-    axes.tick_params(axis="y", labelcolor=INK)
-    axes.set(ylim=(len(perturbations) - 0.5, -0.5), xlabel="decisions flipped (% of prompts)")
+    axes.set_xlabel("decisions flipped (% of prompts)")
     axes.set_xlim(left=-0.015 * axes.get_xlim()[1])
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:.4g}"))
-    axes.grid(axis="y", visible=False)
     handles = [Line2D([], [], label=_words(router), **look) for router, look in looks.items()]
     _legend_below(figure, handles, "bars: intervals", columns=5)
     counts = " or ".join(f"{count:,}" for count in sorted({int(count) for count in frame["prompts"]}))
@@ -1342,6 +1393,284 @@ def benchmark_ratios(frame: pd.DataFrame, *, detail: str = "", title: str | None
         f"{best['name']} most of all, {best['ratio']:,.0f} times"
     )
     _title(figure, axes, finding, detail, simulated=True)
+    return figure
+
+
+@_figure
+def cost_curves(
+    curves: Mapping[str, CostCurve],
+    *,
+    simulated: bool | None = None,
+    title: str | None = None,
+    level: float = 0.95,
+    n_resamples: int = 1000,
+    random_state: int | None = 0,
+) -> Figure:
+    """Quality against dollars, between the two models alone, a random mix of them and the oracle.
+
+    Parameters
+    ----------
+    curves : dict of CostCurve
+        By router; of one benchmark, pair and prices. The mix and the oracle are those of the first.
+    simulated : bool, optional
+        By default as the curves say.
+    title : str, optional
+        By default what the best router saves at half of the gap.
+    level : float
+        Of the bands (at fixed thresholds) and of the savings in the legend.
+    n_resamples, random_state
+        Of the bootstrap.
+
+    Returns
+    -------
+    Figure
+    """
+    if not curves:
+        raise ParameterError("cost_curves: no curves given")
+    first = next(iter(curves.values()))
+    odd = [name for name, other in curves.items() if (other.curve.name, other.basis) != (first.curve.name, first.basis)]
+    if odd:
+        raise DataError(f"cost_curves: {listed(odd)} differ in benchmark, prices or tokens from {next(iter(curves))}")
+    figure, axes = plt.subplots(figsize=(WIDTH, 6.0), layout="constrained")
+    ends = [first.weak_dollars, first.strong_dollars]
+    scores = [first.curve.weak_mean, first.curve.strong_mean]
+    axes.plot(ends, scores, color="#888888", linewidth=1.2)
+    oracle = replace(first, curve=first.curve.oracle(), router=0.0).frame()
+    axes.plot(oracle["dollars"], oracle["quality"], color=INK, linewidth=1.2, linestyle=(0, (4, 3)))
+    handles: list[Any] = []
+    saved = {}
+    for number, (name, costs) in enumerate(curves.items()):
+        look = {"color": PALETTE[number % len(PALETTE)], "linestyle": DASHES[number % len(DASHES)]}
+        points = costs.points(101, level, n_resamples, random_state)
+        axes.fill_between(
+            points["dollars"],
+            points["quality_low"],
+            points["quality_high"],
+            color=look["color"],
+            alpha=0.12,
+            linewidth=0,
+        )
+        frame = costs.frame()
+        axes.plot(frame["dollars"], frame["quality"], **look)
+        saved[name] = costs.intervals(["saving50"], level, n_resamples, random_state).iloc[0]
+        value, low, high = saved[name]
+        handles.append(Line2D([], [], label=f"{_words(name)}   {value:.0%} [{low:.0%}, {high:.0%}]", **look))
+    handles.append(Line2D([], [], color="#888888", linewidth=1.2, label="random mix of both models"))
+    handles.append(Line2D([], [], color=INK, linewidth=1.2, linestyle=(0, (4, 3)), label="oracle"))
+    for role, dollars, score, place, side in zip(
+        ("weak alone", "strong alone"), ends, scores, ((6, -11), (-6, 7)), ("left", "right"), strict=True
+    ):
+        axes.plot(dollars, score, "o", color=INK, markersize=6, zorder=5)
+        axes.annotate(role, (dollars, score), place, textcoords="offset points", ha=side, fontsize=9, color=MUTED)
+    axes.set(xlabel="cost (USD per 1,000 questions)", ylabel=_quality_label(first.curve.score_unit))
+    axes.set_xlim(0, 1.02 * max(ends))
+    axes.margins(y=0.08)
+    if first.curve.score_unit == "share correct":
+        axes.yaxis.set_major_formatter(PercentFormatter(1, symbol=""))
+    _legend_below(figure, handles, f"saved at half of the gap, against strong alone  [{level:.0%}]", columns=2)
+    best = max(saved, key=lambda name: saved[name]["value"])
+    value, low, high = saved[best]
+    mix = 1 - (first.strong_dollars + first.weak_dollars) / (2 * first.strong_dollars)
+    finding = (
+        f"Half of the gap for {value:.0%} less than the strong model alone ({_words(best)}, {low:.0%} to {high:.0%}); "
+        f"a random mix saves {mix:.0%}"
+    )
+    detail = f"{first.curve.name}, {len(first.curve):,} prompts, {first.curve.pair}"
+    _title(figure, axes, title or finding, detail, first.curve.simulated if simulated is None else simulated)
+    return figure
+
+
+@_figure
+def interval_dots(
+    frame: pd.DataFrame,
+    group: str,
+    by: str,
+    value: str = "value",
+    *,
+    simulated: bool,
+    title: str,
+    xlabel: str,
+    name: str = "",
+    reference: float | None = None,
+    reference_label: str = "",
+    percent: bool = False,
+) -> Figure:
+    """Values with their intervals: a row per group, and in it a marker per member, beside a line to compare with.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        One row per marker: ``group``, ``by``, the value, ``low``, ``high``; without an interval both are NaN.
+    group, by, value : str
+        Columns.
+    simulated : bool
+    title : str
+        The finding.
+    xlabel : str
+        What the value is, with its unit.
+    name : str
+        The data.
+    reference : float, optional
+        Where the line stands.
+    reference_label : str
+    percent : bool
+        Whether the value is a share, shown in per cent.
+
+    Returns
+    -------
+    Figure
+    """
+    _require(frame, (group, by, value, "low", "high"), "interval_dots")
+    groups, members = (list(dict.fromkeys(frame[column])) for column in (group, by))
+    height = 2.1 + len(groups) * (0.2 + 0.16 * len(members))
+    figure, axes = plt.subplots(figsize=(WIDTH, height), layout="constrained")
+    looks = _dodged(axes, frame, groups, members, group, by, value)
+    axes.set_yticks(range(len(groups)), [_words(member) for member in groups])
+    axes.set_xlabel(xlabel)
+    handles = [Line2D([], [], linestyle="none", label=_words(member), **look) for member, look in looks.items()]
+    if reference is not None:
+        axes.axvline(reference, color=INK, linewidth=1.2, linestyle=(0, (4, 3)), zorder=1)
+        handles.append(Line2D([], [], color=INK, linewidth=1.2, linestyle=(0, (4, 3)), label=reference_label))
+    if percent:
+        axes.xaxis.set_major_formatter(PercentFormatter(1, symbol=""))
+    _legend_below(figure, handles, "bars: intervals", columns=4)
+    _title(figure, axes, title, name, simulated)
+    return figure
+
+
+def _dodged(
+    axes: Axes, frame: pd.DataFrame, groups: list, members: list, group: str, by: str, value: str
+) -> dict[Any, dict[str, Any]]:
+    """Draw a marker with its interval per row of the frame, members of a group one above the other; their looks."""
+    for at in range(1, len(groups), 2):
+        axes.axhspan(at - 0.5, at + 0.5, color="#f5f5f5", linewidth=0, zorder=0)
+    looks: dict[Any, dict[str, Any]] = {
+        member: {"color": PALETTE[number % len(PALETTE)], "marker": MARKERS[number % len(MARKERS)], "markersize": 6}
+        for number, member in enumerate(members)
+    }
+    for row in frame.to_dict("records"):
+        apart = (members.index(row[by]) - (len(members) - 1) / 2) * 0.8 / len(members)
+        y, look = groups.index(row[group]) + apart, looks[row[by]]
+        axes.plot([row["low"], row["high"]], [y, y], color=look["color"], linewidth=1.8, solid_capstyle="butt")
+        axes.plot(row[value], y, linestyle="none", **look)
+    axes.tick_params(axis="y", labelcolor=INK)
+    axes.set_ylim(len(groups) - 0.5, -0.5)
+    axes.grid(axis="y", visible=False)
+    return looks
+
+
+@_figure
+def share_over_time(
+    shares: Mapping[str, pd.DataFrame],
+    target: float,
+    *,
+    simulated: bool,
+    title: str,
+    name: str = "",
+    changes: Mapping[str, float] | None = None,
+) -> Figure:
+    """Share of strong calls while the traffic changes, with intervals, beside the share that was asked for.
+
+    Parameters
+    ----------
+    shares : dict of DataFrame
+        By kind of threshold: ``question`` (the number of the last one in a block), ``share``, ``low``, ``high``, as
+        `routellm_lab.policies.shares_over_time` makes it.
+    target : float
+        In [0, 1].
+    simulated : bool
+    title : str
+        The finding.
+    name : str
+        The questions.
+    changes : dict of str to float, optional
+        What the traffic is from a question on, to write into the plot.
+
+    Returns
+    -------
+    Figure
+    """
+    figure, axes = plt.subplots(figsize=(WIDTH, 4.8), layout="constrained")
+    handles = []
+    for number, (kind, frame) in enumerate(shares.items()):
+        _require(frame, ("question", "share", "low", "high"), f"share_over_time: {kind}")
+        look: dict[str, Any] = {"color": PALETTE[number % len(PALETTE)], "linestyle": DASHES[number % len(DASHES)]}
+        axes.fill_between(frame["question"], frame["low"], frame["high"], color=look["color"], alpha=0.15, linewidth=0)
+        axes.plot(frame["question"], frame["share"], **look)
+        handles.append(Line2D([], [], label=_words(kind), **look))
+    axes.axhline(target, color=INK, linewidth=1.2, linestyle=(0, (4, 3)))
+    handles.append(Line2D([], [], color=INK, linewidth=1.2, linestyle=(0, (4, 3)), label=f"asked for: {target:.0%}"))
+    for what, start in (changes or {}).items():
+        axes.axvline(start, color="#bbbbbb", linewidth=0.9, linestyle=":")
+        axes.annotate(
+            _words(what), (start, 1), (4, -4), textcoords="offset points", va="top", fontsize=9, color=MUTED,
+            xycoords=("data", "axes fraction"),
+        )  # fmt: skip
+    axes.set(xlabel="questions so far", ylabel="calls of the strong model (% of a block)", ylim=(0, 1.08))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda count, _: f"{count:,.0f}"))
+    axes.yaxis.set_major_formatter(PercentFormatter(1, symbol=""))
+    _legend_below(figure, handles, columns=4)
+    _title(figure, axes, title, name, simulated)
+    return figure
+
+
+@_figure
+def promises(frame: pd.DataFrame, delta: float, *, simulated: bool, title: str, name: str = "") -> Figure:
+    """Promises of thresholds: how often each is broken, and what it saves, against the number of labelled questions.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        One row per promise and number of labels: ``promise``, ``labels``, ``broken``, ``broken_low``,
+        ``broken_high``, ``weak_share`` (mean over draws), ``weak_low``, ``weak_high``, ``abstained``; shares.
+    delta : float
+        How often a promise may be broken.
+    simulated : bool
+    title : str
+        The finding.
+    name : str
+        The benchmark.
+
+    Returns
+    -------
+    Figure
+    """
+    columns = ("promise", "labels", "broken", "broken_low", "broken_high")
+    _require(frame, (*columns, "weak_share", "weak_low", "weak_high", "abstained"), "promises")
+    figure, panels = plt.subplots(1, 3, figsize=(WIDTH, 4.6), layout="constrained")
+    handles = []
+    kinds = list(dict.fromkeys(frame["promise"]))
+    for number, kind in enumerate(kinds):
+        rows = frame[frame["promise"] == kind].sort_values("labels")
+        look: dict[str, Any] = {"color": PALETTE[number % len(PALETTE)], "marker": MARKERS[number % len(MARKERS)]}
+        look |= {"markersize": 5, "linewidth": 1.4}
+        at = rows["labels"] * 1.05 ** (number - (len(kinds) - 1) / 2)
+        panels[0].vlines(at, rows["broken_low"], rows["broken_high"], color=look["color"], linewidth=1.6)
+        panels[0].plot(at, rows["broken"], **look)
+        panels[1].vlines(at, rows["weak_low"], rows["weak_high"], color=look["color"], linewidth=1.6)
+        panels[1].plot(at, rows["weak_share"], **look)
+        panels[2].plot(at, rows["abstained"], **look)
+        handles.append(Line2D([], [], label=kind, **look))
+    panels[0].axhline(delta, color=INK, linewidth=1.2, linestyle=(0, (4, 3)))
+    handles.append(Line2D([], [], color=INK, linewidth=1.2, linestyle=(0, (4, 3)), label=f"allowed: {delta:.0%}"))
+    labels = (
+        "promise broken\n(% of draws; bars: interval)",
+        "sent to the weak model\n(% of questions; bars: middle 80 % of draws)",
+        "no threshold qualifies\n(% of draws)",
+    )
+    ticks = sorted(set(frame["labels"]))
+    for axes, label in zip(panels, labels, strict=True):
+        axes.set_xscale("log")
+        axes.set_xticks(ticks, [f"{tick:,}" for tick in ticks])
+        axes.xaxis.set_minor_formatter(NullFormatter())
+        axes.set_xlabel("labelled questions (log scale)")
+        axes.set_ylabel(label, fontsize=10)
+        axes.yaxis.set_major_formatter(PercentFormatter(1, symbol=""))
+    panels[0].set_ylim(0, max(1.6 * delta, 1.1 * frame["broken_high"].max()))
+    for axes in panels[1:]:
+        axes.set_ylim(-0.03, 1.03)
+    _legend_below(figure, handles, columns=2)
+    _title(figure, panels[0], title, name, simulated)
     return figure
 
 

@@ -33,7 +33,9 @@ class Outcomes:
     tokens : DataFrame or None
         (n, models) output tokens, where known.
     responses : DataFrame or None
-        (n, models) answers, where kept.
+        (n, models) answers, where kept; of several turns the first.
+    answer_chars : DataFrame or None
+        (n, models) characters of the answer, where known; turns are summed.
     competence : DataFrame or None
         (n, models) planted probability of a good answer; only for simulated outcomes.
     details : DataFrame or None
@@ -52,6 +54,7 @@ class Outcomes:
     score_unit: str = "share correct"
     tokens: pd.DataFrame | None = None
     responses: pd.DataFrame | None = field(default=None, repr=False)
+    answer_chars: pd.DataFrame | None = field(default=None, repr=False)
     competence: pd.DataFrame | None = field(default=None, repr=False)
     details: pd.DataFrame | None = field(default=None, repr=False)
     data: str = "frame"
@@ -63,7 +66,7 @@ class Outcomes:
             raise DataError(f"outcomes {self.name}: no prompts")
         if index.has_duplicates:
             raise DataError(f"outcomes {self.name}: prompt id twice: {listed(index[index.duplicated()].unique())}")
-        for part in ("scores", "groups", "keys", "tokens", "responses", "competence", "details"):
+        for part in ("scores", "groups", "keys", "tokens", "responses", "answer_chars", "competence", "details"):
             value = getattr(self, part)
             if value is not None and not value.index.equals(index):
                 raise DataError(f"outcomes {self.name}: {part} and prompts have different prompt ids")
@@ -101,7 +104,7 @@ class Outcomes:
         unknown = index.difference(self.prompts.index)
         if len(unknown):
             raise DataError(f"outcomes {self.name}: no such prompt id: {listed(unknown)}")
-        frames = ("prompts", "scores", "groups", "keys", "tokens", "responses", "competence", "details")
+        frames = ("prompts", "scores", "groups", "keys", "tokens", "responses", "answer_chars", "competence", "details")
         parts = {part: getattr(self, part) for part in frames}
         return replace(self, **{part: value.loc[index] for part, value in parts.items() if value is not None})
 

@@ -240,8 +240,8 @@ def outcomes_from_frames(
     prompts : DataFrame
         ``prompt_id``, ``prompt`` and, where known, ``group``, ``prompt_key`` and further columns.
     scores : DataFrame
-        ``prompt_id``, ``model``, the score's column and, where known, ``response``, ``output_tokens``. Several rows of
-        one prompt and model (MT Bench turns) are averaged.
+        ``prompt_id``, ``model``, the score's column and, where known, ``response``, ``response_chars``,
+        ``output_tokens``. Several rows of one prompt and model (MT Bench turns) are averaged, their lengths summed.
     score : str
         The score's column.
     where : str
@@ -266,8 +266,12 @@ def outcomes_from_frames(
         raise DataError(f"{where}: scores of unknown prompt ids: {listed(unknown)}")
 
     def wide(column: str, how: str) -> pd.DataFrame:
-        frame = scores.groupby(["prompt_id", "model"], sort=True)[column].agg(how).unstack("model")
+        grouped = scores.groupby(["prompt_id", "model"], sort=True)[column]
+        frame = (grouped.sum(min_count=1) if how == "sum" else grouped.agg(how)).unstack("model")
         return frame.reindex(table.index).rename_axis(columns=None)
+
+    def known(column: str) -> bool:
+        return column in scores and bool(scores[column].notna().any())
 
     matrix = wide(score, "mean").astype(float)
     graded = np.isin(np.unique(values.dropna()), (0, 1)).all()
@@ -278,8 +282,9 @@ def outcomes_from_frames(
         groups=table["group"],
         keys=table["prompt_key"],
         score_unit="share correct" if graded else "mean score",
-        tokens=wide("output_tokens", "sum").astype(float) if "output_tokens" in scores else None,
-        responses=wide("response", "first") if "response" in scores and scores["response"].notna().any() else None,
+        tokens=wide("output_tokens", "sum").astype(float) if known("output_tokens") else None,
+        responses=wide("response", "first") if known("response") else None,
+        answer_chars=wide("response_chars", "sum").astype(float) if known("response_chars") else None,
         details=table.drop(columns=["prompt", "group", "prompt_key"]),
         data=data,
     )

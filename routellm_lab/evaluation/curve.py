@@ -170,14 +170,32 @@ class RoutingCurve:
         """
         weak = counts @ self.weak_scores / len(self)
         steps = counts[:, self._order]
-        gains = steps * self._gap[self._order]
-        if len(self._group_starts) < len(self):
-            steps = np.add.reduceat(steps, self._group_starts, axis=1)
-            gains = np.add.reduceat(gains, self._group_starts, axis=1)
-        calls, gain = np.zeros((2, len(steps), steps.shape[1] + 1))
-        np.cumsum(steps, axis=1, out=calls[:, 1:])
-        np.cumsum(gains, axis=1, out=gain[:, 1:])
+        calls, gain = self._cumulated(steps), self._cumulated(steps * self._gap[self._order])
         return metrics.Sweep(calls, gain, weak, floor=1e-12 * float(np.abs(self._gap).sum()))
+
+    def summed(self, values: np.ndarray, counts: np.ndarray) -> np.ndarray:
+        """Sums of a value of every prompt over the strong calls, at every cut-off, on resamples of the prompts.
+
+        Parameters
+        ----------
+        values : (n,) array
+        counts : (b, n) array
+            How often each prompt is drawn.
+
+        Returns
+        -------
+        (b, m + 1) array
+            At the cut-offs of `sweep`.
+        """
+        return self._cumulated((counts * values)[:, self._order])
+
+    def _cumulated(self, ranked: np.ndarray) -> np.ndarray:
+        """Sums of values in the order of the ranking up to every cut-off, from 0; (b, n) to (b, m + 1)."""
+        if len(self._group_starts) < len(self):
+            ranked = np.add.reduceat(ranked, self._group_starts, axis=1)
+        sums = np.zeros((len(ranked), ranked.shape[1] + 1))
+        np.cumsum(ranked, axis=1, out=sums[:, 1:])
+        return sums
 
     def _require_gap(self) -> None:
         if np.isnan(self._sweep.total[0]):

@@ -65,14 +65,19 @@ def apgr_paper(sweep: Sweep) -> np.ndarray:
 
 def cpt(sweep: Sweep, level: float) -> np.ndarray:
     """Smallest share of strong calls at which PGR reaches ``level`` in (0, 1], linear between cut-offs, (b,)."""
+    return at_crossing(sweep, level, sweep.calls) / sweep.n
+
+
+def at_crossing(sweep: Sweep, level: float, values: np.ndarray) -> np.ndarray:
+    """``values`` (b, m + 1) at the cut-offs, read off where PGR first reaches ``level``, linear in between; (b,)."""
     target = level * sweep.total
     rows = np.arange(len(target))
     after = (sweep.gain >= target[:, None]).argmax(axis=1)
     before = np.maximum(after - 1, 0)
     low, high = sweep.gain[rows, before], sweep.gain[rows, after]
     part = np.divide(target - low, high - low, out=np.full(len(target), np.nan), where=high > low)
-    start = sweep.calls[rows, before]
-    return (start + part * (sweep.calls[rows, after] - start)) / sweep.n
+    start = values[rows, before]
+    return start + part * (values[rows, after] - start)
 
 
 def pgr(sweep: Sweep, share: float) -> np.ndarray:

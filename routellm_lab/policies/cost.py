@@ -1,0 +1,364 @@
+"""Money: tokens and prices of every question, and what a routing curve costs in dollars."""
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from routellm_lab.benchmarks.outcomes import Outcomes
+from routellm_lab.errors import DataError, ParameterError, listed, nearest
+from routellm_lab.evaluation import metrics
+from routellm_lab.evaluation.curve import RoutingCurve
+from routellm_lab.evaluation.significance import percentile_interval, resample_counts
+from routellm_lab.policies.prices import Prices
+
+CHARACTERS_PER_TOKEN = 4.0
+"""The usual rule of thumb for English text."""
+PER = 1000
+"""Questions that dollars are told for."""
+
+_METRIC = re.compile(r"(dollars|saving|ratio|quality)(\d+(?:\.\d+)?)")
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """Tokens of every question and model, and how they are known.
+
+    Attributes
+    ----------
+    name : str
+        The benchmark.
+    input, output : DataFrame
+        (n, models), indexed by prompt id; NaN where not known.
+    input_basis, output_basis : dict of str to str
+        By model: ``counted`` (the outcomes say so), ``estimated`` (from the number of characters) or ``assumed``.
+    """
+
+    name: str
+    input: pd.DataFrame
+    output: pd.DataFrame
+    input_basis: Mapping[str, str]
+    output_basis: Mapping[str, str]
+
+    def table(self) -> pd.DataFrame:
+        """Mean tokens per question by model, with how they are known."""
+        return pd.DataFrame(
+            {
+                "input_tokens": self.input.mean(),
+                "input_basis": pd.Series(self.input_basis),
+                "output_tokens": self.output.mean(),
+                "output_basis": pd.Series(self.output_basis),
+            }
+        ).rename_axis("model")
+
+
+def count_tokens(
+    outcomes: Outcomes,
+    models: Iterable[str],
+    output_tokens: float | Mapping[str, float] | None = None,
+    characters_per_token: float = CHARACTERS_PER_TOKEN,
+) -> Tokens:
+    """Input and output tokens of every question.
+
+    Parameters
+    ----------
+    outcomes : Outcomes
+    models : iterable of str
+        Such as the two of a pair.
+    output_tokens : float or dict of str to float, optional
+        Per answer, of all models or by model: assumed for models of which the outcomes know neither tokens nor lengths.
+    characters_per_token : float
+        For estimates. Input tokens are always estimated so, since every model has a tokenizer of its own; a second
+        turn sends the first one and its answer again.
+
+    Returns
+    -------
+    Tokens
+
+    Raises
+    ------
+    DataError
+        When nothing is known of a model's answers, and nothing is assumed.
+    ParameterError
+        When a model has no scores here, or a number is not above 0.
+    """
+    _require_amount("characters_per_token", characters_per_token)
+    names = list(models)
+    sent = outcomes.prompts.str.len().astype(float)
+    turns = outcomes.details["prompt_turn_2"] if _has(outcomes.details, "prompt_turn_2") else None  # type: ignore[index]
+    inputs, outputs, input_basis, output_basis = {}, {}, {}, {}
+    for model in names:
+        outcomes.of(model)
+        inputs[model] = sent / characters_per_token
+        input_basis[model] = "estimated"
+        if turns is not None and _has(outcomes.responses, model):
+            again = sent + outcomes.responses[model].str.len() + turns.str.len()  # type: ignore[index]
+            inputs[model] = (sent + again.fillna(0)) / characters_per_token
+        guess = output_tokens.get(model) if isinstance(output_tokens, Mapping) else output_tokens
+        if _has(outcomes.tokens, model):
+            outputs[model], output_basis[model] = outcomes.tokens[model], "counted"  # type: ignore[index]
+        elif _has(outcomes.answer_chars, model):
+            chars = outcomes.answer_chars[model]  # type: ignore[index]
+            outputs[model], output_basis[model] = chars / characters_per_token, "estimated"
+        elif guess is not None:
+            _require_amount(f"output_tokens of {model}", guess)
+            outputs[model] = pd.Series(float(guess), index=outcomes.prompts.index)
+            output_basis[model] = "assumed"
+        else:
+            raise DataError(
+                f"outcomes {outcomes.name}: neither tokens nor answers of {model!r} are known (columns output_tokens, "
+                "response_chars of the scores); pass output_tokens= with the tokens per answer to assume"
+            )
+    return Tokens(outcomes.name, pd.DataFrame(inputs), pd.DataFrame(outputs), input_basis, output_basis)
+
+
+@dataclass(frozen=True, eq=False)
+class CostCurve:
+    """A routing curve and what each question costs with either model. Build it with `from_tokens`.
+
+    All dollars are USD per 1,000 questions unless said otherwise. A routed question also pays the router; calling one
+    model always does not.
+
+    Attributes
+    ----------
+    curve : RoutingCurve
+    strong, weak : (n,) arrays
+        USD of every question with either model.
+    router : float
+        USD per routed question.
+    basis : str
+        Where the figures come from, in words.
+    """
+
+    curve: RoutingCurve
+    strong: np.ndarray = field(repr=False)
+    weak: np.ndarray = field(repr=False)
+    router: float = 0.0
+    basis: str = ""
+
+    def __post_init__(self) -> None:
+        n = len(self.curve)
+        for name in ("strong", "weak"):
+            costs = np.array(getattr(self, name), dtype=float)
+            if costs.shape != (n,):
+                raise DataError(f"costs of the {name} model: one per question, shape ({n},), got shape {costs.shape}")
+            bad = ~(np.isfinite(costs) & (costs > 0))
+            if bad.any():
+                raise DataError(
+                    f"{self.curve.name}: no cost above 0 of the {name} model on {int(bad.sum())} of {n} questions: "
+                    f"{listed(self.curve.prompt_ids[bad], 5)}"
+                )
+            costs.flags.writeable = False
+            object.__setattr__(self, name, costs)
+        if not 0 <= self.router < np.inf:
+            raise ParameterError(f"router: USD per question, from 0, got {self.router!r}")
+        if self.strong.mean() <= self.weak.mean():
+            pair = self.curve.pair
+            raise DataError(
+                f"{self.curve.name}: {pair.strong} costs no more than {pair.weak} ({self.strong_dollars:.4g} and "
+                f"{self.weak_dollars:.4g} USD per {PER:,} questions): there is nothing to save. Swap the pair, or call "
+                "the better model always."
+            )
+
+    @classmethod
+    def from_tokens(
+        cls, curve: RoutingCurve, tokens: Tokens, prices: Prices, router_usd_per_million: float = 0.0
+    ) -> "CostCurve":
+        """The curve in dollars, from tokens and prices.
+
+        Parameters
+        ----------
+        curve : RoutingCurve
+        tokens : Tokens
+            Of the same benchmark and both models.
+        prices : Prices
+        router_usd_per_million : float
+            What the router itself costs, in USD per million questions (the paper's Table 7, or `make bench`).
+
+        Raises
+        ------
+        ParameterError
+            When a model has no price, or its tokens were not counted.
+        DataError
+            When the tokens of a question are not known, or the strong model is not the dearer one.
+        """
+        missing = curve.prompt_ids.difference(tokens.output.index)
+        if len(missing):
+            raise DataError(f"tokens of {tokens.name}: none for {listed(missing, 5)} of {curve.name}")
+        costs, words = [], []
+        for model in (curve.pair.strong, curve.pair.weak):
+            if model not in tokens.output:
+                raise ParameterError(
+                    f"tokens of {tokens.name}: none of model {model!r}; nearest: {nearest(model, tokens.output)}"
+                )
+            price = prices[model]
+            used = tokens.input[model] * price.input + tokens.output[model] * price.output
+            costs.append(used.loc[curve.prompt_ids].to_numpy(float) / 1e6)
+            words.append(
+                f"{model}: {price.input:g} / {price.output:g} USD per million input / output tokens ({price.source}"
+                f"{', ' + price.as_of if price.as_of else ''}), input {tokens.input_basis[model]}, "
+                f"output {tokens.output_basis[model]}"
+            )
+        strong, weak = costs
+        return cls(curve, strong, weak, router_usd_per_million / 1e6, "; ".join(words))
+
+    @property
+    def strong_dollars(self) -> float:
+        """The strong model alone, USD per 1,000 questions."""
+        return PER * float(self.strong.mean())
+
+    @property
+    def weak_dollars(self) -> float:
+        """The weak model alone, USD per 1,000 questions."""
+        return PER * float(self.weak.mean())
+
+    @cached_property
+    def _dollars(self) -> np.ndarray:
+        return self._swept(np.ones((1, len(self.curve))))[1][0]
+
+    def _swept(self, counts: np.ndarray) -> tuple[metrics.Sweep, np.ndarray]:
+        """The curve on resamples, and its USD per 1,000 questions at the cut-offs, (b, m + 1)."""
+        extra = self.curve.summed(self.strong - self.weak, counts)
+        total = extra + (counts @ self.weak)[:, None]
+        return self.curve.sweep(counts), PER * (total / len(self.curve) + self.router)
+
+    def frame(self) -> pd.DataFrame:
+        """`RoutingCurve.frame` with ``dollars`` (USD per 1,000 questions, the router included) at every cut-off."""
+        return self.curve.frame().assign(dollars=self._dollars)
+
+    def dollars(self, share: Any) -> Any:
+        """USD per 1,000 questions at shares of strong calls."""
+        values = np.interp(np.asarray(share, float), self.frame()["share"], self._dollars)
+        return float(values) if np.ndim(share) == 0 else values
+
+    def random_quality(self, dollars: Any) -> Any:
+        """Quality of a random mix of both models that costs as much (and needs no router); the better of both models
+        alone bounds neither end: shares outside [0, 1] are clipped."""
+        share = np.clip(
+            (np.asarray(dollars, float) - self.weak_dollars) / (self.strong_dollars - self.weak_dollars), 0, 1
+        )
+        values = self.curve.weak_mean + share * (self.curve.strong_mean - self.curve.weak_mean)
+        return float(values) if np.ndim(dollars) == 0 else values
+
+    def value(self, metric: str) -> float:
+        """A metric by name: see `intervals`."""
+        return float(self._metrics([metric], np.ones((1, len(self.curve))))[0, 0])
+
+    def intervals(
+        self,
+        names: Iterable[str] = ("dollars50", "dollars80", "saving50", "saving80"),
+        level: float = 0.95,
+        n_resamples: int = 2000,
+        random_state: int | None = 0,
+    ) -> pd.DataFrame:
+        """Metrics in dollars with bootstrap intervals over prompts.
+
+        Parameters
+        ----------
+        names : iterable of str
+            A word and a percentage x of the performance gap: ``dollars50`` (USD per 1,000 questions at which the router
+            recovers x, the call-performance threshold in dollars), ``saving50`` (share saved against the strong model
+            alone), ``ratio50`` (dollars of the random mix that recovers x over the router's: Table 6's "cost saving"
+            in dollars). ``quality`` and a percentage is the quality that this percentage of the strong model's dollars
+            buys.
+        level, n_resamples, random_state
+            As in `RoutingCurve.intervals`.
+
+        Returns
+        -------
+        DataFrame
+            Indexed by metric: ``value``, ``low``, ``high``.
+
+        Raises
+        ------
+        DataError
+            When the strong model is not better.
+        """
+        names = list(names)
+        counted = resample_counts(len(self.curve), n_resamples, random_state)
+        draws = np.concatenate([self._metrics(names, counts) for counts in counted])
+        low, high = percentile_interval(draws, level, self.curve.name)
+        values = self._metrics(names, np.ones((1, len(self.curve))))[0]
+        return pd.DataFrame({"value": values, "low": low, "high": high}, index=pd.Index(names, name="metric"))
+
+    def _metrics(self, names: Iterable[str], counts: np.ndarray) -> np.ndarray:
+        parsed = [_parsed(name) for name in names]
+        self.curve._require_gap()
+        sweep, dollars = self._swept(counts)
+        strong, weak = (PER * (counts @ costs) / len(self.curve) for costs in (self.strong, self.weak))
+        found = []
+        for word, x in parsed:
+            if word == "quality":
+                found.append(_quality_within(sweep, dollars, x * strong))
+                continue
+            spent = metrics.at_crossing(sweep, x, dollars)
+            mix = x * strong + (1 - x) * weak
+            found.append({"dollars": spent, "saving": 1 - spent / strong, "ratio": mix / spent}[word])
+        return np.stack(found, axis=1)
+
+    def points(
+        self, most: int = 201, level: float = 0.95, n_resamples: int = 1000, random_state: int | None = 0
+    ) -> pd.DataFrame:
+        """The curve at evenly spread cut-offs, with intervals at fixed thresholds, to draw or to explore.
+
+        Parameters
+        ----------
+        most : int
+            Rows, at most; at least 2.
+        level, n_resamples, random_state
+            Of the bootstrap over prompts.
+
+        Returns
+        -------
+        DataFrame
+            ``threshold`` (infinity: above all), ``share``, ``quality``, ``quality_low``, ``quality_high``, ``pgr``,
+            ``dollars``, ``dollars_low``, ``dollars_high``, ``random_quality`` (of a random mix at the same dollars).
+        """
+        if not isinstance(most, (int, np.integer)) or most < 2:
+            raise ParameterError(f"most must be a whole number from 2, got {most!r}")
+        frame = self.frame()
+        wanted = np.linspace(0, 1, most)
+        rows = np.unique(np.abs(frame["share"].to_numpy()[:, None] - wanted).argmin(axis=0))
+        qualities, dollars = [], []
+        for counts in resample_counts(len(self.curve), n_resamples, random_state):
+            sweep, spent = self._swept(counts)
+            qualities.append(sweep.weak[:, None] + sweep.gain[:, rows] / len(self.curve))
+            dollars.append(spent[:, rows])
+        shown = frame.iloc[rows].reset_index(drop=True)
+        for name, draws in (("quality", qualities), ("dollars", dollars)):
+            shown[f"{name}_low"], shown[f"{name}_high"] = percentile_interval(np.concatenate(draws), level)
+        shown["random_quality"] = self.random_quality(shown["dollars"])
+        order = ["threshold", "share", "quality", "quality_low", "quality_high", "pgr"]
+        return shown[[*order, "dollars", "dollars_low", "dollars_high", "random_quality"]]
+
+
+def _quality_within(sweep: metrics.Sweep, dollars: np.ndarray, budget: np.ndarray) -> np.ndarray:
+    """Quality at a budget (b,), linear between cut-offs; that of the weak model where the budget does not reach it."""
+    after = np.minimum((dollars <= budget[:, None]).sum(axis=1), dollars.shape[1] - 1)
+    rows, before = np.arange(len(after)), np.maximum(after - 1, 0)
+    start, stop = dollars[rows, before], dollars[rows, after]
+    part = np.clip(np.divide(budget - start, stop - start, out=np.zeros(len(after)), where=stop > start), 0, 1)
+    low = sweep.gain[rows, before]
+    return sweep.weak + (low + part * (sweep.gain[rows, after] - low)) / sweep.n
+
+
+def _parsed(name: str) -> tuple[str, float]:
+    match = _METRIC.fullmatch(name) if isinstance(name, str) else None
+    if match and 0 < float(match[2]) <= 100:
+        return match[1], float(match[2]) / 100
+    raise ParameterError(
+        f"no metric {name!r}; use 'dollars', 'saving', 'ratio' or 'quality' and a percentage up to 100 ('dollars50')"
+    )
+
+
+def _has(frame: pd.DataFrame | None, column: str) -> bool:
+    return frame is not None and column in frame and bool(frame[column].notna().any())
+
+
+def _require_amount(name: str, value: Any) -> None:
+    if isinstance(value, bool) or not isinstance(value, (int, float, np.number)) or not 0 < value < np.inf:
+        raise ParameterError(f"{name} must be a number above 0, got {value!r}")

@@ -1,0 +1,177 @@
+"""Traffic that is not like the calibration set: what becomes of a threshold, and one that follows."""
+
+from bisect import bisect_left, insort
+from collections import deque
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from routellm_lab.errors import ParameterError
+from routellm_lab.evaluation.curve import RoutingCurve
+from routellm_lab.evaluation.significance import percentile_interval, resample_counts
+from routellm_lab.policies.guarantees import share_interval
+from routellm_lab.policies.thresholds import ThresholdPolicy, checked_rates
+from routellm_lab.preferences.models import ModelPair
+
+
+def threshold_transfer(
+    curves: Mapping[str, RoutingCurve],
+    share: float,
+    level: float = 0.95,
+    n_resamples: int = 1000,
+    random_state: int | None = 0,
+) -> pd.DataFrame:
+    """What a threshold for a share of strong calls on one benchmark gives on another.
+
+    Parameters
+    ----------
+    curves : dict of RoutingCurve
+        By benchmark; of one router.
+    share : float
+        Of strong calls that the threshold is chosen for, in (0, 1).
+    level, n_resamples, random_state
+        Of the intervals: both sides are resampled, so that the luck of the calibration questions is in them.
+
+    Returns
+    -------
+    DataFrame
+        One row per pair: ``chosen_on``, ``applied_to``, ``threshold``, ``share`` (of strong calls there), ``low``,
+        ``high``, ``pgr`` (there; NaN where undefined).
+    """
+    if not curves:
+        raise ParameterError("threshold_transfer: no curves given")
+    rows = []
+    for chosen_on, source in curves.items():
+        threshold = ThresholdPolicy.for_share(source.win_rate, share, source.pair).threshold
+        drawn = np.concatenate(
+            [
+                _weighted_quantile(source.win_rate, counts, share)
+                for counts in resample_counts(len(source), n_resamples, random_state)
+            ]
+        )
+        for applied_to, target in curves.items():
+            ascending = np.sort(target.win_rate)
+            shares = 1 - np.searchsorted(ascending, drawn) / len(target)
+            if applied_to != chosen_on:
+                # the target's own sampling noise, given the threshold
+                rng = np.random.default_rng(random_state)
+                shares = rng.binomial(len(target), shares) / len(target)
+            low, high = percentile_interval(shares[:, None], level)[:, 0]
+            called = target.win_rate >= threshold
+            gap = target.strong_scores - target.weak_scores
+            pgr = gap[called].sum() / gap.sum() if gap.sum() > 0 else np.nan
+            told = {"chosen_on": chosen_on, "applied_to": applied_to, "threshold": threshold}
+            rows.append(told | {"share": float(called.mean()), "low": float(low), "high": float(high), "pgr": pgr})
+    return pd.DataFrame(rows)
+
+
+class OnlineThreshold:
+    """A threshold that keeps a share of strong calls while the traffic changes; it needs no labels.
+
+    The threshold is a quantile of the win rates of the last ``window`` questions, and the level of that quantile is
+    moved after every question: down by ``step`` times the error when too few calls were strong, up when too many.
+
+    Parameters
+    ----------
+    pair : ModelPair
+    share : float
+        Of strong calls to keep, in (0, 1).
+    window : int
+        Questions remembered, at least 2.
+    step : float
+        Of the correction, in (0, 1): 0.005 forgets an error over some hundred questions.
+
+    Notes
+    -----
+    Adaptive conformal inference (Gibbs and Candès 2021, arXiv 2106.00170, equation 2) with "called" in the place of
+    "not covered". A quantile at a level of 0 or below calls always, at 1 or above never, so that the level stays
+    within [-step share, 1 + step (1 - share)]; and over T questions the realised share differs from ``share`` by at
+    most (1 + step) / (step T), whatever the traffic, an adversary's included (their Proposition 4.1).
+    """
+
+    def __init__(self, pair: ModelPair, share: float, window: int = 1000, step: float = 0.005) -> None:
+        for name, value in (("share", share), ("step", step)):
+            if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < 1:
+                raise ParameterError(f"OnlineThreshold: {name} must be a number between 0 and 1, got {value!r}")
+        if isinstance(window, bool) or not isinstance(window, int) or window < 2:
+            raise ParameterError(f"OnlineThreshold: window must be a whole number from 2, got {window!r}")
+        self.pair, self.share, self.window, self.step = pair, share, window, step
+        self._recent: deque[float] = deque()
+        self._sorted: list[float] = []
+        self._level = 1 - share
+
+    def seed(self, win_rates: Any) -> "OnlineThreshold":
+        """Fill the window with the win rates of earlier questions, (n,); returns itself."""
+        for rate in checked_rates(win_rates)[-self.window :].tolist():
+            self._remember(rate)
+        return self
+
+    @property
+    def threshold(self) -> float:
+        """On the next win rate; infinity: never call; 0 before anything was seen."""
+        if self._level >= 1:
+            return float("inf")
+        if self._level <= 0 or not self._sorted:
+            return 0.0
+        return self._sorted[int(self._level * len(self._sorted))]
+
+    def decide(self, win_rates: Any) -> np.ndarray:
+        """Which model answers each of the next questions, in their order; learns from each after deciding on it.
+
+        Returns
+        -------
+        (n,) array of str
+        """
+        called = self.follow(win_rates)["called"].to_numpy()
+        return np.where(called, self.pair.strong, self.pair.weak)
+
+    def follow(self, win_rates: Any) -> pd.DataFrame:
+        """As `decide`, telling what it did: ``win_rate``, ``threshold``, ``called``, one row per question."""
+        rates = checked_rates(win_rates)
+        thresholds, called = np.empty(len(rates)), np.empty(len(rates), bool)
+        for number, rate in enumerate(rates.tolist()):
+            thresholds[number] = self.threshold
+            called[number] = rate >= thresholds[number]
+            self._level += self.step * (float(called[number]) - self.share)
+            self._remember(rate)
+        return pd.DataFrame({"win_rate": rates, "threshold": thresholds, "called": called})
+
+    def _remember(self, rate: float) -> None:
+        if len(self._recent) == self.window:
+            del self._sorted[bisect_left(self._sorted, self._recent.popleft())]
+        self._recent.append(rate)
+        insort(self._sorted, rate)
+
+
+def shares_over_time(called: Any, block: int = 200, level: float = 0.95) -> pd.DataFrame:
+    """Share of strong calls in blocks of questions.
+
+    Parameters
+    ----------
+    called : (n,) array-like of bool
+    block : int
+        Questions per block; the last one may be shorter.
+    level : float
+        Of Clopper and Pearson's intervals.
+
+    Returns
+    -------
+    DataFrame
+        ``question`` (the number of the last one in the block, from 1), ``share``, ``low``, ``high``.
+    """
+    strong = np.asarray(called, bool)
+    rows = []
+    for start in range(0, len(strong), block):
+        part = strong[start : start + block]
+        low, high = share_interval(int(part.sum()), len(part), level)
+        rows.append({"question": start + len(part), "share": float(part.mean()), "low": low, "high": high})
+    return pd.DataFrame(rows)
+
+
+def _weighted_quantile(rates: np.ndarray, counts: np.ndarray, share: float) -> np.ndarray:
+    """The threshold for a share on each resample (b, n): the win rate of the last question among that share."""
+    order = np.argsort(-rates, kind="stable")
+    reached = np.cumsum(counts[:, order], axis=1)
+    return rates[order][(reached >= round(share * len(rates))).argmax(axis=1)]

@@ -1,0 +1,423 @@
+"""From win rates to models: thresholds for a share of calls, a budget, a quality, or a promise."""
+
+import math
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+
+from routellm_lab.errors import DataError, ParameterError
+from routellm_lab.evaluation.curve import RoutingCurve
+from routellm_lab.evaluation.significance import percentile_interval, resample_counts
+from routellm_lab.evaluation.verdict import Estimate
+from routellm_lab.policies.cost import PER, CostCurve
+from routellm_lab.policies.guarantees import Guarantee, guarantee_missed, guarantee_pgr
+from routellm_lab.preferences.models import ModelPair
+
+UNKNOWN = Estimate(math.nan, math.nan, math.nan)
+
+
+@dataclass(frozen=True)
+class Expectation:
+    """What a threshold gives on labelled questions, each with its bootstrap interval at that threshold.
+
+    Attributes
+    ----------
+    benchmark : str
+    prompts : int
+    share : Estimate
+        Of strong calls.
+    quality, strong, weak : Estimate
+        Mean score of the routed model, and of both models alone, in the benchmark's unit.
+    pgr : Estimate
+        Share of the performance gap recovered; NaN where the strong model is not surely better.
+    dollars, saving : Estimate
+        USD per 1,000 questions, the router included, and the share saved against the strong model alone; NaN where no
+        costs are known.
+    score_unit : str
+    level : float
+        Of the intervals.
+    """
+
+    benchmark: str
+    prompts: int
+    share: Estimate
+    quality: Estimate
+    strong: Estimate
+    weak: Estimate
+    pgr: Estimate
+    dollars: Estimate = UNKNOWN
+    saving: Estimate = UNKNOWN
+    score_unit: str = "share correct"
+    level: float = 0.95
+
+    def row(self) -> dict[str, Any]:
+        """The estimates side by side, as ``share``, ``share_low``, ``share_high`` and so on."""
+        flat: dict[str, Any] = {"benchmark": self.benchmark, "prompts": self.prompts}
+        for name in ("share", "quality", "pgr", "dollars", "saving"):
+            value: Estimate = getattr(self, name)
+            flat |= {name: value.value, f"{name}_low": value.low, f"{name}_high": value.high}
+        return flat
+
+
+@dataclass(frozen=True)
+class ThresholdPolicy:
+    """A threshold on win rates, and what is expected of it. Build it with one of the ``for_`` methods.
+
+    Attributes
+    ----------
+    pair : ModelPair
+    threshold : float
+        The strong model is called where the win rate is at least this; infinity: never.
+    rule : str
+        How it was chosen, in words.
+    expected : Expectation or None
+        On the labelled questions that it was chosen on; None where there were none. A threshold that was chosen to
+        reach a quality on these questions looks a little better on them than elsewhere: `expect` tells on others.
+    guarantee : Guarantee or None
+        What is promised of it.
+    """
+
+    pair: ModelPair
+    threshold: float
+    rule: str
+    expected: Expectation | None = None
+    guarantee: Guarantee | None = None
+
+    @classmethod
+    def for_share(cls, calibration: Any, share: float, pair: ModelPair | None = None) -> "ThresholdPolicy":
+        """The threshold that sends a share of the calls to the strong model: a quantile of the win rates.
+
+        Parameters
+        ----------
+        calibration : CostCurve, RoutingCurve or (n,) array-like
+            Win rates of questions like the traffic's; they need no labels.
+        share : float
+            Of strong calls, in [0, 1].
+        pair : ModelPair, optional
+            Needed where the calibration is an array.
+
+        Raises
+        ------
+        ParameterError
+            When the share is outside [0, 1], or an array comes without a pair.
+        DataError
+            When all win rates are the same, or are none.
+
+        Warns
+        -----
+        UserWarning
+            When tied win rates put the nearest share more than .02 away.
+        """
+        _require_number("share", share, 0, 1)
+        curve, costs, rates = _parts(calibration)
+        pair = pair or (curve.pair if curve is not None else None)
+        if pair is None:
+            raise ParameterError("for_share: win rates alone name no models; pass pair=ModelPair(strong=, weak=)")
+        if share in (0, 1):
+            threshold = math.inf if share == 0 else 0.0
+        else:
+            values, counts = np.unique(rates, return_counts=True)
+            _require_ranking(rates)
+            shares = np.append(counts[::-1].cumsum()[::-1] / len(rates), 0)
+            best = int(np.abs(shares - share).argmin())
+            threshold = float(values[best]) if best < len(values) else math.inf
+            if abs(shares[best] - share) > 0.02:
+                warnings.warn(
+                    f"for_share: {len(values):,} distinct win rates of {len(rates):,} allow no share nearer to "
+                    f"{share:.0%} than {shares[best]:.0%}",
+                    UserWarning,
+                    stacklevel=2,
+                )
+        return cls(pair, threshold, f"{share:.0%} strong calls", _expected(curve, costs, threshold))
+
+    @classmethod
+    def for_budget(cls, calibration: CostCurve, dollars: float) -> "ThresholdPolicy":
+        """The threshold that calls the strong model as often as a budget allows.
+
+        Parameters
+        ----------
+        calibration : CostCurve
+        dollars : float
+            USD per 1,000 questions, the router included.
+
+        Raises
+        ------
+        ParameterError
+            When the budget does not pay for the weak model alone, or the calibration knows no costs.
+        DataError
+            When all win rates are the same.
+        """
+        _, costs, rates = _parts(calibration)
+        if costs is None:
+            raise ParameterError("for_budget: needs a CostCurve (CostCurve.from_tokens), which knows what calls cost")
+        _require_number("dollars", dollars, 0, math.inf)
+        _require_ranking(rates)
+        frame = costs.frame()
+        affordable = np.flatnonzero(frame["dollars"] <= dollars)
+        if not len(affordable):
+            raise ParameterError(
+                f"for_budget: {dollars:g} USD per {PER:,} questions do not pay for {costs.curve.pair.weak} and the "
+                f"router: {frame['dollars'].iloc[0]:.4g} are needed"
+            )
+        threshold = float(frame["threshold"].iloc[affordable[-1]])
+        return cls(
+            costs.curve.pair, threshold, f"{dollars:g} USD per {PER:,} questions", _expected(None, costs, threshold)
+        )
+
+    @classmethod
+    def for_quality(
+        cls, calibration: CostCurve | RoutingCurve, quality: float | None = None, *, pgr: float | None = None
+    ) -> "ThresholdPolicy":
+        """The threshold with the fewest strong calls that reaches a quality.
+
+        Parameters
+        ----------
+        calibration : CostCurve or RoutingCurve
+        quality : float, optional
+            Mean score, in the benchmark's unit.
+        pgr : float, optional
+            Instead: share of the performance gap.
+
+        Raises
+        ------
+        ParameterError
+            When both or none of the two is given, or no threshold reaches it (says what the highest is).
+        DataError
+            When all win rates are the same, or PGR is undefined.
+        """
+        if (quality is None) == (pgr is None):
+            raise ParameterError(f"for_quality: give quality or pgr, one of both; got quality={quality!r}, pgr={pgr!r}")
+        curve, costs, rates = _parts(calibration)
+        if curve is None:
+            raise ParameterError("for_quality: needs a RoutingCurve or CostCurve: win rates alone know no quality")
+        _require_ranking(rates)
+        frame = curve.frame()
+        if quality is not None:
+            _require_number("quality", quality, -math.inf, math.inf)
+            reached, target, words = frame["quality"], quality, f"a mean score of {quality:.4g}"
+        else:
+            assert pgr is not None
+            _require_number("pgr", pgr, 0, 1)
+            curve.value("pgr50")  # says what is wrong where PGR is undefined
+            reached, target, words = frame["pgr"], pgr, f"{pgr:.0%} of the performance gap"
+        enough = np.flatnonzero(reached >= target - 1e-12)
+        if not len(enough):
+            best = int(reached.argmax())
+            raise ParameterError(
+                f"for_quality: no threshold reaches {words} on {curve.name}: the highest is {reached[best]:.4g}, at "
+                f"{frame['share'][best]:.0%} strong calls"
+            )
+        threshold = float(frame["threshold"].iloc[enough[0]])
+        return cls(curve.pair, threshold, words, _expected(curve, costs, threshold))
+
+    @classmethod
+    def guaranteed(
+        cls,
+        calibration: CostCurve | RoutingCurve,
+        *,
+        missed: float | None = None,
+        pgr: float | None = None,
+        delta: float = 0.1,
+        of: Literal["weak", "all"] = "weak",
+    ) -> "ThresholdPolicy":
+        """The threshold that saves most calls among those that keep a promise with probability 1 - delta.
+
+        Parameters
+        ----------
+        calibration : CostCurve or RoutingCurve
+            Labelled questions, drawn like the traffic, and not those that the router was trained on.
+        missed : float, optional
+            See `guarantee_missed`.
+        pgr : float, optional
+            Instead: see `guarantee_pgr` (an approximation).
+        delta : float
+        of : {"weak", "all"}
+            Of a share missed.
+
+        Raises
+        ------
+        DataError
+            When no threshold qualifies: then the strong model has to be called always, or more questions labelled.
+        ParameterError
+            When both or none of the two is given.
+        """
+        if (missed is None) == (pgr is None):
+            raise ParameterError(f"guaranteed: give missed or pgr, one of both; got missed={missed!r}, pgr={pgr!r}")
+        curve, costs, _ = _parts(calibration)
+        if curve is None:
+            raise ParameterError("guaranteed: needs a RoutingCurve or CostCurve: win rates alone promise nothing")
+        if missed is not None:
+            found = guarantee_missed(curve, missed, delta, of)
+        else:
+            assert pgr is not None
+            found = guarantee_pgr(curve, pgr, delta)
+        if found.abstains:
+            raise DataError(
+                f"{curve.name}: {found} Call {curve.pair.strong} always, label more questions, or promise less."
+            )
+        return cls(curve.pair, found.threshold, "a promise", _expected(curve, costs, found.threshold), found)
+
+    def decide(self, win_rates: Any) -> np.ndarray:
+        """Which model answers each question.
+
+        Parameters
+        ----------
+        win_rates : (n,) array-like
+            In [0, 1].
+
+        Returns
+        -------
+        (n,) array of str
+            Names of models.
+
+        Raises
+        ------
+        DataError
+            When a win rate is NaN or outside [0, 1].
+        """
+        return np.where(checked_rates(win_rates) >= self.threshold, self.pair.strong, self.pair.weak)
+
+    def expect(
+        self,
+        questions: CostCurve | RoutingCurve,
+        level: float = 0.95,
+        n_resamples: int = 2000,
+        random_state: int | None = 0,
+    ) -> Expectation:
+        """What the threshold gives on labelled questions, with bootstrap intervals over them.
+
+        Parameters
+        ----------
+        questions : CostCurve or RoutingCurve
+            Best of other questions than the threshold was chosen on.
+        level, n_resamples, random_state
+            Of the intervals.
+        """
+        curve, costs, _ = _parts(questions)
+        if curve is None:
+            raise ParameterError("expect: needs a RoutingCurve or CostCurve: win rates alone know no quality")
+        return expectation(curve, costs, self.threshold, level, n_resamples, random_state)
+
+    def explain(self, questions: CostCurve | RoutingCurve | None = None) -> str:
+        """The policy as a sentence, with what is expected of it: quality, share of strong calls, cost.
+
+        Parameters
+        ----------
+        questions : CostCurve or RoutingCurve, optional
+            On which to expect it; by default those that it was chosen on.
+        """
+        told = self.expected if questions is None else self.expect(questions)
+        calls = f"Call {self.pair.strong} where the win rate is at least {self.threshold:.4g}"
+        if self.threshold in (0.0, math.inf):
+            calls = f"Call {self.pair.strong if self.threshold == 0 else self.pair.weak} always"
+        head = f"{calls}, else {self.pair.weak}" if 0 < self.threshold < math.inf else calls
+        promised = "" if self.guarantee is None else f" {self.guarantee}"
+        if told is None:
+            return f"{head} (chosen for {self.rule}).{promised}"
+        unit = told.score_unit
+        spec = ".1%" if unit == "share correct" else ".2f"
+        parts = [f"{told.share:.0%} strong calls", f"{unit} {told.quality:{spec}}"]
+        if not math.isnan(told.pgr.value):
+            parts.append(f"{told.pgr:.0%} of the performance gap")
+        if not math.isnan(told.dollars.value):
+            parts.append(
+                f"{told.dollars:.2f} USD per {PER:,} questions, {told.saving:.0%} less than the strong model alone"
+            )
+        where = f"{told.benchmark} ({told.prompts:,} questions, {told.level:.0%} intervals)"
+        return f"{head} (chosen for {self.rule}). On {where}: {'; '.join(parts)}.{promised}"
+
+
+def expectation(
+    curve: RoutingCurve,
+    costs: CostCurve | None,
+    threshold: float,
+    level: float = 0.95,
+    n_resamples: int = 2000,
+    random_state: int | None = 0,
+) -> Expectation:
+    """What a threshold gives on a curve's questions: see `ThresholdPolicy.expect`."""
+    called = curve.win_rate >= threshold
+    columns = [called, np.where(called, curve.strong_scores, curve.weak_scores), curve.strong_scores, curve.weak_scores]
+    if costs is not None:
+        columns += [np.where(called, costs.strong, costs.weak) + costs.router, costs.strong]
+    values = np.stack(columns, axis=1).astype(float)
+    n = len(curve)
+    draws = np.concatenate([counts @ values for counts in resample_counts(n, n_resamples, random_state)]) / n
+    means = values.mean(axis=0)
+
+    def estimate(value: float, drawn: np.ndarray) -> Estimate:
+        low, high = percentile_interval(drawn[:, None], level, curve.name)[:, 0]
+        return Estimate(float(value), float(low), float(high))
+
+    share, quality, strong, weak = (estimate(means[column], draws[:, column]) for column in range(4))
+    gap = estimate(means[2] - means[3], draws[:, 2] - draws[:, 3])
+    pgr = dollars = saving = UNKNOWN
+    if gap.low > 0:
+        gaps = np.where(draws[:, 2] > draws[:, 3], draws[:, 2] - draws[:, 3], np.nan)
+        pgr = estimate((means[1] - means[3]) / gap.value, (draws[:, 1] - draws[:, 3]) / gaps)
+    if costs is not None:
+        dollars = estimate(PER * means[4], PER * draws[:, 4])
+        saving = estimate(1 - means[4] / means[5], 1 - draws[:, 4] / draws[:, 5])
+    return Expectation(curve.name, n, share, quality, strong, weak, pgr, dollars, saving, curve.score_unit, level)
+
+
+def policy_table(policies: Mapping[str, ThresholdPolicy], questions: CostCurve | RoutingCurve) -> pd.DataFrame:
+    """What each policy gives on the same questions: one row per policy, see `Expectation.row`."""
+    rows = [
+        {"policy": name, "threshold": policy.threshold} | policy.expect(questions).row()
+        for name, policy in policies.items()
+    ]
+    return pd.DataFrame(rows)
+
+
+def checked_rates(win_rates: Any) -> np.ndarray:
+    """Win rates as an array (n,), each in [0, 1].
+
+    Raises
+    ------
+    DataError
+        Names the first positions that are not.
+    """
+    try:
+        rates = np.asarray(win_rates, dtype=float)
+    except (TypeError, ValueError) as error:
+        raise DataError(f"win rates: not numbers: {error}") from error
+    if rates.ndim != 1 or not len(rates):
+        raise DataError(f"win rates: expected one per question, shape (n,), got shape {rates.shape}")
+    bad = np.flatnonzero(~((rates >= 0) & (rates <= 1)))
+    if len(bad):
+        raise DataError(
+            f"win rates: {len(bad)} of {len(rates)} are NaN or outside [0, 1]; the first at position {bad[0]} (from 0) "
+            f"is {rates[bad[0]]:g}"
+        )
+    return rates
+
+
+def _parts(calibration: Any) -> tuple[RoutingCurve | None, CostCurve | None, np.ndarray]:
+    if isinstance(calibration, CostCurve):
+        return calibration.curve, calibration, calibration.curve.win_rate
+    if isinstance(calibration, RoutingCurve):
+        return calibration, None, calibration.win_rate
+    return None, None, checked_rates(calibration)
+
+
+def _expected(curve: RoutingCurve | None, costs: CostCurve | None, threshold: float) -> Expectation | None:
+    curve = costs.curve if costs is not None else curve
+    return None if curve is None else expectation(curve, costs, threshold)
+
+
+def _require_ranking(rates: np.ndarray) -> None:
+    if np.ptp(rates) == 0:
+        raise DataError(
+            f"all {len(rates):,} win rates are {rates[0]:g}: a threshold can only send all questions to one model or "
+            "all to the other. Take a router that ranks, or call one model always."
+        )
+
+
+def _require_number(name: str, value: Any, low: float, high: float) -> None:
+    if isinstance(value, bool) or not isinstance(value, (int, float, np.number)) or not low <= value <= high:
+        raise ParameterError(f"{name} must be a number from {low:g} to {high:g}, got {value!r}")

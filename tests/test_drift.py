@@ -1,0 +1,86 @@
+"""Thresholds under traffic that changes."""
+
+from collections import deque
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from test_cost import PAIR, curve_of
+
+from routellm_lab.errors import ParameterError
+from routellm_lab.policies import OnlineThreshold, shares_over_time, threshold_transfer
+
+
+def shifting(n: int = 8000, seed: int = 0) -> np.ndarray:
+    """Win rates that rise by as much as they are spread, half way."""
+    rng = np.random.default_rng(seed)
+    return np.concatenate([rng.uniform(0.2, 0.5, n // 2), rng.uniform(0.5, 0.8, n // 2)])
+
+
+def test_an_online_threshold_keeps_the_share_where_a_fixed_one_does_not():
+    rates = shifting()
+    fixed = np.quantile(rates[:1000], 0.7)
+    assert (rates[4000:] >= fixed).mean() == 1
+    online = OnlineThreshold(PAIR, 0.3, window=500).seed(rates[:1000]).follow(rates)
+    assert online["called"][:4000].mean() == pytest.approx(0.3, abs=0.02)
+    assert online["called"][5000:].mean() == pytest.approx(0.3, abs=0.02)
+
+
+@settings(deadline=None, max_examples=20)
+@given(seed=st.integers(0, 1000), share=st.floats(0.1, 0.9), kind=st.sampled_from(["rising", "two", "uniform"]))
+def test_the_share_keeps_its_bound_whatever_the_traffic(seed, share, kind):
+    rng = np.random.default_rng(seed)
+    rates = {"rising": np.linspace(0, 1, 1500), "two": rng.integers(0, 2, 1500) / 1, "uniform": rng.random(1500)}[kind]
+    step = 0.02
+    called = OnlineThreshold(PAIR, share, window=100, step=step).follow(rates)["called"]
+    assert abs(called.mean() - share) <= (1 + step) / (step * 1500) + 1e-9
+
+
+def test_the_threshold_is_the_quantile_of_the_window():
+    rng = np.random.default_rng(0)
+    rates = rng.random(300)
+    online = OnlineThreshold(PAIR, 0.25, window=50, step=0.01)
+    level, recent = 0.75, deque(maxlen=50)
+    for rate in rates.tolist():
+        expected = (
+            0.0 if not recent or level <= 0 else np.inf if level >= 1 else sorted(recent)[int(level * len(recent))]
+        )
+        assert online.threshold == expected
+        (name,) = online.decide([rate])
+        assert name == ("strong" if rate >= expected else "weak")
+        level += 0.01 * ((rate >= expected) - 0.25)
+        recent.append(rate)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"share": 0}, "share must be a number between 0 and 1"),
+        ({"share": 0.5, "step": 1}, "step must be"),
+        ({"share": 0.5, "window": 1}, "window must be a whole number from 2"),
+    ],
+)
+def test_options_that_make_no_sense_are_refused(options, message):
+    with pytest.raises(ParameterError, match=message):
+        OnlineThreshold(PAIR, **options)
+
+
+def test_a_threshold_keeps_its_share_at_home_and_its_interval_holds_it():
+    curves = {"one": curve_of(np.random.default_rng(0), 400), "two": curve_of(np.random.default_rng(1), 300)}
+    table = threshold_transfer(curves, 0.3, n_resamples=300)
+    assert len(table) == 4
+    home = table[table["chosen_on"] == table["applied_to"]]
+    assert home["share"].tolist() == pytest.approx([0.3, 0.3], abs=0.004)
+    assert ((table["low"] <= table["share"]) & (table["share"] <= table["high"])).all()
+    # both are uniform: a threshold of the one gives about its share on the other
+    assert table["share"].between(0.2, 0.4).all()
+    with pytest.raises(ParameterError, match="no curves"):
+        threshold_transfer({}, 0.3)
+
+
+def test_shares_over_time_are_means_of_blocks():
+    table = shares_over_time([True] * 10 + [False] * 15, block=10)
+    assert table["share"].tolist() == [1, 0, 0]
+    assert table["question"].tolist() == [10, 20, 25]
+    assert (table["low"] <= table["share"]).all()
