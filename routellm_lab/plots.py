@@ -634,14 +634,14 @@ def reliability_diagram(
 def _calibration_finding(calibrations: Mapping[str, Calibration]) -> str:
     off = {router: found for router, found in calibrations.items() if found.miscalibrated}
     if not off:
-        who = _words(next(iter(calibrations))) if len(calibrations) == 1 else f"all {len(calibrations)} routers"
+        who = _words(next(iter(calibrations))) if len(calibrations) == 1 else f"all {len(calibrations)} sets"
         return f"{_capital(who)}: win rates no further from what came out than chance explains"
     router, worst = max(off.items(), key=lambda item: item[1].ece.value)
     way = ", too high on average" if worst.bias.low > 0 else ", too low on average" if worst.bias.high < 0 else ""
     how = f"off by {worst.ece.value:.3f} (by chance {worst.ece_null.value:.3f}){way}"
     if len(calibrations) == 1:
         return f"{_capital(_words(router))}: win rates {how}"
-    count = f"{len(off)} of {len(calibrations)} routers {'is' if len(off) == 1 else 'are'}"
+    count = f"{len(off)} of {len(calibrations)} sets of win rates {'is' if len(off) == 1 else 'are'}"
     return f"{count} miscalibrated beyond chance; most: {_words(router)}, {how}"
 
 
@@ -1615,7 +1615,7 @@ def share_over_time(
 
 
 @_figure
-def promises(frame: pd.DataFrame, delta: float, *, simulated: bool, title: str, name: str = "") -> Figure:
+def promises(frame: pd.DataFrame, delta: float, *, simulated: bool, name: str = "", title: str | None = None) -> Figure:
     """Promises of thresholds: how often each is broken, and what it saves, against the number of labelled questions.
 
     Parameters
@@ -1626,10 +1626,10 @@ def promises(frame: pd.DataFrame, delta: float, *, simulated: bool, title: str, 
     delta : float
         How often a promise may be broken.
     simulated : bool
-    title : str
-        The finding.
     name : str
         The benchmark.
+    title : str, optional
+        By default how often the worst promise is broken.
 
     Returns
     -------
@@ -1654,9 +1654,9 @@ def promises(frame: pd.DataFrame, delta: float, *, simulated: bool, title: str, 
     panels[0].axhline(delta, color=INK, linewidth=1.2, linestyle=(0, (4, 3)))
     handles.append(Line2D([], [], color=INK, linewidth=1.2, linestyle=(0, (4, 3)), label=f"allowed: {delta:.0%}"))
     labels = (
-        "promise broken\n(% of draws; bars: interval)",
-        "sent to the weak model\n(% of questions; bars: middle 80 % of draws)",
-        "no threshold qualifies\n(% of draws)",
+        "promise broken (% of draws)",
+        "sent to the weak model (% of questions)",
+        "no threshold qualifies (% of draws)",
     )
     ticks = sorted(set(frame["labels"]))
     for axes, label in zip(panels, labels, strict=True):
@@ -1669,8 +1669,13 @@ def promises(frame: pd.DataFrame, delta: float, *, simulated: bool, title: str, 
     panels[0].set_ylim(0, max(1.6 * delta, 1.1 * frame["broken_high"].max()))
     for axes in panels[1:]:
         axes.set_ylim(-0.03, 1.03)
-    _legend_below(figure, handles, columns=2)
-    _title(figure, panels[0], title, name, simulated)
+    _legend_below(figure, handles, "bars: interval (left), middle 80% of the draws (middle)", columns=2)
+    most = frame.iloc[int(frame["broken"].argmax())]
+    finding = (
+        f"Promises are broken in at most {most['broken']:.1%} of the draws "
+        f"[{most['broken_low']:.1%}, {most['broken_high']:.1%}], where {delta:.0%} are allowed"
+    )
+    _title(figure, panels[0], title or finding, name, simulated)
     return figure
 
 

@@ -447,7 +447,7 @@ def test_the_diagram_shows_every_bin_and_says_who_is_off():
     figure = plots.reliability_diagram(found, simulated=True, name="mmlu")
     worst = found["best_one"]
     assert title(figure) == (
-        "1 of 2 routers is miscalibrated beyond chance; most: best one, off by "
+        "1 of 2 sets of win rates is miscalibrated beyond chance; most: best one, off by "
         f"{worst.ece.value:.3f} (by chance {worst.ece_null.value:.3f}), too low on average"
     )
     shown = texts(figure)
@@ -468,7 +468,7 @@ def test_the_diagram_of_one_router_praises_no_chance():
     figure = plots.reliability_diagram({"best_one": plain}, simulated=False)
     assert title(figure) == "Best one: win rates no further from what came out than chance explains"
     assert "SIMULATED" not in texts(figure)
-    assert title(plots.reliability_diagram({"a": plain, "b": plain}, simulated=False)).startswith("All 2 routers: win")
+    assert title(plots.reliability_diagram({"a": plain, "b": plain}, simulated=False)).startswith("All 2 sets: win")
     expected = f"B: win rates off by {off.ece.value:.3f} (by chance {off.ece_null.value:.3f})"
     assert title(plots.reliability_diagram({"b": off}, simulated=False)) == expected
     assert title(plots.reliability_diagram({"b": off}, simulated=False, title="Mine")) == "Mine"

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from routellm_lab import ModelPair, RoutingCurve, load_outcomes
 from routellm_lab.benchmarks import outcomes_from_frames
 from routellm_lab.errors import DataError, ParameterError
-from routellm_lab.policies import CostCurve, Prices, count_tokens, load_prices
+from routellm_lab.policies import CostCurve, Prices, cost_savings, count_tokens, load_prices
 
 PAIR = ModelPair(strong="strong", weak="weak")
 
@@ -191,6 +191,33 @@ def test_a_model_without_price_or_tokens_is_named():
     other = count_tokens(two.select(["a"]), ["strong", "weak"])
     with pytest.raises(DataError, match="none for b"):
         CostCurve.from_tokens(curve, other, PRICES)
+
+
+def test_savings_in_calls_and_dollars_stand_beside_the_paper_of_real_data():
+    rng = np.random.default_rng(0)
+    n = 200
+    prompts = pd.DataFrame({"prompt_id": range(n), "prompt": ["x" * 40] * n})
+    scores = pd.DataFrame(
+        {
+            "prompt_id": np.repeat(range(n), 2),
+            "model": ["strong", "weak"] * n,
+            "score": np.where(np.arange(2 * n) % 2 == 0, 1.0, (rng.random(2 * n) < 0.6) * 1.0),
+            "output_tokens": rng.integers(50, 500, 2 * n),
+        }
+    )
+    mmlu = outcomes_from_frames("mmlu", prompts, scores)
+    curve = RoutingCurve.from_win_rates(rng.random(n), mmlu, PAIR)
+    table = cost_savings({"mmlu": curve}, {"mmlu": count_tokens(mmlu, mmlu.models)}, {"list": PRICES}, n_resamples=200)
+    assert table["measure"].unique().tolist() == ["in calls", "in dollars, list", "the paper, in calls"]
+    found = table.set_index(["what", "measure"])["value"]
+    assert found["mmlu, 50% of the gap", "in calls"] == pytest.approx(0.5 / curve.cpt(0.5))
+    assert found["mmlu, 50% of the gap", "the paper, in calls"] == 1.41
+    ours = table[table["measure"] != "the paper, in calls"]
+    assert ((ours["low"] <= ours["value"]) & (ours["value"] <= ours["high"])).all()
+    told = cost_savings(
+        {"mmlu": replace(curve, simulated=True)}, {"mmlu": count_tokens(mmlu, mmlu.models)}, {}, 0, 0.9, 50
+    )
+    assert told["measure"].unique().tolist() == ["in calls"]
 
 
 @pytest.mark.real_data

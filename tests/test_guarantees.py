@@ -12,7 +12,14 @@ from test_cost import PAIR, curve_of
 
 from routellm_lab import RoutingCurve
 from routellm_lab.errors import DataError, ParameterError
-from routellm_lab.policies import guarantee_missed, guarantee_pgr, labels_needed, share_interval, verify_guarantee
+from routellm_lab.policies import (
+    guarantee_missed,
+    guarantee_pgr,
+    labels_needed,
+    promise_table,
+    share_interval,
+    verify_guarantee,
+)
 
 
 def world(n: int = 20_000, seed: int = 0) -> RoutingCurve:
@@ -165,3 +172,16 @@ def test_labels_needed_pass_as_often_as_they_say(missed):
 def test_options_that_make_no_sense_are_refused(call, message):
     with pytest.raises(ParameterError, match=message):
         call(curve_of(np.random.default_rng(0)))
+
+
+def test_the_table_of_promises_sums_up_the_draws():
+    def rule(labelled):
+        return guarantee_missed(labelled, 0.1, of="all")
+
+    table = promise_table({"one": drawn(1000, 1)}, {"a promise": rule}, (100, 300, 5000), n_draws=30)
+    assert table["labels"].tolist() == [100, 300]
+    found = verify_guarantee(drawn(1000, 1), rule, 300, 30)
+    row = table.iloc[1]
+    assert row["broken"] == found["broken"].mean()
+    assert row["weak_share"] == pytest.approx(found["weak_share"].mean())
+    assert row["weak_low"] <= row["weak_share"] <= row["weak_high"]

@@ -1,5 +1,7 @@
 """Every figure says what it shows, on which data, and leaves no state behind."""
 
+import dataclasses
+
 import matplotlib as mpl
 
 mpl.use("Agg")
@@ -21,6 +23,7 @@ from routellm_lab.evaluation import (
     comparison_table,
     transfer_table,
 )
+from routellm_lab.policies import CostCurve, shares_over_time
 from routellm_lab.preferences.models import ModelPair
 
 PAIR = ModelPair(strong="large", weak="small")
@@ -690,3 +693,52 @@ def test_benchmark_ratios_tell_which_are_slower_than_their_reference():
     assert {text.get_text() for text in figure.axes[0].texts} == {"10 times (100 prompts/s)", "0.5 times (5 prompts/s)"}
     with pytest.raises(DataError, match="no row has a reference"):
         plots.benchmark_ratios(frame[2:])
+
+
+def make_costs(skill=0.5, router=0.0):
+    rng = np.random.default_rng(1)
+    return CostCurve(curve_of(skill), rng.uniform(0.005, 0.02, 400), rng.uniform(0.0001, 0.001, 400), router, "a list")
+
+
+def test_cost_curves_tell_what_is_saved_beside_a_random_mix():
+    figure = plots.cost_curves({"good": make_costs(), "none": make_costs(0.0)}, n_resamples=100)
+    assert "Half of the gap for" in title(figure)
+    assert "a random mix saves" in title(figure)
+    axes = figure.axes[0]
+    assert axes.get_xlabel() == "cost (USD per 1,000 questions)"
+    labels = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert any(label.startswith("good") and "[" in label for label in labels)
+    assert {"random mix of both models", "oracle"} <= set(labels)
+    with pytest.raises(DataError, match="differ in benchmark, prices or tokens"):
+        plots.cost_curves({"a": make_costs(), "b": dataclasses.replace(make_costs(), basis="another list")})
+    with pytest.raises(ParameterError, match="no curves"):
+        plots.cost_curves({})
+
+
+def test_interval_dots_draw_a_marker_with_its_interval_per_row():
+    frame = pd.DataFrame(
+        {"what": ["x", "x", "y"], "how": ["a", "b", "a"], "value": [1.0, 2, 3], "low": [0.5, 1, np.nan]}
+    ).assign(high=[1.5, 3, np.nan])
+    options = {"simulated": True, "title": "A finding", "xlabel": "times", "reference": 1, "reference_label": "even"}
+    figure = plots.interval_dots(frame, "what", "how", **options)
+    assert title(figure) == "A finding"
+    assert "SIMULATED" in figure.axes[0].get_title(loc="left")
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["a", "b", "even"]
+    with pytest.raises(DataError, match="interval_dots"):
+        plots.interval_dots(frame.drop(columns="low"), "what", "how", **options)
+
+
+def test_shares_over_time_stand_beside_what_was_asked_for():
+    shares = shares_over_time(np.tile([True, False], 300), block=100)
+    figure = plots.share_over_time({"fixed": shares}, 0.5, simulated=False, title="It keeps", changes={"new": 300})
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["fixed", "asked for: 50%"]
+    assert "new" in [text.get_text() for text in figure.axes[0].texts]
+
+
+def test_promises_tell_the_one_that_is_broken_most():
+    frame = pd.DataFrame({"promise": ["a", "a", "b"], "labels": [100, 1000, 100], "broken": [0.05, 0.12, 0.08]})
+    frame = frame.assign(broken_low=0.01, broken_high=0.2, weak_share=0.5, weak_low=0.4, weak_high=0.6, abstained=0.1)
+    figure = plots.promises(frame, 0.1, simulated=False)
+    assert title(figure).startswith("Promises are broken in at most 12.0% of the draws")
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["a", "b", "allowed: 10%"]
+    assert len(figure.axes) == 3

@@ -305,12 +305,20 @@ def test_gallery_is_a_copy_with_an_index(whole, tmp_path):
     page = (tmp_path / "figures" / "README.md").read_text()
     assert "![It grows](growth.png)" in page
     assert "simulated" in page
-    for name, told in (("stale", {"run": "an earlier one"}), ("bench", {"source": "make bench"})):
+    growth = json.loads(copied[0].with_suffix(".json").read_text())
+    others = {
+        "stale": growth | {"name": "stale", "run": "an earlier one"},
+        "foreign": growth | {"name": "foreign", "notebook": "77_other", "run": "another one", "title": "It stays"},
+        "bench": {"source": "make bench"},
+    }
+    for name, told in others.items():
         (tmp_path / "figures" / f"{name}.png").write_bytes(b"old")
         (tmp_path / "figures" / f"{name}.json").write_text(json.dumps(told))
     copy_gallery(run, tmp_path / "figures")
-    assert not (tmp_path / "figures" / "stale.png").exists()
-    assert (tmp_path / "figures" / "bench.png").exists()
+    assert {path.stem for path in (tmp_path / "figures").glob("*.png")} == {"growth", "foreign", "bench"}
+    page = (tmp_path / "figures" / "README.md").read_text()
+    assert "![It stays](foreign.png)" in page
+    assert "run `another one`" in page
 
 
 def test_gallery_leaves_other_pictures_alone(whole, tmp_path):

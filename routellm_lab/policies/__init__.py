@@ -9,13 +9,14 @@ from routellm_lab.policies.calibration import (
     decisions_changed,
     win_targets,
 )
-from routellm_lab.policies.cost import CostCurve, Tokens, count_tokens
+from routellm_lab.policies.cost import CostCurve, Tokens, cost_savings, count_tokens
 from routellm_lab.policies.drift import OnlineThreshold, shares_over_time, threshold_transfer
 from routellm_lab.policies.guarantees import (
     Guarantee,
     guarantee_missed,
     guarantee_pgr,
     labels_needed,
+    promise_table,
     share_interval,
     verify_guarantee,
 )
@@ -35,6 +36,7 @@ __all__ = [
     "Tokens",
     "WinRateCalibrator",
     "calibration",
+    "cost_savings",
     "count_tokens",
     "cross_calibrated",
     "decisions_changed",
@@ -45,6 +47,7 @@ __all__ = [
     "log_answers",
     "paper_prices",
     "policy_table",
+    "promise_table",
     "share_interval",
     "shares_over_time",
     "threshold_transfer",

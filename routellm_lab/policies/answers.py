@@ -61,7 +61,7 @@ class AnswerLog:
         return self.dollars.to_numpy(float)
 
     def table(self) -> pd.DataFrame:
-        """One row per model: mean ``score``, ``dollars`` per 1,000 questions, mean ``output_tokens`` and their basis."""
+        """By model: mean ``score``, ``dollars`` per 1,000 questions, mean ``output_tokens`` and their basis."""
         return pd.DataFrame(
             {
                 "score": self.outcomes.scores[self.models].mean(),

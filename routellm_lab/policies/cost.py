@@ -13,6 +13,7 @@ from routellm_lab.benchmarks.outcomes import Outcomes
 from routellm_lab.errors import DataError, ParameterError, listed, nearest
 from routellm_lab.evaluation import metrics
 from routellm_lab.evaluation.curve import RoutingCurve
+from routellm_lab.evaluation.paper import paper_other_tables
 from routellm_lab.evaluation.significance import percentile_interval, resample_counts
 from routellm_lab.policies.prices import Prices
 
@@ -334,6 +335,61 @@ class CostCurve:
         shown["random_quality"] = self.random_quality(shown["dollars"])
         order = ["threshold", "share", "quality", "quality_low", "quality_high", "pgr"]
         return shown[[*order, "dollars", "dollars_low", "dollars_high", "random_quality"]]
+
+
+def cost_savings(
+    curves: Mapping[str, RoutingCurve],
+    tokens: Mapping[str, Tokens],
+    price_lists: Mapping[str, Prices],
+    router_usd_per_million: float = 0.0,
+    level: float = 0.95,
+    n_resamples: int = 2000,
+    random_state: int | None = 0,
+) -> pd.DataFrame:
+    """The paper's Table 6, "cost saving", in calls and in dollars: a random mix over the router, at equal quality.
+
+    Parameters
+    ----------
+    curves : dict of RoutingCurve
+        By benchmark, named as in the paper (``mmlu``, ``gsm8k``, ``mt_bench``) to find its figures.
+    tokens : dict of Tokens
+        By benchmark.
+    price_lists : dict of Prices
+    router_usd_per_million : float
+        As in `CostCurve.from_tokens`.
+    level, n_resamples, random_state
+        Of the bootstrap intervals over questions.
+
+    Returns
+    -------
+    DataFrame
+        ``what`` (benchmark and share of the gap, 50 and 80 %), ``measure`` (``in calls``, ``in dollars, <list>``,
+        ``the paper, in calls``, which is left out where the curve is simulated), ``value`` (times), ``low``, ``high``
+        (NaN for the paper's).
+    """
+    table6 = paper_other_tables().query("table == '6 cost saving'")
+    paper = {(row.row, row.column): float(row.value) for row in table6.itertuples()}
+    options: dict[str, Any] = {"level": level, "n_resamples": n_resamples, "random_state": random_state}
+    rows: list[tuple[str, str, float, float, float]] = []
+    for name, curve in curves.items():
+        calls = curve.intervals(["cpt50", "cpt80"], **options)
+        priced = {
+            list_name: CostCurve.from_tokens(curve, tokens[name], prices, router_usd_per_million).intervals(
+                ["ratio50", "ratio80"], **options
+            )
+            for list_name, prices in price_lists.items()
+        }
+        for x in (50, 80):
+            what = f"{name}, {x}% of the gap"
+            # more calls, a smaller ratio: the ends of the interval change places
+            cpt, high, low = (x / 100 / calls.loc[f"cpt{x}", ["value", "low", "high"]].to_numpy(float)).tolist()
+            rows.append((what, "in calls", cpt, low, high))
+            for list_name, table in priced.items():
+                ratio, low, high = table.loc[f"ratio{x}", ["value", "low", "high"]].to_numpy(float).tolist()
+                rows.append((what, f"in dollars, {list_name}", ratio, low, high))
+            if (name, f"cpt{x}") in paper and not curve.simulated:
+                rows.append((what, "the paper, in calls", paper[name, f"cpt{x}"], np.nan, np.nan))
+    return pd.DataFrame(rows, columns=["what", "measure", "value", "low", "high"])
 
 
 def _quality_within(sweep: metrics.Sweep, dollars: np.ndarray, budget: np.ndarray) -> np.ndarray:

@@ -1,16 +1,18 @@
 """Thresholds that keep a promise with probability 1 - delta over the draw of the labelled questions."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 from scipy import stats
+from tqdm.auto import tqdm
 
 from routellm_lab.errors import DataError, ParameterError
 from routellm_lab.evaluation.curve import RoutingCurve
+from routellm_lab.settings import settings
 
 GRID = 100
 """Candidate thresholds, evenly spread over the ranks of the win rates."""
@@ -323,6 +325,55 @@ def verify_guarantee(
         broken = realised > guarantee.target if guarantee.kind == "missed" else realised < guarantee.target
         rows.append((guarantee.threshold, guarantee.abstains, weak_share, realised, bool(broken)))
     return pd.DataFrame(rows, columns=["threshold", "abstained", "weak_share", "realised", "broken"])
+
+
+def promise_table(
+    curves: Mapping[str, RoutingCurve],
+    rules: Mapping[str, Callable[[RoutingCurve], Guarantee]],
+    sizes: Iterable[int],
+    held_out: bool = False,
+    n_draws: int = 1000,
+    level: float = 0.95,
+    random_state: int | None = 0,
+) -> pd.DataFrame:
+    """`verify_guarantee` for benchmarks, promises and numbers of labelled questions.
+
+    Parameters
+    ----------
+    curves : dict of RoutingCurve
+        By benchmark.
+    rules : dict of function
+        By promise.
+    sizes : iterable of int
+        Numbers of labelled questions; those that a benchmark has not are left out.
+    held_out, n_draws, random_state
+        As in `verify_guarantee`.
+    level : float
+        Of Clopper and Pearson's interval of the share of broken promises.
+
+    Returns
+    -------
+    DataFrame
+        ``benchmark``, ``promise``, ``labels``, ``broken``, ``broken_low``, ``broken_high``, ``abstained`` (shares of
+        the draws), ``weak_share`` (mean over draws), ``weak_low``, ``weak_high`` (the middle 80 % of the draws).
+    """
+    sizes = list(sizes)
+    cells = [
+        (name, promise, labels)
+        for name, curve in curves.items()
+        for promise in rules
+        for labels in sizes
+        if labels <= len(curve) - held_out
+    ]
+    rows = []
+    for name, promise, labels in tqdm(cells, desc="promises", disable=not settings().progress):
+        found = verify_guarantee(curves[name], rules[promise], labels, n_draws, held_out, random_state)
+        low, high = share_interval(int(found["broken"].sum()), n_draws, level)
+        weak_low, weak_high = found["weak_share"].quantile([0.1, 0.9])
+        told = {"benchmark": name, "promise": promise, "labels": labels, "broken": found["broken"].mean()}
+        told |= {"broken_low": low, "broken_high": high, "abstained": found["abstained"].mean()}
+        rows.append(told | {"weak_share": found["weak_share"].mean(), "weak_low": weak_low, "weak_high": weak_high})
+    return pd.DataFrame(rows)
 
 
 def realised_promise(curve: RoutingCurve, guarantee: Guarantee) -> tuple[float, float]:

@@ -320,7 +320,7 @@ class ThresholdPolicy:
             return f"{head} (chosen for {self.rule}).{promised}"
         unit = told.score_unit
         spec = ".1%" if unit == "share correct" else ".2f"
-        parts = [f"{told.share:.0%} strong calls", f"{unit} {told.quality:{spec}}"]
+        parts = [f"{told.share:.0%} strong calls", f"quality {told.quality:{spec}} ({unit})"]
         if not math.isnan(told.pgr.value):
             parts.append(f"{told.pgr:.0%} of the performance gap")
         if not math.isnan(told.dollars.value):

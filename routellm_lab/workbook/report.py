@@ -1,15 +1,19 @@
 """What readers see of a run: a page that shows all of it, and a gallery of its figures."""
 
+import html
 import json
+import re
 import shutil
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from routellm_lab.errors import ParameterError
+from routellm_lab.errors import NotebookError, ParameterError
 from routellm_lab.files import replacing
 from routellm_lab.workbook.execute import is_added, numbered_cells
 from routellm_lab.workbook.hashing import describe_data
+from routellm_lab.workbook.notebooks import discover
 from routellm_lab.workbook.runs import Run, writing
 
 _TEMPLATE = Path(__file__).with_name("report.html.j2")
@@ -33,6 +37,7 @@ def build_report(run: Run) -> Path:
         },
         metrics=run.metrics,
         figures=_figures(run),
+        pages=_pages(run),
         slowest=slowest_cells(run),
     )
     with writing(run.report), replacing(run.report) as aside:
@@ -66,7 +71,7 @@ def slowest_cells(run: Run, most: int = 10) -> list[dict[str, Any]]:
 def copy_gallery(run: Run, folder: Path) -> list[Path]:
     """Copy a run's figures and their sidecars into a folder, with a README that shows them; returns the figures.
 
-    Figures of earlier runs that this run does not have are removed; those that no run made stay.
+    The run's notebooks replace their own figures; those of other notebooks stay, as do those that no run made.
 
     Raises
     ------
@@ -82,8 +87,8 @@ def copy_gallery(run: Run, folder: Path) -> list[Path]:
     copied = []
     with writing(folder):
         for old in folder.glob("*.png"):
-            of_a_run = "run" in json.loads(old.with_suffix(".json").read_text("utf-8"))
-            if of_a_run and old.name not in {figure["file"] for figure in figures}:
+            notebook = json.loads(old.with_suffix(".json").read_text("utf-8")).get("notebook")
+            if notebook in run.entries and old.name not in {figure["file"] for figure in figures}:
                 old.unlink()
                 old.with_suffix(".json").unlink()
         for figure in figures:
@@ -92,30 +97,44 @@ def copy_gallery(run: Run, folder: Path) -> list[Path]:
                     shutil.copyfile(run.figures / file, aside)
             copied.append(folder / figure["file"])
         with replacing(folder / "README.md") as aside:
-            aside.write_text(_gallery_page(run, figures), "utf-8")
+            aside.write_text(_gallery_page(run, folder), "utf-8")
     return copied
 
 
-def _gallery_page(run: Run, figures: list[dict[str, Any]]) -> str:
-    told = run.manifest
+def _gallery_page(run: Run, folder: Path) -> str:
     lines = [
         "# Figures",
         "",
-        f"From run `{run.id}`: data {_data_in_words(told['data'])}, profile {told['profile']}, seed {told['seed']}; "
-        "written by `routellm-lab report --gallery`. Each picture has a JSON sidecar that says where it comes from.",
+        "Written by `routellm-lab report --gallery`, notebook by notebook, each from the run that is named with it. "
+        "Each picture has a JSON sidecar that says where it comes from.",
     ]
+    sidecars = [json.loads(path.with_suffix(".json").read_text("utf-8")) for path in sorted(folder.glob("*.png"))]
+    titles: dict[str, str] = {}
+    with suppress(NotebookError):  # no checkout: then only the run knows titles
+        titles = {name: notebook.title for name, notebook in discover().items()}
+    titles |= {name: entry["title"] for name, entry in run.entries.items()}
     notebook = ""
-    for figure in figures:
-        if figure["notebook"] != notebook:
-            notebook = figure["notebook"]
-            title = run.entries.get(notebook, {}).get("title", notebook)
-            lines += ["", f"## {title}", "", f"`notebooks/{notebook}.ipynb`"]
-        lines += ["", f"**{figure['title']}**", "", f"![{figure['title']}]({figure['file']})"]
+    for told in sorted((told for told in sidecars if "notebook" in told), key=lambda told: told["notebook"]):
+        if told["notebook"] != notebook:
+            notebook = told["notebook"]
+            data = "simulated data" if told["simulated"] else f"data {told['data']}"
+            origin = f"{data}, profile {told['profile']}, seed {told['seed']}, run `{told['run']}`"
+            lines += ["", f"## {titles.get(notebook, notebook)}", "", f"`notebooks/{notebook}.ipynb`: {origin}"]
+        lines += ["", f"**{told['title']}**", "", f"![{told['title']}]({told['name']}.png)"]
     return "\n".join(lines) + "\n"
 
 
 def _data_in_words(identity: Mapping[str, str]) -> str:
     return f"folder {identity['name']}" if identity["kind"] == "folder" else describe_data(identity["kind"])
+
+
+def _pages(run: Run) -> list[dict[str, str]]:
+    """Pages that notebooks wrote to be explored, by file and title."""
+    found = []
+    for path in sorted((run.folder / "artifacts").glob("*.html")):
+        title = re.search(r"<title>(.*?)</title>", path.read_text("utf-8"), re.DOTALL)
+        found.append({"file": path.name, "title": html.unescape(title[1]).strip() if title else path.stem})
+    return found
 
 
 def _figures(run: Run) -> list[dict[str, Any]]:

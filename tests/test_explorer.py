@@ -1,0 +1,643 @@
+"""The threshold explorer: its figures, its page in a browser, and its widgets."""
+
+import html
+import json
+import math
+import re
+import shutil
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from routellm_lab import ModelPair
+from routellm_lab.errors import MissingExtraError, ParameterError, RoutellmLabError
+from routellm_lab.workbook.explorer import MOST_SHOWN, MOST_TRAFFIC, POINT_COLUMNS, Explorer, _money
+
+PAIR = ModelPair(strong="big-model", weak="small-model")
+NOTE = "Prices are made up; tokens are counted."
+HOSTILE = '</script><script>window.hacked = 1</script><img src="x" onerror="window.hacked = 2"> & <b>bold</b>'
+
+
+def world(n=600, cutoffs=80, seed=0):
+    """Points and questions of a simulated benchmark: a router that knows something about which questions are hard."""
+    rng = np.random.default_rng(seed)
+    hard = rng.uniform(size=n)
+    win_rate = np.round(np.clip(0.35 + 0.4 * hard + rng.normal(0, 0.08, n), 0, 1), 4)
+    strong = (rng.uniform(size=n) < 0.92 - 0.12 * hard).astype(float)
+    weak = (rng.uniform(size=n) < 0.9 - 0.7 * hard).astype(float)
+    strong_usd, weak_usd = rng.gamma(4, 0.0025, n), rng.gamma(4, 0.0001, n)
+    taken = np.linspace(0, n, cutoffs).round().astype(int)
+    order = np.sort(win_rate)[::-1]
+    rows = []
+    for threshold in [math.inf, *np.unique(order[taken[1:] - 1])[::-1]]:
+        called = win_rate >= threshold
+        score, usd = np.where(called, strong, weak), 1000 * np.where(called, strong_usd, weak_usd)
+        half, half_usd = 1.96 * score.std() / math.sqrt(n), 1.96 * usd.std() / math.sqrt(n)
+        share_paid = (usd.mean() - 1000 * weak_usd.mean()) / (1000 * (strong_usd.mean() - weak_usd.mean()))
+        rows.append(
+            {
+                "threshold": threshold,
+                "share": called.mean(),
+                "quality": score.mean(),
+                "quality_low": score.mean() - half,
+                "quality_high": score.mean() + half,
+                "pgr": (score.mean() - weak.mean()) / (strong.mean() - weak.mean()),
+                "dollars": usd.mean(),
+                "dollars_low": usd.mean() - half_usd,
+                "dollars_high": usd.mean() + half_usd,
+                "random_quality": weak.mean() + share_paid * (strong.mean() - weak.mean()),
+            }
+        )
+    questions = pd.DataFrame(
+        {
+            "prompt": [f"Question {number}: what is {number} times {number}?" for number in range(n)],
+            "group": np.where(hard > 0.5, "algebra", "history"),
+            "win_rate": win_rate,
+            "strong_score": strong,
+            "weak_score": weak,
+        }
+    )
+    return pd.DataFrame(rows), questions
+
+
+def explorer(**changes):
+    points, questions = world()
+    made = {"points": points, "pair": PAIR, "benchmark": "MMLU", "score_unit": "share correct", "simulated": True}
+    return Explorer(**(made | {"note": NOTE, "questions": questions} | changes))
+
+
+def plain(text):
+    """HTML as its reader sees it, roughly."""
+    return " ".join(html.unescape(re.sub(r"<[^<>]*>", " ", re.sub(r"(?s)<style>.*?</style>", "", text))).split())
+
+
+def test_state_is_the_row_and_what_it_costs_a_month():
+    ours = explorer(traffic=20_000)
+    for position, row in enumerate(ours.points.to_dict("records")):
+        state = ours.state(position)
+        assert {name: state[name] for name in POINT_COLUMNS} == row
+        assert state["month"] == pytest.approx(row["dollars"] * 20)
+        assert state["month"] + state["saved"] == pytest.approx(ours.points["dollars"].iloc[-1] * 20)
+        assert state["saved_share"] == pytest.approx(1 - row["dollars"] / ours.points["dollars"].iloc[-1])
+    assert ours.state(3, traffic=1_000)["month"] == pytest.approx(ours.points["dollars"].iloc[3])
+    assert ours.state(np.int64(3)) == ours.state(3)
+
+
+def test_figures_read_as_they_should():
+    points, _ = world()
+    row = {"threshold": 0.5, "share": 0.4125, "quality": 0.7345, "quality_low": 0.7, "quality_high": 0.75}
+    row |= {"pgr": -0.0001, "dollars": 1234.565, "dollars_low": 1000.0, "dollars_high": 1500.0, "random_quality": 0.7}
+    points = pd.DataFrame([points.iloc[0].to_dict(), row, points.iloc[-1].to_dict()])
+    ours = explorer(points=points, questions=None, strong_dollars=2_000)
+    assert ours.state(1, traffic=3_000)["shown"] == {
+        "threshold": "0.500",
+        "share": "41.3 %",
+        "quality": "0.735",
+        "quality_interval": "0.700 to 0.750",
+        "pgr": "0.0 %",
+        "random_quality": "0.700",
+        "dollars": "$1,234.57",
+        "dollars_interval": "$1,000.00 to $1,500.00",
+        "traffic": "3,000",
+        "month": "$3,704",
+        "saved": "$2,296 (38.3 %) less than the strong model always",
+        "sentence": "Questions with a win rate of 0.500 or more go to big-model: 41.3 % of them. "
+        "The others go to small-model.",
+    }
+    weak, strong = (explorer().state(position)["shown"] for position in (0, len(explorer()) - 1))
+    assert (weak["threshold"], weak["sentence"]) == ("∞", "Every question goes to small-model.")
+    assert (strong["saved"], strong["sentence"]) == (
+        "as much as the strong model always",
+        "Every question goes to big-model.",
+    )
+
+
+def test_the_strong_model_alone_may_cost_less_than_with_the_router():
+    dearest = explorer().points["dollars"].iloc[-1]
+    ours = explorer(strong_dollars=dearest * 0.99)
+    last = ours.state(len(ours) - 1, traffic=1_000)
+    assert last["saved"] == pytest.approx(-0.01 * dearest)
+    assert last["shown"]["saved"].endswith("(1.0 %) more than the strong model always")
+
+
+def test_thresholds_have_digits_enough_to_differ():
+    points, _ = world()
+    points.loc[1:, "threshold"] = 0.6 - np.arange(len(points) - 1) / 10_000
+    ours = explorer(points=points, questions=None)
+    assert ours.state(1)["shown"]["threshold"] == "0.6000"
+    assert len({ours.state(position)["shown"]["threshold"] for position in range(len(ours))}) == len(ours)
+
+
+@given(st.floats(0, 1.2), st.randoms())
+@settings(max_examples=60, deadline=None)
+def test_nearest_to_a_budget_is_the_largest_share_within_it(where, random):
+    points, _ = world(n=80, cutoffs=20)
+    points["dollars"] *= [random.uniform(0.8, 1.2) for _ in range(len(points))]  # a dear answer may be a weak one
+    ours = explorer(points=points, questions=None)
+    low, high = points["dollars"].min(), points["dollars"].max()
+    budget = low + where * (high - low)
+    position = ours.nearest(budget=budget)
+    assert points["dollars"][position] <= budget
+    assert (points["dollars"][position + 1 :] > budget).all()
+
+
+@given(st.floats(0, 1))
+@settings(max_examples=60, deadline=None)
+def test_nearest_to_a_threshold_is_at_least_as_near_as_any_other(threshold):
+    ours = explorer(questions=None)
+    distance = (ours.points["threshold"] - threshold).abs()
+    assert distance[ours.nearest(threshold=threshold)] == distance.min()
+
+
+def test_nearest_at_the_ends():
+    ours = explorer(questions=None)
+    assert ours.nearest(threshold=math.inf) == ours.nearest(threshold=1.5) == 0
+    assert ours.nearest(threshold=0) == ours.nearest(budget=math.inf) == len(ours) - 1
+    assert ours.nearest(budget=ours.points["dollars"].min()) == 0
+
+
+def test_questions_that_change_sides_are_those_between_the_thresholds():
+    ours = explorer()
+    _, questions = world()
+    for before, position in ((10, 11), (40, 12), (0, len(ours) - 1), (len(ours) - 1, 0)):
+        low, high = sorted(ours.points["threshold"][[before, position]])
+        moved = ours.changed(before, position)
+        between = questions[(questions["win_rate"] >= low) & (questions["win_rate"] < high)]
+        assert set(moved.index) == set(between.index)
+        assert moved["win_rate"].is_monotonic_decreasing
+        assert set(moved["to"]) == {"strong" if position > before else "weak"}
+    assert len(moved) == len(questions)
+    assert ours.changed(5, 5).empty
+
+
+def test_words_on_questions_that_change_sides():
+    ours = explorer()
+    assert ours.changed_in_words(5, 5) == "No question changes sides here."
+    moved = ours.changed(30, 10)
+    strong, weak = ((moved["strong_score"] - moved["weak_score"]) * sign > 0 for sign in (1, -1))
+    assert ours.changed_in_words(30, 10) == (
+        f"{len(moved)} questions now go to small-model. The strong model scores higher on {strong.sum()} of "
+        f"{len(moved)}, the weak model on {weak.sum()}, both the same on {len(moved) - strong.sum() - weak.sum()}. "
+        f"The first 20 by win rate are shown, {len(moved) - 20} more are not."
+    )
+    one = explorer(questions=ours.questions.head(1))
+    assert one.changed_in_words(0, len(one) - 1).startswith("1 question now goes to big-model. ")
+
+
+def without(frame, column):
+    return frame.drop(columns=column)
+
+
+def with_value(frame, row, column, value):
+    changed = frame.astype({column: object})
+    changed.loc[row, column] = value
+    return changed
+
+
+POINTS, QUESTIONS = world()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"points": without(POINTS, ["pgr", "share"])}, "points has no column share, pgr; it needs threshold, share"),
+        ({"points": POINTS.head(1)}, "points has 1 row"),
+        ({"points": POINTS.head(0)}, "points has 0 row"),
+        ({"points": with_value(POINTS, 4, "quality_low", math.nan)}, "points: quality_low of row 4 is nan"),
+        ({"points": with_value(POINTS, 0, "threshold", math.nan)}, "points: threshold of row 0 is nan"),
+        ({"points": with_value(POINTS, 2, "threshold", math.inf)}, "points: threshold of row 2 is inf"),
+        ({"points": with_value(POINTS, 2, "dollars", "free")}, "points: dollars must be numbers"),
+        ({"points": with_value(POINTS, 2, "dollars", -1)}, "dollars must not be negative"),
+        ({"points": POINTS.iloc[1:]}, "threshold must fall from infinity"),
+        ({"points": POINTS.iloc[:-1]}, "share must rise from 0, the weak model alone, to 1"),
+        ({"questions": without(QUESTIONS, "group")}, "questions has no column group"),
+        ({"questions": with_value(QUESTIONS, 3, "win_rate", math.nan)}, "questions: win_rate of row 3 is nan"),
+        ({"questions": with_value(QUESTIONS, 3, "prompt", None)}, "questions: prompt of row 3 is None"),
+        ({"traffic": 0}, "traffic must be a whole number from 1 to 1,000,000,000,000, got 0"),
+        ({"traffic": 2.5}, "traffic must be a whole number"),
+        ({"traffic": True}, "traffic must be a whole number"),
+        ({"traffic": MOST_TRAFFIC + 1}, "traffic must be a whole number"),
+        ({"level": 95}, "level must lie between 0 and 1"),
+        ({"strong_dollars": math.nan}, "strong_dollars must be US dollars"),
+    ],
+)
+def test_an_explorer_that_cannot_be_made_says_why(changes, message):
+    with pytest.raises(ParameterError, match=re.escape(message)):
+        explorer(**changes)
+
+
+def test_questions_that_cannot_be_answered():
+    ours = explorer(questions=None)
+    for position in (-1, len(ours)):
+        with pytest.raises(ParameterError, match=f"position must be one of 0 to {len(ours) - 1}"):
+            ours.state(position)
+    with pytest.raises(ParameterError, match="position must be a whole number"):
+        ours.state(1.5)
+    with pytest.raises(ParameterError, match="traffic must be a whole number"):
+        ours.state(1, traffic=-5)
+    for choice in ({}, {"threshold": 0.5, "budget": 2.0}):
+        with pytest.raises(ParameterError, match="a threshold or a budget, one of them"):
+            ours.nearest(**choice)
+    with pytest.raises(ParameterError, match="threshold must be a number, got nan"):
+        ours.nearest(threshold=math.nan)
+    for budget in (0.1, math.nan):
+        with pytest.raises(ParameterError, match=r"budget must be at least 0\.\d+ US dollars") as caught:
+            ours.nearest(budget=budget)
+    told = float(re.search(r"at least (\S+)", str(caught.value))[1])
+    assert ours.nearest(budget=told) == 0  # the way out is one
+    assert told == pytest.approx(ours.points["dollars"].min(), abs=1e-5)
+    with pytest.raises(ParameterError, match="make the Explorer with questions="):
+        ours.changed(0, 1)
+
+
+@pytest.mark.parametrize(("module", "method"), [("jinja2", "page"), ("ipywidgets", "widget")])
+def test_a_missing_extra_is_named(monkeypatch, module, method):
+    monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(MissingExtraError, match=re.escape("pip install 'routellm-lab[workbook]'")):
+        getattr(explorer(), method)()
+
+
+def test_the_page_needs_nothing_from_elsewhere(tmp_path):
+    ours = explorer()
+    path = ours.save(tmp_path / "new" / "explorer.html")
+    text = path.read_text("utf-8")
+    assert text == ours.page()
+    assert [file.name for file in path.parent.iterdir()] == ["explorer.html"]
+    assert not re.findall(r"https?:|//[a-z]|@import|url\(|src=", text)
+    assert NOTE in text
+    (tmp_path / "file").write_text("")
+    with pytest.raises(RoutellmLabError, match="cannot write"):
+        ours.save(tmp_path / "file" / "explorer.html")
+
+
+def test_without_scripts_the_page_has_a_table_and_the_figures_of_one_cut_off():
+    ours = explorer()
+    page = ours.page()
+    told = " ".join(re.findall(r"(?s)<noscript>(.*?)</noscript>", page))
+    assert "Scripts are off here" in told
+    assert told.count("<tr>") == 11
+    for position in (0, len(ours) - 1):
+        shown = ours.state(position)["shown"]
+        for name in ("threshold", "share", "quality", "quality_interval", "pgr", "dollars", "month"):
+            assert f"<td>{shown[name]}</td>" in told
+    for name, text in ours.state(ours.start)["shown"].items():
+        assert f'data-shown="{name}">{text}<' in page
+    assert '<div id="controls" hidden>' in page
+
+
+def test_simulated_data_is_said_to_be():
+    assert "Threshold explorer: MMLU simulated data" in plain(re.search(r"(?s)<h1>.*?</h1>", explorer().page())[0])
+    assert "imulated" not in explorer(simulated=False).page()
+    assert "Simulated data." in plain(explorer().widget().children[4].value)
+    assert "imulated" not in explorer(simulated=False).widget().children[4].value
+
+
+def test_the_page_of_a_large_benchmark_stays_small():
+    points, questions = world(n=14_000, cutoffs=300)
+    questions["prompt"] = "a long question " * 40
+    assert len(explorer(points=points, questions=questions).page()) < 4e6
+
+
+def widgets_of(ours):
+    return ours.widget().children
+
+
+def test_widgets_show_the_state():
+    ours = explorer()
+    _, slider, _, traffic, figures, sides = widgets_of(ours)
+    assert "Move the slider" in sides.value
+    for position, questions in ((0, 1_000), (17, 5_000_000), (len(ours) - 1, 7)):
+        before = slider.value
+        slider.value, traffic.value = position, questions
+        seen = plain(figures.value)
+        for text in ours.state(position, questions)["shown"].values():
+            assert text in seen
+        assert ours.changed_in_words(before, position) in plain(sides.value)
+        moved = ours.changed(before, position)["prompt"]
+        assert sides.value.count("<tr>") == 1 + min(len(moved), MOST_SHOWN)
+        assert moved.iloc[0] in sides.value
+    traffic.value = 0
+    assert "traffic must be a whole number from 1" in plain(figures.value)
+
+
+def test_widgets_move_along_a_budget():
+    ours = explorer(questions=None)
+    mode, slider, budget, _, figures, sides = widgets_of(ours)
+    assert "no single questions here" in sides.value
+    mode.value = "budget"
+    assert (slider.layout.display, budget.layout.display) == ("none", "")
+    low, high = ours.points["dollars"].min(), ours.points["dollars"].max()
+    for step in (0, 33, 100):
+        budget.value = step
+        assert slider.value == ours.nearest(budget=low + step / 100 * (high - low) + 1e-12)
+        assert ours.state(slider.value)["shown"]["dollars"] in figures.value
+    mode.value = "threshold"
+    assert (slider.layout.display, budget.layout.display) == ("", "none")
+    assert slider.value == len(ours) - 1
+
+
+def test_widgets_show_hostile_text_as_text():
+    ours = explorer(
+        questions=QUESTIONS.assign(prompt=HOSTILE, group=HOSTILE), pair=ModelPair(strong="<i>big", weak="<i>small")
+    )
+    _, slider, _, _, figures, sides = widgets_of(ours)
+    slider.value += 3
+    assert not re.search(r"<(script|img|b|i)\b", figures.value + sides.value)
+    assert HOSTILE in html.unescape(sides.value)
+
+
+# In a browser
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory):
+    paths = [shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")]
+    paths.append(shutil.which("chromedriver"))
+    if None in paths:
+        pytest.skip(
+            "the explorer's page in a browser: no chromium and chromedriver on the PATH "
+            "(apt-get install chromium chromium-driver)"
+        )
+    from selenium import webdriver
+    from selenium.webdriver.chrome.service import Service
+
+    options = webdriver.ChromeOptions()
+    options.binary_location = paths[0]
+    for flag in (
+        "headless=new no-sandbox disable-gpu disable-quic no-first-run disable-background-networking "
+        "disable-component-update disable-sync disable-dev-shm-usage"
+    ).split():
+        options.add_argument(f"--{flag}")
+    options.add_argument(f"--user-data-dir={tmp_path_factory.mktemp('chromium')}")
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+    driver = webdriver.Chrome(options=options, service=Service(paths[1]))
+    driver.set_page_load_timeout(20)
+    yield driver
+    driver.quit()
+
+
+class Page:
+    """An explorer's page in the browser."""
+
+    def __init__(self, driver, path, ours):
+        self.driver, self.ours, self.url = driver, ours, ours.save(path).as_uri()
+        self.emulate()
+        driver.get_log("performance")
+        driver.get(self.url)
+
+    def __getitem__(self, name):
+        return self.driver.find_element("id", name)
+
+    def run(self, script, *arguments):
+        return self.driver.execute_script(script, *arguments)
+
+    def emulate(self, width=1280, height=720, scheme="light"):
+        size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False}
+        self.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+        features = [{"name": "prefers-color-scheme", "value": scheme}]
+        features.append({"name": "prefers-reduced-motion", "value": "reduce"})
+        self.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
+
+    @property
+    def shown(self):
+        return self.run(
+            "return Object.fromEntries([...document.querySelectorAll('[data-shown]')].map("
+            "place => [place.dataset.shown, place.textContent]))"
+        )
+
+    @property
+    def questions(self):
+        """Prompt and facts of every question shown."""
+        return self.run(
+            "return [...document.querySelectorAll('#questions li')].map(item => [item.querySelector('p').textContent,"
+            " ...[...item.querySelectorAll('dd')].map(fact => fact.textContent)])"
+        )
+
+    def drag(self, *values):
+        """What a pointer does: many inputs, one change."""
+        self.run(
+            "const [slider, values] = arguments; for (const value of values) { slider.value = value;"
+            " slider.dispatchEvent(new Event('input')); } slider.dispatchEvent(new Event('change'));",
+            self["slider"],
+            values,
+        )
+
+
+@pytest.fixture
+def opened(browser, tmp_path):
+    """Opens pages; afterwards nothing must have gone wrong in them, nor have been asked for over a network."""
+    pages = []
+
+    def open_page(ours=None):
+        pages.append(Page(browser, tmp_path / f"{len(pages)}.html", ours or explorer()))
+        return pages[-1]
+
+    yield open_page
+    assert browser.get_log("browser") == []
+    messages = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
+    asked = {
+        message["params"]["request"]["url"] for message in messages if message["method"] == "Network.requestWillBeSent"
+    }
+    assert {url for url in asked if not url.startswith("data:")} == {page.url for page in pages[-1:]}
+
+
+def test_arrow_keys_show_the_state(opened):
+    from selenium.webdriver.common.keys import Keys
+
+    page = opened()
+    position = page.ours.start
+    assert page.shown == page.ours.state(position)["shown"]
+    for key, step in ((Keys.ARROW_RIGHT, 1), (Keys.ARROW_UP, 1), (Keys.ARROW_LEFT, -1), (Keys.ARROW_DOWN, -1)) * 2:
+        page["slider"].send_keys(key)
+        position += step
+        assert page.shown == page.ours.state(position)["shown"]
+        assert page["value"].text == page.shown["threshold"]
+        assert page["slider"].get_attribute("aria-valuetext") == (
+            f"{page.shown['threshold']}, {page.shown['share']} strong calls"
+        )
+    for key, position in ((Keys.END, len(page.ours) - 1), (Keys.HOME, 0)):
+        page["slider"].send_keys(key)
+        assert page.shown == page.ours.state(position)["shown"]
+        place = page.run(
+            "const [point, end] = ['.point circle', arguments[0]].map(name => "
+            "document.querySelector('.chart.wide ' + name).getBoundingClientRect());"
+            "return [point.x + point.width / 2 - end.x - end.width / 2, point.y - end.y]",
+            ".strong" if position else "rect.weak",
+        )
+        assert max(map(abs, place)) < 6  # the point lies on that model's mark
+
+
+def test_figures_of_python_and_of_the_page_are_the_same(opened):
+    page = opened(explorer(strong_dollars=7.5))
+    rng = np.random.default_rng(1)
+    for position in rng.integers(0, len(page.ours), 12):
+        traffic = int(10 ** rng.uniform(0, 12))
+        page.run("traffic.value = arguments[0]; showMoney();", traffic)
+        page.drag(int(position))
+        assert page.shown == page.ours.state(position, traffic)["shown"]
+    amounts = [0, 0.005, 0.125, 99.994, 99.995, 100, 1e3 - 0.5, 1e6, 2.5e12, *(10 ** rng.uniform(-3, 12, 200))]
+    assert page.run("return arguments[0].map(money)", amounts) == [_money(amount) for amount in amounts]
+
+
+def test_typing_a_traffic(opened):
+    from selenium.webdriver.common.keys import Keys
+
+    page = opened()
+    page["traffic"].send_keys(Keys.CONTROL, "a")
+    page["traffic"].send_keys("2500000")
+    assert page.shown == page.ours.state(page.ours.start, 2_500_000)["shown"]
+    for refused in ("0", "1.5", "", str(MOST_TRAFFIC + 1)):
+        page["traffic"].send_keys(Keys.CONTROL, "a")
+        page["traffic"].send_keys(Keys.DELETE, refused)
+        assert page["refusal"].text == "A whole number from 1 to 1,000,000,000,000, please."
+        assert page["traffic"].get_attribute("aria-invalid") == "true"
+        assert page.shown["month"] == "–"
+    page["traffic"].send_keys(Keys.CONTROL, "a")
+    page["traffic"].send_keys("12")
+    assert page["refusal"].text == ""
+    assert page.shown == page.ours.state(page.ours.start, 12)["shown"]
+
+
+def test_the_switch_moves_along_budgets(opened):
+    from selenium.webdriver.common.keys import Keys
+
+    page = opened()
+    ours, low, high = page.ours, page.ours.points["dollars"].min(), page.ours.points["dollars"].max()
+    page["by-threshold"].send_keys(Keys.ARROW_RIGHT)
+    assert page["slider-name"].text == "Budget"
+    budgets = np.linspace(low, high, 101)
+    step = int(page["slider"].get_attribute("value"))
+    assert budgets[step] >= ours.points["dollars"][ours.start] > budgets[step - 1]
+    for key, move in (
+        (Keys.ARROW_RIGHT, 1),
+        (Keys.PAGE_UP, 10),
+        (Keys.HOME, -101),
+        (Keys.ARROW_RIGHT, 1),
+        (Keys.END, 101),
+    ):
+        page["slider"].send_keys(key)
+        step = min(max(step + move, 0), 100)
+        assert page.shown == ours.state(ours.nearest(budget=budgets[step]))["shown"]
+        assert page["value"].text == f"${budgets[step]:.2f} per 1,000 questions"
+    page["by-budget"].send_keys(Keys.ARROW_LEFT)
+    assert page["slider-name"].text == "Threshold on the win rate"
+    assert page["slider"].get_attribute("value") == str(len(ours) - 1)
+    page["slider"].send_keys(Keys.ARROW_LEFT)
+    assert page.shown == ours.state(len(ours) - 2)["shown"]
+
+
+def test_tab_reaches_every_control(opened):
+    from selenium.webdriver.common.action_chains import ActionChains
+    from selenium.webdriver.common.keys import Keys
+
+    page = opened()
+    reached = []
+    for _ in range(3):
+        ActionChains(page.driver).send_keys(Keys.TAB).perform()
+        outline = "getComputedStyle(document.activeElement.closest('label') ?? document.activeElement).outlineWidth"
+        reached.append(page.run(f"return [document.activeElement.id, {outline}]"))
+    assert reached == [[name, "3px"] for name in ("by-threshold", "slider", "traffic")]
+
+
+def test_questions_that_change_sides_in_the_page(opened):
+    from selenium.webdriver.common.keys import Keys
+
+    page = opened()
+    ours, at = page.ours, page.ours.start
+    assert page["sides"].text.startswith("Move the slider")
+    page["slider"].send_keys(Keys.ARROW_RIGHT)
+
+    def check(before, position):
+        moved = ours.changed(before, position)
+        assert page["sides"].text == ours.changed_in_words(before, position)
+        assert page.questions == [
+            [row["prompt"], row["to"], row["group"], f"{row['win_rate']:.3f}"]
+            + [f"{row[name]:g}" for name in ("strong_score", "weak_score")]
+            for row in moved.head(MOST_SHOWN).to_dict("records")
+        ]
+
+    check(at, at + 1)
+    page["slider"].send_keys(Keys.ARROW_LEFT)
+    check(at + 1, at)
+    page.drag(at - 1, at - 9, at - 20)  # all since it was taken hold of, not since the last step
+    check(at, at - 20)
+    page.drag(len(ours) - 1)
+    check(at - 20, len(ours) - 1)
+    page.drag(0)
+    check(len(ours) - 1, 0)
+
+
+def test_without_questions_the_page_says_so(opened):
+    page = opened(explorer(questions=None))
+    page.drag(3)
+    assert page["sides"].text == "There are no single questions here, only their means."
+    assert page.questions == []
+
+
+def test_hostile_text_is_shown_and_not_run(opened):
+    hostile = ModelPair(strong=f"big {HOSTILE}", weak=f"small {HOSTILE}")
+    ours = explorer(
+        questions=QUESTIONS.assign(prompt=HOSTILE, group=HOSTILE),
+        pair=hostile,
+        benchmark=HOSTILE,
+        note=HOSTILE,
+        score_unit=HOSTILE,
+    )
+    page = opened(ours)
+    page.drag(3, 30)
+    assert [question[0] for question in page.questions] == [HOSTILE] * MOST_SHOWN
+    assert page.shown == ours.state(30)["shown"]
+    assert HOSTILE in page.driver.title
+    assert page.run("return window.hacked ?? null") is None
+    assert page.run("return document.querySelectorAll('img, b').length") == 0
+    assert page.run("return document.scripts.length") == 2
+
+
+CONTRASTS = """
+const channels = (colour) => colour.match(/[\\d.]+/g).map(Number);
+const luminance = (colour) => channels(colour).slice(0, 3).map((part) => part / 255)
+  .map((part) => part <= 0.04045 ? part / 12.92 : ((part + 0.055) / 1.055) ** 2.4)
+  .reduce((sum, part, at) => sum + part * [0.2126, 0.7152, 0.0722][at], 0);
+const behind = (element) => {
+  for (let place = element; place; place = place.parentElement) {
+    const colour = getComputedStyle(place).backgroundColor;
+    if ((channels(colour)[3] ?? 1) === 1) return colour;
+  }
+};
+return [...document.body.querySelectorAll('*')]
+  .filter((element) => element.checkVisibility() && !element.matches('script, noscript'))
+  .filter((element) => element.matches('input[type=number]') ||
+    [...element.childNodes].some((node) => node.nodeType === Node.TEXT_NODE && node.data.trim()))
+  .map((element) => {
+    const style = getComputedStyle(element);
+    const [light, dark] = [element.closest('svg') ? style.fill : style.color, behind(element)]
+      .map(luminance).sort((a, b) => b - a);
+    return [element.textContent, (light + 0.05) / (dark + 0.05)];
+  });
+"""
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [1280, 400])
+def test_the_page_reads_well(opened, scheme, width):
+    page = opened(explorer(pair=ModelPair(strong="gpt-4-1106-preview", weak="mixtral-8x7b-instruct-v0.1")))
+    page.emulate(width=width, scheme=scheme)
+    page.drag(20)
+    if width == 1280:
+        bottom = page.run("return document.querySelector('.figures').getBoundingClientRect().bottom")
+        assert bottom <= 720  # the whole of it without scrolling
+    page.run("traffic.value = 0; showMoney();")  # a refusal is text as well
+    found = page.run(CONTRASTS)
+    assert len(found) > 60
+    assert [(text, ratio) for text, ratio in found if ratio < 4.5] == []
+    assert page.run("return getComputedStyle(document.body).backgroundColor") == (
+        "rgb(246, 248, 250)" if scheme == "light" else "rgb(13, 17, 23)"
+    )
+    assert page.run("return document.documentElement.scrollWidth") <= width
+    chart = page.run("return [...document.querySelectorAll('figure > svg')].map(chart => chart.checkVisibility())")
+    assert chart == [width == 1280, width == 400]
+    assert page.run("return getComputedStyle(document.querySelector('.point')).transitionDuration") == "0s"
