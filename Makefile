@@ -82,4 +82,16 @@ $(VENV)/.workbook: pyproject.toml constraints.txt
 $(VENV)/.dev: $(VENV)/.workbook
 	@echo "Installing what the tests need into $(VENV)"
 	@$(BIN)/python -m pip install -q -c constraints.txt -e '.[all,ray,dev]'
+	@$(MAKE) --no-print-directory browser
 	@touch $@
+
+# The explorer's page is tested in Chromium; without it those tests are skipped by name.
+.PHONY: browser
+browser:
+	@{ command -v chromium && command -v chromedriver; } >/dev/null && exit; \
+	if command -v apt-get >/dev/null && [ "$$(id -u)" = 0 ]; then \
+	  echo "Installing chromium and chromium-driver for the tests (apt-get)"; \
+	  export DEBIAN_FRONTEND=noninteractive; \
+	  { apt-get update && apt-get install -y --no-install-recommends chromium chromium-driver; } >/dev/null 2>&1 </dev/null \
+	    || echo "They could not be installed: the tests of the explorer's page will be skipped"; \
+	fi

@@ -21,6 +21,7 @@ _HOMES = {
     "load_prompts": "benchmarks",
     "RoutingCurve": "evaluation",
     "evaluate": "evaluation",
+    "ThresholdPolicy": "policies",
     "load_router": "routers",
     "recommended_router": "routers",
 }
@@ -29,6 +30,7 @@ __all__ = sorted(_HOMES)
 if TYPE_CHECKING:
     from routellm_lab.benchmarks import Outcomes, default_pair, load_outcomes, load_prompts
     from routellm_lab.evaluation import RoutingCurve, evaluate
+    from routellm_lab.policies import ThresholdPolicy
     from routellm_lab.preferences import (
         ModelPair,
         battles_from_outcomes,

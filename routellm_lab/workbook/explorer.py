@@ -160,7 +160,7 @@ class Explorer:
             benchmark=curve.name,
             score_unit=curve.score_unit,
             simulated=curve.simulated,
-            note=costs.basis,
+            note=f"{costs.basis}.",
             questions=questions,
             traffic=traffic,
             level=level,
