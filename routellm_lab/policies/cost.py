@@ -368,7 +368,7 @@ def cost_savings(
         (NaN for the paper's).
     """
     table6 = paper_other_tables().query("table == '6 cost saving'")
-    paper = {(row.row, row.column): float(row.value) for row in table6.itertuples()}
+    paper = dict(zip(zip(table6["row"], table6["column"], strict=True), table6["value"].astype(float), strict=True))
     options: dict[str, Any] = {"level": level, "n_resamples": n_resamples, "random_state": random_state}
     rows: list[tuple[str, str, float, float, float]] = []
     for name, curve in curves.items():
@@ -382,14 +382,18 @@ def cost_savings(
         for x in (50, 80):
             what = f"{name}, {x}% of the gap"
             # more calls, a smaller ratio: the ends of the interval change places
-            cpt, high, low = (x / 100 / calls.loc[f"cpt{x}", ["value", "low", "high"]].to_numpy(float)).tolist()
+            cpt, high, low = (x / 100 / share for share in _three(calls, f"cpt{x}"))
             rows.append((what, "in calls", cpt, low, high))
             for list_name, table in priced.items():
-                ratio, low, high = table.loc[f"ratio{x}", ["value", "low", "high"]].to_numpy(float).tolist()
-                rows.append((what, f"in dollars, {list_name}", ratio, low, high))
+                rows.append((what, f"in dollars, {list_name}", *_three(table, f"ratio{x}")))
             if (name, f"cpt{x}") in paper and not curve.simulated:
                 rows.append((what, "the paper, in calls", paper[name, f"cpt{x}"], np.nan, np.nan))
     return pd.DataFrame(rows, columns=["what", "measure", "value", "low", "high"])
+
+
+def _three(table: pd.DataFrame, metric: str) -> tuple[float, float, float]:
+    value, low, high = table.loc[metric, ["value", "low", "high"]].to_numpy(float)
+    return float(value), float(low), float(high)
 
 
 def _quality_within(sweep: metrics.Sweep, dollars: np.ndarray, budget: np.ndarray) -> np.ndarray:
