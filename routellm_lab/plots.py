@@ -27,6 +27,7 @@ from routellm_lab.evaluation.groups import Correlation, rank_correlation
 from routellm_lab.evaluation.robustness import AdversarialSuffix
 from routellm_lab.policies.calibration import Calibration
 from routellm_lab.policies.cost import CostCurve
+from routellm_lab.policies.many import CostQuality, single_models
 from routellm_lab.preferences.battles import models_of, score_a, vote_weights
 
 PALETTE: list[str] = list(sns.color_palette("colorblind").as_hex())
@@ -1676,6 +1677,297 @@ def promises(frame: pd.DataFrame, delta: float, *, simulated: bool, name: str = 
         f"[{most['broken_low']:.1%}, {most['broken_high']:.1%}], where {delta:.0%} are allowed"
     )
     _title(figure, panels[0], title or finding, name, simulated)
+    return figure
+
+
+@_figure
+def cost_quality(
+    curves: Mapping[str, CostQuality],
+    *,
+    simulated: bool | None = None,
+    title: str | None = None,
+    level: float = 0.95,
+    n_resamples: int = 500,
+    random_state: int | None = 0,
+) -> Figure:
+    """Quality against dollars of routers among many models, between the single models, their best mix and the oracle.
+
+    Parameters
+    ----------
+    curves : dict of CostQuality
+        By router; on the same log. Models, mix and oracle are those of the first.
+    simulated : bool, optional
+        By default as the log says.
+    title : str, optional
+        By default where the best router lies beside the mix.
+    level : float
+        Of the bands.
+    n_resamples, random_state
+        Of the bootstrap.
+
+    Returns
+    -------
+    Figure
+    """
+    if not curves:
+        raise ParameterError("cost_quality: no curves given")
+    log = next(iter(curves.values())).log
+    odd = [name for name, curve in curves.items() if not curve.log.prompts.index.equals(log.prompts.index)]
+    if odd:
+        raise DataError(f"cost_quality: {listed(odd)} are of other questions than {next(iter(curves))}")
+    figure, axes = plt.subplots(figsize=(WIDTH, 6.4), layout="constrained")
+    alone = single_models(log, level, n_resamples, random_state)
+    mix, oracle = CostQuality.random_mix(log).hull(), CostQuality.oracle(log).hull()
+    ends = alone["dollars"].min(), alone["dollars"].max()
+    axes.plot(alone["dollars"], alone["quality"], "o", color="#999999", markersize=4, zorder=2)
+    for row in alone[alone["pareto"]].itertuples():
+        axes.annotate(
+            str(row.model), (row.dollars, row.quality), (4, -9), textcoords="offset points", fontsize=7.5, color=MUTED
+        )
+    _hull_line(axes, mix, ends, color="#888888", linewidth=1.2)
+    _hull_line(axes, oracle, ends, color=INK, linewidth=1.2, linestyle=(0, (4, 3)))
+    handles: list[Any] = []
+    for number, (name, curve) in enumerate(curves.items()):
+        look = {"color": PALETTE[number % len(PALETTE)], "linestyle": DASHES[number % len(DASHES)]}
+        points = curve.points(level=level, n_resamples=n_resamples, random_state=random_state)
+        axes.fill_between(
+            points["dollars"], points["low"], points["high"], color=look["color"], alpha=0.12, linewidth=0
+        )
+        axes.plot(points["dollars"], points["quality"], **look)
+        handles.append(Line2D([], [], label=f"{_words(name)}   {curve.aiq_log:.3f}", **look))
+    mixed = CostQuality.random_mix(log).aiq_log
+    handles += [
+        Line2D([], [], color="#888888", linewidth=1.2, label=f"best random mix of models   {mixed:.3f}"),
+        Line2D([], [], color=INK, linewidth=1.2, linestyle=(0, (4, 3)), label="oracle"),
+        Line2D([], [], color="#999999", marker="o", markersize=4, linestyle="none", label="single models"),
+    ]
+    axes.set_xscale("log")
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.set(xlabel="cost (USD per 1,000 questions, log scale)", ylabel=_quality_label(log.outcomes.score_unit))
+    if log.outcomes.score_unit == "share correct":
+        axes.yaxis.set_major_formatter(PercentFormatter(1, symbol=""))
+    _legend_below(figure, handles, "mean quality over the logarithm of dollars; bands: intervals", columns=2)
+    best = max(curves, key=lambda name: curves[name].aiq_log)
+    way = "above" if curves[best].aiq_log > mixed else "below"
+    finding = (
+        f"{_capital(_words(best))} lies {abs(curves[best].aiq_log - mixed):.3f} {way} the best random mix of single "
+        f"models, averaged over budgets"
+    )
+    detail = f"{log.outcomes.name}, {len(log):,} questions, {len(log.models)} models"
+    _title(figure, axes, title or finding, detail, log.outcomes.simulated if simulated is None else simulated)
+    return figure
+
+
+def _hull_line(axes: Axes, hull: pd.DataFrame, ends: tuple[float, float], **look: Any) -> None:
+    """A hull from its first point to the dearest model, on a log scale bent as mixing bends it."""
+    dollars = np.geomspace(hull["dollars"].iloc[0], max(ends[1], hull["dollars"].iloc[-1]), 400)
+    axes.plot(dollars, np.interp(dollars, hull["dollars"], hull["quality"]), **look)
+
+
+@_figure
+def usage_map(frame: pd.DataFrame, *, simulated: bool, name: str = "", title: str | None = None) -> Figure:
+    """Which model of a panel is used for which group of questions.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        As `routellm_lab.policies.many.panel_usage` makes it: ``group``, ``model``, ``share`` in [0, 1].
+    simulated : bool
+    name : str
+        The benchmark and the budget.
+    title : str, optional
+        By default the model whose share differs most between groups.
+
+    Returns
+    -------
+    Figure
+    """
+    _require(frame, ("group", "model", "share"), "usage_map")
+    models = list(dict.fromkeys(frame["model"]))
+    cells = frame.pivot(index="group", columns="model", values="share")[models]
+    cells = cells.loc[[group for group in cells.index if group != "all"] + (["all"] if "all" in cells.index else [])]
+    figure, axes = plt.subplots(figsize=(WIDTH, 2.6 + 0.34 * len(cells)), layout="constrained")
+    written = len(models) <= 14
+    sns.heatmap(
+        100 * cells.to_numpy(),
+        annot=written,
+        fmt=".0f",
+        annot_kws={"fontsize": 9},
+        cmap="crest",
+        linewidths=0.4,
+        linecolor="white",
+        cbar_kws={"label": "questions of the group (%)"},
+        xticklabels=models,
+        yticklabels=[_words(group) for group in cells.index],
+        ax=axes,
+    )
+    axes.grid(visible=False)
+    axes.tick_params(axis="both", labelsize=9, length=0, labelcolor=INK)
+    axes.tick_params(axis="x", labelrotation=35)
+    for label in axes.get_xticklabels():
+        label.set(ha="right", rotation_mode="anchor")
+    axes.set(xlabel="model, cheapest first", ylabel="group of questions")
+    apart = cells.drop(index="all", errors="ignore")
+    most = (apart.max() - apart.min()).idxmax()
+    finding = (
+        f"{most} answers {apart[most].max():.0%} of {_words(apart[most].idxmax())} and {apart[most].min():.0%} of "
+        f"{_words(apart[most].idxmin())}"
+    )
+    _title(figure, axes, title or finding, name, simulated)
+    return figure
+
+
+@_figure
+def systems(
+    frame: pd.DataFrame,
+    x: str = "dollars",
+    *,
+    simulated: bool,
+    name: str = "",
+    title: str | None = None,
+    alone: pd.DataFrame | None = None,
+    mix: pd.DataFrame | None = None,
+) -> Figure:
+    """Quality of systems against what they take, with intervals both ways, beside the single models.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        One row per setting of a system: ``family``, and as `routellm_lab.systems.systems_table` makes them ``system``,
+        ``quality``, the ``x`` column, each with ``_low`` and ``_high``.
+    x : {"dollars", "rounds", "calls"}
+        Dollars (USD per 1,000 questions) are on a log scale.
+    simulated : bool
+    name : str
+        The benchmark.
+    title : str, optional
+        By default the best system, and what it takes.
+    alone : DataFrame, optional
+        ``quality`` and the ``x`` column of every single model.
+    mix : DataFrame, optional
+        The best random mix of the single models: ``quality`` and the ``x`` column, by rising cost.
+
+    Returns
+    -------
+    Figure
+    """
+    parts = [f"{part}{end}" for part in ("quality", x) for end in ("", "_low", "_high")]
+    _require(frame, ("family", "system", *parts), "systems")
+    figure, axes = plt.subplots(figsize=(WIDTH, 6.2), layout="constrained")
+    handles: list[Any] = []
+    if alone is not None:
+        axes.plot(alone[x], alone["quality"], "o", color="#bbbbbb", markersize=4, zorder=1)
+        handles.append(
+            Line2D([], [], color="#bbbbbb", marker="o", markersize=4, linestyle="none", label="single models")
+        )
+    if mix is not None:
+        dollars = np.geomspace(mix[x].iloc[0], mix[x].iloc[-1], 300)
+        axes.plot(dollars, np.interp(dollars, mix[x], mix["quality"]), color="#888888", linewidth=1.2, zorder=1)
+        handles.append(Line2D([], [], color="#888888", linewidth=1.2, label="best random mix of models"))
+    for number, family in enumerate(dict.fromkeys(frame["family"])):
+        rows = frame[frame["family"] == family].sort_values(x)
+        look: dict[str, Any] = {"color": PALETTE[number % len(PALETTE)], "marker": MARKERS[number % len(MARKERS)]}
+        axes.errorbar(
+            rows[x],
+            rows["quality"],
+            xerr=np.abs(rows[[f"{x}_low", f"{x}_high"]].to_numpy().T - rows[x].to_numpy()),
+            yerr=np.abs(rows[["quality_low", "quality_high"]].to_numpy().T - rows["quality"].to_numpy()),
+            linestyle=DASHES[number % len(DASHES)] if len(rows) > 1 else "none",
+            linewidth=1.2,
+            elinewidth=0.8,
+            markersize=7,
+            alpha=0.9,
+            **look,
+        )
+        handles.append(Line2D([], [], linestyle="none", markersize=7, label=_words(family), **look))
+    if x == "dollars":
+        axes.set_xscale("log")
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    labels = {
+        "dollars": "cost (USD per 1,000 questions, log scale)",
+        "rounds": "calls one after the other (mean per question)",
+        "calls": "model calls (mean per question)",
+    }
+    axes.set(xlabel=labels.get(x, _words(x)), ylabel="quality (% correct)")
+    axes.yaxis.set_major_formatter(PercentFormatter(1, symbol=""))
+    _legend_below(figure, handles, "bars: intervals, both ways", columns=3)
+    best = max(frame.to_dict("records"), key=lambda row: row["quality"])
+    worth = {"dollars": f"{best[x]:.2g} USD per 1,000 questions", "rounds": f"{best[x]:.2g} rounds"}
+    finding = f"{_capital(_words(best['system']))} is best, {best['quality']:.1%}, for {worth.get(x, f'{best[x]:.2g}')}"
+    _title(figure, axes, title or finding, name, simulated)
+    return figure
+
+
+@_figure
+def adaptation(frame: pd.DataFrame, *, simulated: bool, name: str = "", title: str | None = None) -> Figure:
+    """What labels of a domain bring to a general router there: APGR against their number, a line per choice of labels.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        As `routellm_lab.evaluation.adaptation.Adaptation.summary` makes it: ``choice``, ``labels`` (0: the general
+        router), ``apgr``, ``low``, ``high``, ``gain``, ``gain_low``; with a column ``domain`` a panel for each, four at
+        most.
+    simulated : bool
+    name : str
+        The benchmark and the pair.
+    title : str, optional
+        By default where labels surely help.
+
+    Returns
+    -------
+    Figure
+    """
+    _require(frame, ("choice", "labels", "apgr", "low", "high", "gain", "gain_low"), "adaptation")
+    parts = list(frame.groupby("domain", sort=False)) if "domain" in frame else [("", frame)]
+    if len(parts) > 4:
+        raise DataError(f"adaptation: {len(parts)} domains; at most 4 fit beside each other")
+    figure, panels = plt.subplots(1, len(parts), figsize=(WIDTH, 4.8), layout="constrained", sharey=True, squeeze=False)
+    choices = list(dict.fromkeys(frame["choice"]))
+    least = frame.loc[frame["labels"] > 0, "labels"].min()
+    looks: dict[Any, dict[str, Any]] = {
+        choice: {"color": PALETTE[number % len(PALETTE)], "marker": MARKERS[number % len(MARKERS)], "markersize": 5}
+        for number, choice in enumerate(choices)
+    }
+    dashed: dict[str, Any] = {"color": INK, "linewidth": 1.2, "linestyle": (0, (4, 3))}
+    for axes, (domain, part) in zip(panels[0], parts, strict=True):
+        start = part[part["labels"] == 0]
+        axes.axhline(0.5, color="#888888", linewidth=1.2, zorder=1)
+        if len(start):
+            axes.axhline(start["apgr"].iloc[0], zorder=1, **dashed)
+        for number, (choice, look) in enumerate(looks.items()):
+            rows = part[part["choice"] == choice].sort_values("labels")
+            # zero has no logarithm: it stands a step before the fewest labels
+            at = rows["labels"].where(rows["labels"] > 0, least / 3) * 1.07 ** (number - (len(looks) - 1) / 2)
+            axes.vlines(at, rows["low"], rows["high"], color=look["color"], linewidth=1.6)
+            axes.plot(at, rows["apgr"], linewidth=1.4, **look)
+        counts = sorted(set(part["labels"]))
+        ticks = _spread_out([count for count in counts if count], 1.35 if len(parts) < 3 else 2.3)
+        axes.set_xscale("log")
+        axes.set_xticks([least / 3, *ticks], ["0", *(f"{count:,.0f}" for count in ticks)])
+        axes.xaxis.set_minor_formatter(NullFormatter())
+        axes.tick_params(axis="x", which="minor", length=0)
+        if domain:
+            axes.annotate(
+                _words(domain), (0.03, 0.97), xycoords="axes fraction", va="top", fontsize=10, fontweight="bold"
+            )
+    panels[0][0].set_ylabel(_metric_label("apgr"))
+    figure.supxlabel("labelled questions of the domain (log scale, and 0)", fontsize=11)
+    handles = [Line2D([], [], label=f"{_words(choice)} questions", **look) for choice, look in looks.items()]
+    handles.append(Line2D([], [], label="general router", **dashed))
+    handles.append(Line2D([], [], color="#888888", linewidth=1.2, label="random router"))
+    _legend_below(figure, handles, "labelled; bars: intervals", columns=5)
+    labelled = frame[frame["labels"] > 0]
+    sure = labelled[labelled["gain_low"] > 0]
+    finding = f"None of {len(labelled)} sets of labels surely beats the general router"
+    if len(sure):
+        most = sure.sort_values("gain").to_dict("records")[-1]
+        where = f" ({_words(most['domain'])})" if "domain" in most else ""
+        finding = (
+            f"{len(sure)} of {len(labelled)} sets of labels surely beat the general router, at most by "
+            f"{most['gain']:.3f} APGR: {most['labels']:,} {_words(most['choice'])} questions{where}"
+        )
+    _title(figure, panels[0][0], title or finding, name, simulated)
     return figure
 
 

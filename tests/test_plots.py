@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 
-from routellm_lab import plots
+from routellm_lab import load_outcomes, plots
 from routellm_lab.benchmarks.outcomes import Outcomes
 from routellm_lab.errors import DataError, ParameterError
 from routellm_lab.evaluation import (
@@ -23,7 +23,8 @@ from routellm_lab.evaluation import (
     comparison_table,
     transfer_table,
 )
-from routellm_lab.policies import CostCurve, shares_over_time
+from routellm_lab.policies import CostCurve, load_prices, log_answers, shares_over_time
+from routellm_lab.policies.many import CostQuality
 from routellm_lab.preferences.models import ModelPair
 
 PAIR = ModelPair(strong="large", weak="small")
@@ -742,3 +743,37 @@ def test_promises_tell_the_one_that_is_broken_most():
     assert title(figure).startswith("Promises are broken in at most 12.0% of the draws")
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["a", "b", "allowed: 10%"]
     assert len(figure.axes) == 3
+
+
+def make_log():
+    outcomes = load_outcomes("mmlu_pro", data="sample")
+    return log_answers(outcomes.select(outcomes.prompts.index[:300]), load_prices("sample"))
+
+
+def test_routers_among_many_models_stand_beside_the_models_their_mix_and_the_oracle():
+    log = make_log()
+    knows = CostQuality.from_utilities(log, 0.5 * log.outcomes.scores[log.models] + 0.5 * log.outcomes.competence)
+    figure = plots.cost_quality({"knows": knows}, n_resamples=50)
+    assert title(figure).startswith("Knows lies")
+    assert "above the best random mix" in title(figure)
+    assert "SIMULATED" in figure.axes[0].get_title(loc="left")
+    labels = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert any(label.startswith("best random mix of models") for label in labels)
+    assert {"oracle", "single models"} <= set(labels)
+    with pytest.raises(ParameterError, match="no curves"):
+        plots.cost_quality({})
+    with pytest.raises(DataError, match="of other questions"):
+        plots.cost_quality({"a": knows, "b": CostQuality.oracle(log.select(log.prompts.index[:100]))})
+
+
+def test_the_map_of_a_panel_names_its_specialist():
+    frame = pd.DataFrame(
+        {
+            "group": ["law", "law", "math", "math", "all", "all"],
+            "model": ["a", "b"] * 3,
+            "share": [0.2, 0.8, 0.9, 0.1, 0.5, 0.5],
+        }
+    )
+    figure = plots.usage_map(frame, simulated=False)
+    assert title(figure) in ("a answers 90% of math and 20% of law", "b answers 80% of law and 10% of math")
+    assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == ["law", "math", "all"]
