@@ -25,9 +25,10 @@ from routellm_lab.errors import DataError, ParameterError, listed
 from routellm_lab.evaluation.curve import RoutingCurve
 from routellm_lab.evaluation.groups import Correlation, rank_correlation
 from routellm_lab.evaluation.robustness import AdversarialSuffix
+from routellm_lab.evaluation.verdict import Estimate
 from routellm_lab.policies.calibration import Calibration
 from routellm_lab.policies.cost import CostCurve
-from routellm_lab.policies.many import CostQuality, single_models
+from routellm_lab.policies.many import CostQuality, many_tests, single_models
 from routellm_lab.preferences.battles import models_of, score_a, vote_weights
 
 PALETTE: list[str] = list(sns.color_palette("colorblind").as_hex())
@@ -1699,7 +1700,7 @@ def cost_quality(
     simulated : bool, optional
         By default as the log says.
     title : str, optional
-        By default where the best router lies beside the mix.
+        By default where the best router lies beside the mix, held out (see `many_tests`).
     level : float
         Of the bands.
     n_resamples, random_state
@@ -1720,9 +1721,16 @@ def cost_quality(
     mix, oracle = CostQuality.random_mix(log).hull(), CostQuality.oracle(log).hull()
     ends = alone["dollars"].min(), alone["dollars"].max()
     axes.plot(alone["dollars"], alone["quality"], "o", color="#999999", markersize=4, zorder=2)
-    for row in alone[alone["pareto"]].itertuples():
+    for row in alone[alone["in_mix"]].to_dict("records"):
+        last = row["dollars"] == ends[1]
         axes.annotate(
-            str(row.model), (row.dollars, row.quality), (4, -9), textcoords="offset points", fontsize=7.5, color=MUTED
+            row["model"],
+            (row["dollars"], row["quality"]),
+            (0, 9) if last else (6, -11),
+            textcoords="offset points",
+            ha="right" if last else "left",
+            fontsize=9,
+            color=MUTED,
         )
     _hull_line(axes, mix, ends, color="#888888", linewidth=1.2)
     _hull_line(axes, oracle, ends, color=INK, linewidth=1.2, linestyle=(0, (4, 3)))
@@ -1746,15 +1754,23 @@ def cost_quality(
     axes.set(xlabel="cost (USD per 1,000 questions, log scale)", ylabel=_quality_label(log.outcomes.score_unit))
     if log.outcomes.score_unit == "share correct":
         axes.yaxis.set_major_formatter(PercentFormatter(1, symbol=""))
-    _legend_below(figure, handles, "mean quality over the logarithm of dollars; bands: intervals", columns=2)
-    best = max(curves, key=lambda name: curves[name].aiq_log)
-    way = "above" if curves[best].aiq_log > mixed else "below"
-    finding = (
-        f"{_capital(_words(best))} lies {abs(curves[best].aiq_log - mixed):.3f} {way} the best random mix of single "
-        f"models, averaged over budgets"
+    _legend_below(
+        figure,
+        handles,
+        "mean quality over the logarithm of dollars (hulls, with hindsight); bands: intervals",
+        columns=2,
     )
+    best = max(curves, key=lambda name: curves[name].aiq_log)
     detail = f"{log.outcomes.name}, {len(log):,} questions, {len(log.models)} models"
-    _title(figure, axes, title or finding, detail, log.outcomes.simulated if simulated is None else simulated)
+    if title is None:
+        tested = many_tests(log, {best: curves[best]}, log.models[0], None, "aiq_log", level, n_resamples, random_state)
+        apart, low, high = (float(tested[column].iloc[0]) for column in ("difference", "low", "high"))
+        away = Estimate(apart, low, high) if apart > 0 else Estimate(-apart, -high, -low)
+        place = f"lies {away:.3f} {'above' if apart > 0 else 'below'}" if away.low > 0 else "is not told from"
+        title = (
+            f"{_capital(_words(best))} {place} the best random mix of single models, held out, averaged over budgets"
+        )
+    _title(figure, axes, title, detail, log.outcomes.simulated if simulated is None else simulated)
     return figure
 
 
@@ -1872,7 +1888,7 @@ def systems(
             rows["quality"],
             xerr=np.abs(rows[[f"{x}_low", f"{x}_high"]].to_numpy().T - rows[x].to_numpy()),
             yerr=np.abs(rows[["quality_low", "quality_high"]].to_numpy().T - rows["quality"].to_numpy()),
-            linestyle=DASHES[number % len(DASHES)] if len(rows) > 1 else "none",
+            linestyle=DASHES[number % len(DASHES)] if x == "dollars" else "none",  # settings of a budget make a line
             linewidth=1.2,
             elinewidth=0.8,
             markersize=7,
@@ -1952,11 +1968,11 @@ def adaptation(frame: pd.DataFrame, *, simulated: bool, name: str = "", title: s
                 _words(domain), (0.03, 0.97), xycoords="axes fraction", va="top", fontsize=10, fontweight="bold"
             )
     panels[0][0].set_ylabel(_metric_label("apgr"))
-    figure.supxlabel("labelled questions of the domain (log scale, and 0)", fontsize=11)
-    handles = [Line2D([], [], label=f"{_words(choice)} questions", **look) for choice, look in looks.items()]
+    panels[0][len(parts) // 2].set_xlabel("labelled questions of the domain (log scale, and 0)")
+    handles = [Line2D([], [], label=_words(choice), **look) for choice, look in looks.items()]
     handles.append(Line2D([], [], label="general router", **dashed))
     handles.append(Line2D([], [], color="#888888", linewidth=1.2, label="random router"))
-    _legend_below(figure, handles, "labelled; bars: intervals", columns=5)
+    _legend_below(figure, handles, "questions that were labelled; bars: intervals", columns=5)
     labelled = frame[frame["labels"] > 0]
     sure = labelled[labelled["gain_low"] > 0]
     finding = f"None of {len(labelled)} sets of labels surely beats the general router"

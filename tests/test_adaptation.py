@@ -1,10 +1,14 @@
 """Labels of a domain help where the general router knows nothing of it, and 0 labels are the general router."""
 
+import matplotlib as mpl
+
+mpl.use("Agg")
+
 import numpy as np
 import pandas as pd
 import pytest
 
-from routellm_lab import ModelPair, RoutingCurve, load_outcomes
+from routellm_lab import ModelPair, RoutingCurve, load_outcomes, plots
 from routellm_lab.benchmarks import default_pair, outcomes_from_frames
 from routellm_lab.encoders import make_encoder
 from routellm_lab.errors import DataError, ParameterError
@@ -225,3 +229,23 @@ def test_a_domain_with_nothing_to_route_or_win_rates_that_are_none_are_refused()
         adaptation_curve(outcomes, ModelPair(strong="weak", weak="strong"), hard * 0.5, "hashing:64", "maths", [5])
     with pytest.raises(DataError, match="one per prompt"):
         adaptation_curve(outcomes, PAIR, hard[:10] * 0.5, "hashing:64", "maths", [5])
+
+
+# -- picture -----------------------------------------------------------------------------------------------------------
+
+
+def test_the_picture_has_a_line_per_choice_and_says_where_labels_help(blind):
+    _, _, made = blind
+    table = made.summary(n_resamples=100)
+    figure = plots.adaptation(table, simulated=True, name="planted")
+    assert figure.get_suptitle().startswith(f"{(table['gain_low'] > 0).sum()} of 6 sets of labels surely beat")
+    labels = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert labels == [*CHOICES, "general router", "random router"]
+    assert figure.axes[0].get_xticklabels()[0].get_text() == "0"
+    none = table.assign(gain_low=-0.1)
+    two = pd.concat([none.assign(domain="law"), none.assign(domain="maths")])
+    figure = plots.adaptation(two, simulated=False)
+    assert len(figure.axes) == 2
+    assert figure.get_suptitle() == "None of 12 sets of labels surely beats the general router"
+    with pytest.raises(DataError, match="at most 4"):
+        plots.adaptation(pd.concat([none.assign(domain=number) for number in range(5)]), simulated=False)

@@ -1,5 +1,7 @@
 """The simulated world: its law, its determinism, and that it is neither trivial nor hopeless."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -7,7 +9,15 @@ from hypothesis import strategies as st
 from sklearn.base import clone
 
 from routellm_lab import evaluate, fit_ratings, fit_tiers, load_battles, load_outcomes
-from routellm_lab.benchmarks.sample import OUTCOME_SETS, sample_outcomes
+from routellm_lab.benchmarks.grading import last_number
+from routellm_lab.benchmarks.sample import (
+    _HEDGES,
+    ANSWER_CHARACTERS,
+    FAVOURITE_ERROR,
+    HEDGED,
+    OUTCOME_SETS,
+    sample_outcomes,
+)
 from routellm_lab.errors import DataError, ParameterError
 from routellm_lab.evaluation import achieved_share, best_possible
 from routellm_lab.preferences import ModelPair, resolve_pair
@@ -111,6 +121,38 @@ def test_outcomes_follow_competence(name):
     assert (error.abs() < 4.5 * spread).all()
     assert set(np.unique(outcomes.scores)) == {0.0, 1.0}
     assert outcomes.tokens is not None
+
+
+def test_simulated_answers_are_graded_as_scored_and_hold_what_is_planted():
+    outcomes = load_outcomes("gsm8k", data="sample")
+    reference = outcomes.details["answer_value"]
+    found = outcomes.responses.map(last_number)
+    assert (found.eq(reference, axis=0) == outcomes.scores.astype(bool)).all(axis=None)
+    assert (reference.map(last_number) == reference).all()
+    right = outcomes.scores.to_numpy() == 1
+    doubts = outcomes.responses.map(lambda text: any(hedge in text for hedge in _HEDGES)).to_numpy()
+    assert doubts[right].mean() == pytest.approx(HEDGED["right"], abs=0.02)
+    assert doubts[~right].mean() == pytest.approx(HEDGED["wrong"], abs=0.02)
+    errors = found.where(~right)
+    assert errors.nunique(axis=1).max() <= 5
+    shares = errors.apply(lambda row: row.value_counts(normalize=True).max(), axis=1)[(~right).sum(axis=1) >= 12]
+    assert shares.median() == pytest.approx(FAVOURITE_ERROR, abs=0.05)
+    lengths = outcomes.responses.map(len).to_numpy()
+    assert lengths.max() <= ANSWER_CHARACTERS
+    assert outcomes.responses.stack().nunique() > 0.95 * right.size
+    again = sample_outcomes("gsm8k", seed=0).responses.loc[outcomes.prompts.index]
+    assert again.equals(outcomes.responses)
+    assert load_outcomes("mmlu", data="sample").responses is None
+
+
+def test_the_text_of_answers_changes_no_number(monkeypatch):
+    without = replace(OUTCOME_SETS["gsm8k"], answers=False)
+    outcomes = sample_outcomes("gsm8k", seed=2, size=100)
+    monkeypatch.setitem(OUTCOME_SETS, "gsm8k", without)
+    plain = sample_outcomes("gsm8k", seed=2, size=100)
+    assert plain.responses is None
+    for part in ("prompts", "scores", "tokens", "competence"):
+        assert getattr(plain, part).equals(getattr(outcomes, part)), part
 
 
 def test_judge_scores_rise_with_competence():

@@ -6,7 +6,7 @@ from test_plots import make_log, title
 
 from routellm_lab import plots
 from routellm_lab.errors import DataError
-from routellm_lab.systems import Played, compare_systems, played_choices, systems_table
+from routellm_lab.systems import Played, compare_systems, mixed_at, played_choices, systems_table
 
 
 def test_one_call_per_question_is_paid_and_scored():
@@ -36,6 +36,18 @@ def test_systems_stand_side_by_side_with_paired_differences():
     assert apart.difference == pytest.approx(table["quality"].iloc[1] - table["quality"].iloc[0])
     assert apart.low > 0
     assert compare_systems(*alone, what="dollars", n_resamples=200).high < 0
+
+
+def test_a_mix_of_settings_costs_what_was_asked():
+    log = make_log()
+    low, high = (played_choices(model, log, [model] * len(log)) for model in (log.models[0], log.models[-1]))
+    costs = [1000 * played.dollars.mean() for played in (low, high)]
+    middle = mixed_at([high, low], sum(costs) / 2)
+    assert 1000 * middle.dollars.mean() == pytest.approx(sum(costs) / 2)
+    assert middle.quality.mean() == pytest.approx((low.quality.mean() + high.quality.mean()) / 2)
+    for asked, end in ((0.0, low), (1e9, high)):
+        assert mixed_at([low, high], asked).quality.tolist() == end.quality.tolist()
+    assert mixed_at([low], 1.0).quality.tolist() == low.quality.tolist()
 
 
 def test_systems_on_other_questions_are_refused():

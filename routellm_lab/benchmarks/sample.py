@@ -29,6 +29,8 @@ class OutcomeSet:
         Right or wrong, or a judge's mean over two turns, from 1 to 10.
     contaminated : int
         Questions planted in the votes of ``arena_human`` of the same seed, for decontamination to find.
+    answers : bool
+        Whether the text of every answer is simulated too, with the number that it ends in.
     """
 
     size: int
@@ -36,6 +38,7 @@ class OutcomeSet:
     languages: Mapping[str, float]
     scoring: Literal["right", "judge"] = "right"
     contaminated: int = 0
+    answers: bool = False
 
 
 OUTCOME_SETS = {
@@ -45,6 +48,7 @@ OUTCOME_SETS = {
         {"arithmetic": 0.55, "algebra": 0.35, "economics": 0.1},
         {"en": 0.94, "es": 0.03, "de": 0.03},
         contaminated=4,
+        answers=True,
     ),
     "mt_bench": OutcomeSet(80, dict.fromkeys(world.DOMAINS, 1.0), {"en": 1.0}, scoring="judge", contaminated=2),
     "mmlu_pro": OutcomeSet(
@@ -57,6 +61,25 @@ MAX_SIZE = 50_000
 """Most questions that one call simulates."""
 JUDGE_CONCENTRATION = 30.0
 """How little a judge's score varies about its mean (the sum of the parameters of a beta distribution)."""
+HEDGED = {"right": 0.15, "wrong": 0.6}
+"""Share of answers in which the model doubts itself: what a scorer of answers can learn. The rest of the text says
+nothing about the score, but for its length, which follows difficulty."""
+FAVOURITE_ERROR = 0.5
+"""Share of the wrong answers to a question that give the same wrong number: how far a majority can be misled."""
+ANSWER_CHARACTERS = 400
+"""Most characters of a simulated answer; below that 4 per token."""
+
+_STEPS = (
+    "First, {a} and {b} make {sum}.", "Take {a} times {c}, which is {product}.", "There are {a} in each of {c} groups.",
+    "Adding {b} to {a} gives {sum}.", "That leaves {a} of the {sum}.", "So {c} of them cost {product} in all.",
+    "Next, the {b} from before are taken away from {sum}.", "The question gives {a} and {b}.",
+    "Each one counts {c} times.", "Now we know that {product} is {a} times {c}.", "Half of {twice} is {a}.",
+    "This step needs {a} and {c} only.",
+)  # fmt: skip
+_HEDGES = (
+    "Wait, let me recheck that.", "Hmm, I am not sure about this step.", "Actually, that may be a mistake.",
+    "I might have misread the question.", "Perhaps it should be done the other way round.", "I will guess here.",
+)  # fmt: skip
 
 
 def sample_outcomes(name: str, seed: int = 0, size: int | None = None) -> Outcomes:
@@ -75,6 +98,7 @@ def sample_outcomes(name: str, seed: int = 0, size: int | None = None) -> Outcom
     Outcomes
         With ``tokens``, ``competence`` and ``details`` (``language``, ``difficulty`` in logits, ``contaminated``).
         Right-or-wrong scores are 1 with the competence as probability; judge scores have mean 1 + 9 x competence.
+        With ``answers`` also ``responses`` and, in ``details``, the reference number ``answer_value``.
 
     Raises
     ------
@@ -94,6 +118,12 @@ def sample_outcomes(name: str, seed: int = 0, size: int | None = None) -> Outcom
     read = world.read_prompts(prompts["prompt"]).set_index(prompts.index)
     competence = world.competence(prompts["prompt"])
     scores = _right(competence, rng) if kind.scoring == "right" else _judged(competence, rng)
+    tokens = _answer_lengths(competence, read["difficulty"], rng)
+    details = read[["language", "difficulty"]].assign(contaminated=prompts["contaminated"])
+    responses = None
+    if kind.answers:
+        answer_rng = world.stream(seed, name, "answers")  # its own: scores and tokens do not depend on the texts
+        details["answer_value"], responses = _answers(scores, tokens, answer_rng)
     return Outcomes(
         name=name,
         prompts=prompts["prompt"],
@@ -101,9 +131,10 @@ def sample_outcomes(name: str, seed: int = 0, size: int | None = None) -> Outcom
         groups=read["domain"],
         keys=prompts["prompt_key"],
         score_unit="share correct" if kind.scoring == "right" else "judge score, 1-10",
-        tokens=_answer_lengths(competence, read["difficulty"], rng),
+        tokens=tokens,
+        responses=responses,
         competence=competence,
-        details=read[["language", "difficulty"]].assign(contaminated=prompts["contaminated"]),
+        details=details,
         data="sample",
     )
 
@@ -146,3 +177,53 @@ def _answer_lengths(competence: pd.DataFrame, difficulty: pd.Series, rng: np.ran
     mean = np.log(180 * verbosity) + 0.15 * difficulty.to_numpy()[:, None]
     tokens = np.exp(mean + rng.normal(0, 0.3, competence.shape)).round().clip(1)
     return pd.DataFrame(tokens, index=competence.index, columns=competence.columns)
+
+
+def _answers(scores: pd.DataFrame, tokens: pd.DataFrame, rng: np.random.Generator) -> tuple[pd.Series, pd.DataFrame]:
+    """The reference number of each question, and what every model wrote: steps, perhaps a doubt, ``#### number``."""
+    n = len(scores)
+    reference = rng.integers(12, 400, n)
+    errors = np.stack([reference + 1, reference - 1, reference + 10, 2 * reference, 10 * reference], axis=1)
+    errors = rng.permuted(errors, axis=1)  # the first is the question's favourite
+    right = scores.to_numpy() == 1
+    other = rng.integers(1, errors.shape[1], right.shape)
+    which = np.where(rng.random(right.shape) < FAVOURITE_ERROR, 0, other)
+    number = np.where(right, reference[:, None], np.take_along_axis(errors, which, axis=1))
+    hedged = rng.random(right.shape) < np.where(right, HEDGED["right"], HEDGED["wrong"])
+    hedge = rng.integers(len(_HEDGES), size=right.shape)
+    steps = _steps(rng)
+    start = rng.integers(len(steps), size=right.shape)
+    room = np.minimum(4 * tokens.to_numpy(), ANSWER_CHARACTERS)
+    texts = [
+        _answer(steps, int(first), float(most), _HEDGES[doubt] if doubts else None, int(value))
+        for first, most, doubts, doubt, value in zip(
+            start.flat, room.flat, hedged.flat, hedge.flat, number.flat, strict=True
+        )
+    ]
+    table = np.array(texts, dtype=object).reshape(right.shape)
+    responses = pd.DataFrame(table, index=scores.index, columns=scores.columns, dtype="str")
+    return pd.Series(reference, index=scores.index).astype("str"), responses
+
+
+def _steps(rng: np.random.Generator, size: int = 1_009) -> list[str]:
+    steps = []
+    for a, b, c in rng.integers(2, 60, (size, 3)).tolist():
+        pattern = _STEPS[int(rng.integers(len(_STEPS)))]
+        steps.append(pattern.format(a=a, b=b, c=c, sum=a + b, product=a * c, twice=2 * a))
+    return steps
+
+
+def _answer(steps: list[str], first: int, most: float, doubt: str | None, number: int) -> str:
+    """As many of the steps, from the first on, as there is room for; a doubt stands before the last of them."""
+    end = f"#### {number}"
+    room = most - len(end) - 1 - (0 if doubt is None else len(doubt) + 1)
+    written: list[str] = []
+    for at in range(first, first + len(steps)):
+        step = steps[at % len(steps)]
+        room -= len(step) + 1
+        if room < 0:
+            break
+        written.append(step)
+    if doubt is not None:
+        written.insert(len(written) - 1 if written else 0, doubt)
+    return " ".join(written) + "\n" + end

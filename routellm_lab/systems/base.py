@@ -84,6 +84,31 @@ def played_choices(name: str, log: AnswerLog, models: Sequence[str] | np.ndarray
     return Played(name, log.prompts.index, log.scores[rows, chosen], log.costs[rows, chosen], one, one)
 
 
+def mixed_at(settings: Sequence[Played], dollars: float, name: str = "") -> Played:
+    """A random mix of two settings of a system that costs a given amount: each question's expected figures.
+
+    Parameters
+    ----------
+    settings : sequence of Played
+        Of one system at several budgets, on the same questions.
+    dollars : float
+        USD per 1,000 questions; below the cheapest setting it is that one, above the dearest that one.
+    name : str
+
+    Returns
+    -------
+    Played
+    """
+    ranked = sorted(_same_questions(list(settings)), key=lambda played: played.dollars.mean())
+    costs = PER * np.array([played.dollars.mean() for played in ranked])
+    after = int(np.clip(np.searchsorted(costs, dollars), 1, len(ranked) - 1)) if len(ranked) > 1 else 0
+    low, high = ranked[max(after - 1, 0)], ranked[after]
+    span = costs[after] - costs[max(after - 1, 0)]
+    part = float(np.clip((dollars - costs[max(after - 1, 0)]) / span, 0, 1)) if span > 0 else 0.0
+    figures = [(1 - part) * getattr(low, figure) + part * getattr(high, figure) for figure in FIGURES]
+    return Played(name or f"mix at {dollars:.3g} USD", ranked[0].prompt_ids, *figures)
+
+
 class System(Protocol):
     """What a system offers: it learns on one part of the log, and is played back on another."""
 

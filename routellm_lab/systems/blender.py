@@ -1,0 +1,515 @@
+"""LLM-Blender (Jiang et al. 2023, arXiv 2306.02561): ask a whole panel, compare its answers pairwise, give the best.
+
+A ranker reads a question and two answers and says which is better (section 3 of the paper); the answer that is better
+by the most, over all the others, is taken (MaxLogits, section 3.3). All models of the panel are paid, side by side.
+
+Limits. The paper ranks with DeBERTa-v3-large, trained on 100,000 questions with 11 answers each, compared by three
+scores (BERTScore, BLEURT, BARTScore); here it is an encoder of a twentieth of the size, a few thousand pairs, and the
+verdicts of one judge or grader. Its second half, GenFuser, writes a new answer from the best three (section 4): logs
+hold no such answers (`Blender.fuse` has a hook for a live model). The ranker itself is counted as free.
+"""
+
+import itertools
+import tempfile
+from collections.abc import Callable, Iterable, Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+import pandas as pd
+from sklearn.base import BaseEstimator, clone
+from sklearn.utils.validation import check_is_fitted
+
+from routellm_lab.encoders import as_texts, make_encoder
+from routellm_lab.errors import DataError, ParameterError, listed
+from routellm_lab.evaluation.significance import percentile_interval, resample_counts
+from routellm_lab.files import data_folder, read_table
+from routellm_lab.policies.answers import AnswerLog
+from routellm_lab.preferences.battles import models_of, validate_battles, vote_weights, with_prompts
+from routellm_lab.preferences.splits import split_by_prompt
+from routellm_lab.routers.base import sigmoid
+from routellm_lab.routers.training import Training, device, fine_tune, probe, seeded
+from routellm_lab.routers.transformer import Inputs, load_pretrained
+from routellm_lab.settings import settings
+from routellm_lab.systems.base import Played
+
+if TYPE_CHECKING:
+    from routellm_lab.routers.classifier import Classifier
+
+_TEXTS = ("response_a", "response_b")
+_FAVOUR = 10.0
+"""Two plain features beside hundreds of a vector: so much larger they are made, which a penalty heeds."""
+_PAIRS_AT_ONCE = 32
+_MAX_CHARACTERS = 20_000
+"""Of a longer text only so many are tokenized, from both ends."""
+
+
+def with_responses(battles: pd.DataFrame, data: str | Path | None = None) -> pd.DataFrame:
+    """Votes with the text of their answers, ``response_a`` and ``response_b``, from the responses of a data folder.
+
+    Parameters
+    ----------
+    battles : DataFrame
+        With ``variant_a`` and ``variant_b`` (AlpacaEval).
+    data : str or Path, optional
+        A folder with ``responses``; by default what ``ROUTELLM_LAB_DATA`` says.
+
+    Returns
+    -------
+    DataFrame
+        A copy; null where no text is known, a text of the votes' own stays.
+    """
+    missing = {"variant_a", "variant_b"} - set(battles)
+    if missing:
+        raise DataError(f"with_responses: no column {listed(sorted(missing))} says which answers the votes are on")
+    keys = ["prompt_key", "model", "variant"]
+    files = sorted((data_folder(str(settings().data if data is None else data)) / "responses").glob("*.parquet"))
+    if not files:
+        raise DataError(f"with_responses: {data!r} has no responses/*.parquet; name a data folder that has them")
+    known = pd.concat(map(read_table, files)).drop_duplicates(keys).set_index(keys)["response"].astype("str")
+    found = {}
+    for side in ("a", "b"):
+        answers = pd.MultiIndex.from_frame(battles[["prompt_key", f"model_{side}", f"variant_{side}"]], names=keys)
+        texts = known.reindex(answers).set_axis(battles.index)
+        own = battles.get(f"response_{side}")
+        found[f"response_{side}"] = texts if own is None else own.astype("str").fillna(texts)
+    return battles.assign(**found)
+
+
+def answer_pairs(log: AnswerLog) -> pd.DataFrame:
+    """Graded answers as votes: of every two answers to a question, the one with the higher score wins; none tie.
+
+    Parameters
+    ----------
+    log : AnswerLog
+        With responses; `AnswerLog.only` and `select` narrow it.
+
+    Returns
+    -------
+    DataFrame
+        Battles with ``response_a`` and ``response_b``; ``judge`` is "gold". The cheaper model is A.
+
+    Raises
+    ------
+    DataError
+        When the log keeps no answers, or no two scores differ.
+    """
+    scores, answers, names = log.scores, _answers(log), np.array(log.models)
+    first, second = np.triu_indices(len(names), 1)
+    row, pair = np.nonzero(scores[:, first] != scores[:, second])
+    if not len(row):
+        raise DataError(
+            f"log of {log.outcomes.name}: all answers to a question have one score: there is nothing to rank"
+        )
+    a, b = first[pair], second[pair]
+    battles = pd.DataFrame(
+        {
+            "prompt": log.prompts.to_numpy()[row],
+            "prompt_key": log.outcomes.keys.to_numpy()[row],
+            "model_a": names[a],
+            "model_b": names[b],
+            "winner": np.where(scores[row, a] > scores[row, b], "model_a", "model_b"),
+            "judge": "gold",
+            "source": log.outcomes.name,
+            "response_a": answers[row, a],
+            "response_b": answers[row, b],
+        }
+    )
+    return validate_battles(battles, where=f"pairs of answers of {log.outcomes.name}")
+
+
+class Ranker(BaseEstimator):
+    """Base of the rankers: `fit` learns from votes with answers, `chance` says which of two answers is better.
+
+    The order of two answers does not count: P(A is better) + P(B is better) = 1.
+    """
+
+    def fit(self, battles: pd.DataFrame) -> Self:
+        """Learn from votes with ``response_a`` and ``response_b``; ties are left out.
+
+        Raises
+        ------
+        DataError
+            When answers are missing, or no vote has a winner.
+        """
+        self._fit(_decided(battles))
+        return self
+
+    def chance(self, questions: Iterable[str], first: Iterable[str], second: Iterable[str]) -> np.ndarray:
+        """P(first is better than second), (n,)."""
+        check_is_fitted(self)
+        texts = [as_texts(part) for part in (questions, first, second)]
+        if len(set(map(len, texts))) != 1:
+            raise ParameterError(f"as many questions as answers on either side, got {listed(map(len, texts))}")
+        return sigmoid(self._logits(*texts)) if texts[0] else np.zeros(0)
+
+    def scores(self, questions: Sequence[str], answers: np.ndarray) -> np.ndarray:
+        """Sum of each answer's logits over all the others to its question (MaxLogits, section 3.3).
+
+        Parameters
+        ----------
+        questions : sequence of str, (n,)
+        answers : (n, k) array of str
+
+        Returns
+        -------
+        (n, k) array
+        """
+        check_is_fitted(self)
+        found = np.zeros(answers.shape)
+        for one, other in itertools.combinations(range(answers.shape[1]), 2):
+            logits = self._logits(list(questions), answers[:, one].tolist(), answers[:, other].tolist())
+            found[:, one] += logits
+            found[:, other] -= logits
+        return found
+
+    def _fit(self, votes: pd.DataFrame) -> None:
+        """Learn from votes without ties."""
+        raise NotImplementedError
+
+    def _logits(self, questions: list[str], first: list[str], second: list[str]) -> np.ndarray:
+        """log P(first is better) / P(second is better), (n,)."""
+        raise NotImplementedError
+
+
+class PairRanker(Ranker):
+    """A cross-encoder that reads the question and both answers at once, fine-tuned on the votes (section 3.2).
+
+    The head reads the mean of A's token vectors less that of B's. Each vote is shown in an order drawn at random; a
+    logit is half the difference of those in both orders.
+
+    Parameters
+    ----------
+    model : str
+        ``minilm`` (at hand offline), a name on the Hub or a folder.
+    training : Training
+        A question gets a quarter of ``max_tokens`` at most, each answer half of the rest; what is longer loses its
+        middle. A training that is killed starts anew.
+    random_state : int
+
+    Attributes
+    ----------
+    history_ : DataFrame
+        ``step``, ``epoch``, ``train_loss``, ``held_out_loss`` (nats per pair).
+    """
+
+    def __init__(
+        self,
+        model: str = "minilm",
+        training: Training = Training(max_tokens=256, batch_size=16, epochs=1, evaluations=4),  # noqa: B008
+        random_state: int = 0,
+    ) -> None:
+        self.model = model
+        self.training = training
+        self.random_state = random_state
+
+    def _fit(self, votes: pd.DataFrame) -> None:
+        with seeded(self.random_state):
+            backbone, tokenizer = load_pretrained("AutoModel", self.model, self.training.dropout)
+            if tokenizer.sep_token_id is None or tokenizer.pad_token_id is None:
+                raise ParameterError(f"model {self.model!r}: PairRanker needs an encoder with CLS, SEP and pad tokens")
+            most = getattr(backbone.config, "max_position_embeddings", self.training.max_tokens)
+            if self.training.max_tokens > most:
+                raise ParameterError(
+                    f"Training: max_tokens {self.training.max_tokens}, but {self.model!r} reads {most}"
+                )
+            if getattr(backbone, "pooler", None) is not None:
+                backbone.pooler = None  # not read here
+            self.network_ = _pair_classifier()(backbone, tokenizer.sep_token_id)
+        self.inputs_ = Inputs(tokenizer, self.training.max_tokens, "right")
+        turned = np.random.default_rng(self.random_state).random(len(votes)) < 0.5
+        first, second = (votes[side].mask(turned, votes[other]) for side, other in (_TEXTS, _TEXTS[::-1]))
+        won = ((votes["winner"] == "model_a").to_numpy() != turned).astype(np.float32)
+        weight = (votes["weight"] / votes["weight"].mean()).to_numpy(np.float32)
+        rows = self._encode(votes["prompt"].tolist(), first.tolist(), second.tolist())
+        examples = [
+            {"input_ids": ids, "target": target, "weight": each}
+            for ids, target, each in zip(rows, won[:, None], weight, strict=True)
+        ]
+        parts = split_by_prompt(votes, self.training.held_out, self.random_state)
+        train, held_out = ([examples[row] for row in part] for part in parts)
+        folder = settings().cache_dir / "training"
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder, ignore_cleanup_errors=True) as scratch, seeded(self.random_state):
+            if self.training.probe_first:
+                probe(self.network_, train, self.inputs_.batch)
+            self.history_ = fine_tune(
+                self.network_, train, held_out, self.inputs_.batch, self.training, Path(scratch), self.random_state
+            )
+
+    def _encode(self, questions: list[str], first: list[str], second: list[str]) -> list[list[int]]:
+        """Token ids: [CLS] question [SEP] first [SEP] second [SEP]."""
+        tokenizer, half = self.inputs_.tokenizer, _MAX_CHARACTERS // 2
+        room, sep = self.training.max_tokens - 4, tokenizer.sep_token_id
+
+        def ids(texts: list[str]) -> list[list[int]]:
+            cut = [text if len(text) <= 2 * half else text[:half] + text[-half:] for text in texts]
+            found = tokenizer(cut, add_special_tokens=False, verbose=False)["input_ids"]
+            return [[token for token in row if token != sep] for row in found]  # an answer may spell [SEP]
+
+        rows = []
+        for question, a, b in zip(ids(questions), ids(first), ids(second), strict=True):
+            asked = _without_middle(question, room // 4)
+            each = (room - len(asked)) // 2
+            answers = [*_without_middle(a, each), sep, *_without_middle(b, each), sep]
+            rows.append([tokenizer.cls_token_id, *asked, sep, *answers])
+        return rows
+
+    def _logits(self, questions: list[str], first: list[str], second: list[str]) -> np.ndarray:
+        import torch
+
+        rows = self._encode(questions * 2, first + second, second + first)
+        network = self.network_.eval().to(device())
+        order, out = sorted(range(len(rows)), key=lambda row: len(rows[row])), np.empty(len(rows))
+        with torch.inference_mode():
+            for start in range(0, len(order), _PAIRS_AT_ONCE):
+                part = order[start : start + _PAIRS_AT_ONCE]
+                batch = self.inputs_.batch([{"input_ids": rows[row]} for row in part])
+                moved = {name: value.to(device()) for name, value in batch.items()}
+                out[part] = network(**moved)["logits"][:, 0].float().cpu().numpy()
+        return (out[: len(questions)] - out[len(questions) :]) / 2
+
+
+class TextPairRanker(Ranker):
+    """A ranker that trains in seconds: a logistic regression on the difference of two answers' features.
+
+    Features of an answer: its vector, its cosine with the question, the logarithm of its length; the last two are
+    hardly penalised. Each answer is judged by itself: a scorer rather than the paper's joint reading of both.
+
+    Parameters
+    ----------
+    encoder : str or Encoder
+    penalties : sequence of float
+        Inverse strengths C to choose from, by cross-validated loss over prompts.
+    random_state : int
+
+    Attributes
+    ----------
+    C_ : float
+        The chosen one.
+    coefficients_ : (d,) array
+        The last one is that of the length.
+    """
+
+    def __init__(
+        self, encoder: Any = "static", penalties: Sequence[float] = (1e-4, 1e-3, 1e-2, 1e-1, 1.0), random_state: int = 0
+    ) -> None:
+        self.encoder = encoder
+        self.penalties = penalties
+        self.random_state = random_state
+
+    def _fit(self, votes: pd.DataFrame) -> None:
+        from sklearn.linear_model import LogisticRegression
+        from sklearn.model_selection import GridSearchCV, GroupKFold
+
+        if votes["prompt_key"].nunique() < 3:
+            raise DataError("TextPairRanker: needs votes on three prompts or more, to choose its penalty")
+        questions = votes["prompt"].tolist()
+        apart = self._features(questions, votes["response_a"].tolist())
+        apart -= self._features(questions, votes["response_b"].tolist())
+        scale = np.sqrt((apart**2).mean(axis=0)) + 1e-12
+        scale[-2:] /= _FAVOUR
+        # a pair and its reverse say the same, and both classes occur in every fold
+        apart, won = np.vstack([apart, -apart]) / scale, (votes["winner"] == "model_a").to_numpy()
+        search = GridSearchCV(
+            LogisticRegression(fit_intercept=False, max_iter=500),
+            {"C": list(self.penalties)},
+            scoring="neg_log_loss",
+            cv=GroupKFold(3, shuffle=True, random_state=self.random_state),
+        )
+        groups, weight = (np.tile(votes[column].to_numpy(), 2) for column in ("prompt_key", "weight"))
+        search.fit(apart, np.append(won, ~won), groups=groups, sample_weight=weight / 2)
+        self.C_ = float(search.best_params_["C"])
+        self.coefficients_ = search.best_estimator_.coef_[0] / scale
+
+    def _features(self, questions: list[str], answers: list[str]) -> np.ndarray:
+        encoder = make_encoder(self.encoder)
+        asked, said = (encoder.transform(texts).astype(float) for texts in (questions, answers))
+        return np.column_stack([said, (asked * said).sum(axis=1), np.log1p([len(text) for text in answers])])
+
+    def _logits(self, questions: list[str], first: list[str], second: list[str]) -> np.ndarray:
+        return (self._features(questions, first) - self._features(questions, second)) @ self.coefficients_
+
+
+def ranker_accuracy(
+    ranker: Ranker, battles: pd.DataFrame, level: float = 0.95, n_resamples: int = 2000, random_state: int | None = 0
+) -> pd.DataFrame:
+    """How often a ranker agrees with votes that it has not seen, beside rules that read nothing.
+
+    Parameters
+    ----------
+    ranker : Ranker
+    battles : DataFrame
+        With ``response_a`` and ``response_b``; on other prompts than it was trained on. Ties are left out.
+    level, n_resamples, random_state
+        Of the bootstrap over the prompts: votes on one prompt are not independent.
+
+    Returns
+    -------
+    DataFrame
+        Rows ``ranker``, ``longer answer`` and ``better model`` (of each pair of models the one that wins more of these
+        very votes: an advantage that no ranker has). ``accuracy``, ``low``, ``high``; ``ahead``, ``ahead_low``,
+        ``ahead_high`` (the ranker less this row, on the same resamples).
+    """
+    votes = _decided(battles)
+    won = (votes["winner"] == "model_a").to_numpy()
+    straight = (votes["model_a"] < votes["model_b"]).to_numpy()
+    pairs = [votes[["model_a", "model_b"]].min(axis=1), votes[["model_a", "model_b"]].max(axis=1)]
+    better = pd.Series(np.where(won == straight, 1.0, -1.0)).groupby(pairs).transform("mean").to_numpy()
+    guesses = {
+        "ranker": ranker.chance(votes["prompt"], votes["response_a"], votes["response_b"]) - 0.5,
+        "longer answer": (votes["response_a"].str.len() - votes["response_b"].str.len()).to_numpy(),
+        "better model": np.where(straight, better, -better),
+    }
+    # half a point for no opinion
+    hits = np.column_stack([np.where(guess == 0, 0.5, (guess > 0) == won) for guess in guesses.values()])
+    codes, prompts = pd.factorize(votes["prompt_key"])
+    sums, sizes = np.stack([np.bincount(codes, each) for each in hits.T], axis=1), np.bincount(codes)
+    resamples = resample_counts(len(prompts), n_resamples, random_state)
+    draws = np.concatenate([(counts @ sums) / (counts @ sizes)[:, None] for counts in resamples])
+    accuracy, (low, high) = hits.mean(axis=0), percentile_interval(draws, level)
+    ahead_low, ahead_high = percentile_interval(draws[:, :1] - draws, level)
+    found = {"accuracy": accuracy, "low": low, "high": high, "ahead": accuracy[0] - accuracy}
+    found |= {"ahead_low": ahead_low, "ahead_high": ahead_high}
+    return pd.DataFrame(found, index=pd.Index(guesses, name="judged by"))
+
+
+class Blender(BaseEstimator):
+    """A panel of models that all answer, and a ranker that picks one of the answers: a `System`.
+
+    Parameters
+    ----------
+    ranker : Ranker
+        `fit` trains a clone of it on the panel's answers; one that is fitted already (on votes) may be played at once.
+    panel : sequence of str
+        Two models or more.
+
+    Attributes
+    ----------
+    ranker_ : Ranker
+    """
+
+    ranker_: Ranker
+
+    def __init__(self, ranker: Ranker, panel: Sequence[str]) -> None:
+        self.ranker = ranker
+        self.panel = panel
+
+    def fit(self, log: AnswerLog) -> Self:
+        """Train the ranker on the panel's graded answers, pair by pair (`answer_pairs`)."""
+        self.ranker_ = clone(self.ranker).fit(answer_pairs(self._panel(log)))
+        return self
+
+    def play(self, log: AnswerLog) -> Played:
+        """Play back on logged answers: all models of the panel are called and paid, side by side.
+
+        Raises
+        ------
+        DataError
+            When the log has not all the answers' texts.
+        """
+        part = self._panel(log)
+        scores = self._fitted().scores(part.prompts.tolist(), _answers(part))
+        n, k = scores.shape
+        quality = part.scores[np.arange(n), scores.argmax(axis=1)]  # of equals the cheapest
+        return Played(f"blender of {k}", part.prompts.index, quality, part.costs.sum(axis=1), np.full(n, k), np.ones(n))
+
+    def fuse(
+        self,
+        questions: Iterable[str],
+        answers: np.ndarray,
+        client: Callable[[str, list[str]], str],
+        most: int = 3,
+    ) -> list[str]:
+        """New answers that a live model writes from the best of each question's (GenFuser's place, section 4).
+
+        Parameters
+        ----------
+        questions : iterable of str, (n,)
+        answers : (n, k) array of str
+        client : function
+            From a question and its best answers, best first, to an answer; such as a call of an `Endpoint`. No log can
+            grade what it writes, so that `play` takes the best answer as it is.
+        most : int
+            Answers that it sees.
+        """
+        texts = as_texts(questions)
+        best = np.argsort(-self._fitted().scores(texts, answers), axis=1, kind="stable")[:, :most]
+        return [client(text, [str(answers[row, at]) for at in best[row]]) for row, text in enumerate(texts)]
+
+    def _fitted(self) -> Ranker:
+        return self.ranker_ if hasattr(self, "ranker_") else self.ranker
+
+    def _panel(self, log: AnswerLog) -> AnswerLog:
+        if isinstance(self.panel, str) or len(set(self.panel)) < 2:
+            raise ParameterError(f"Blender: panel must name two models or more, got {self.panel!r}")
+        return log.only(self.panel)
+
+
+def _answers(log: AnswerLog) -> np.ndarray:
+    """Texts of the answers, (n, models) objects."""
+    responses = pd.DataFrame() if log.outcomes.responses is None else log.outcomes.responses
+    absent = [model for model in log.models if model not in responses]
+    if absent:
+        raise DataError(
+            f"outcomes {log.outcomes.name}: a ranker reads answers, and none of {listed(absent)} are kept "
+            "(column response of the scores)"
+        )
+    missing = responses[log.models].isna().any(axis=1)
+    if missing.any():
+        raise DataError(
+            f"outcomes {log.outcomes.name}: an answer of the panel is missing on {int(missing.sum())} questions: "
+            f"{listed(missing.index[missing], 5)}; select the others"
+        )
+    return responses[log.models].to_numpy(object)
+
+
+def _decided(battles: pd.DataFrame) -> pd.DataFrame:
+    """Votes with a winner and both texts, with a ``weight``."""
+    votes = with_prompts(validate_battles(battles))
+    way = "with_responses adds them from a data folder, answer_pairs makes votes of graded answers"
+    missing = [column for column in _TEXTS if column not in votes]
+    if missing:
+        raise DataError(f"a ranker reads answers: missing column {listed(missing)}; {way}")
+    votes = votes[votes["winner"] != "tie"].reset_index(drop=True)
+    if votes.empty:
+        raise DataError(f"a ranker learns from votes with a winner; all {len(battles)} are ties")
+    bad = votes[list(_TEXTS)].isna().any(axis=1)
+    if bad.any():
+        raise DataError(
+            f"a ranker reads answers: {int(bad.sum())} of {len(votes)} votes lack one "
+            f"(models: {listed(models_of(votes[bad]), 5)}); leave them out, or {way}"
+        )
+    return votes.assign(weight=vote_weights(votes))
+
+
+def _without_middle(ids: list[int], room: int) -> list[int]:
+    tail = room // 2
+    return ids if len(ids) <= room else ids[: room - tail] + ids[len(ids) - tail :]
+
+
+@lru_cache(maxsize=1)
+def _pair_classifier() -> "Callable[[Any, int], Classifier]":  # built on first use: torch is slow to import
+    import torch
+
+    from routellm_lab.routers.classifier import Classifier
+
+    class PairClassifier(Classifier):
+        """One logit from the mean of A's token vectors less the mean of B's, each in sight of the other."""
+
+        def __init__(self, backbone: Any, sep: int) -> None:
+            super().__init__(backbone, "mean", 1)
+            self.sep = sep
+
+        def pool(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
+            hidden = self.backbone(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
+            part = (input_ids == self.sep).cumsum(1) * attention_mask  # 1 from the question's end on, 2 from A's
+
+            def mean(number: int) -> torch.Tensor:
+                inside = (part == number)[..., None].to(hidden.dtype)
+                return (hidden * inside).sum(1) / inside.sum(1)
+
+            return mean(1) - mean(2)
+
+    return PairClassifier

@@ -1,0 +1,164 @@
+"""Panels of models: majorities by hand, architectures that the text tells, and what logs cannot answer."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from test_cascade import log_of
+from test_judge import KEY, VARIABLE, server  # noqa: F401  (a fixture)
+
+from routellm_lab import load_battles, load_outcomes
+from routellm_lab.errors import DataError, ParameterError
+from routellm_lab.policies import load_prices, log_answers
+from routellm_lab.policies.prices import Price
+from routellm_lab.preferences.endpoint import BudgetError
+from routellm_lab.systems.panels import PanelRouter, best_of_n_gain, layered_mixture, majority, sample_panels
+
+USD = {"a": 1.0, "b": 2.0, "c": 4.0}
+
+
+def said(*numbers):
+    return [f"so the answer is {number}" for number in numbers]
+
+
+def make_log():
+    """Right answers are 1, 2, 3; of the last question nobody says the same."""
+    scores = {"a": [1, 0, 1, 0], "b": [1, 1, 0, 1], "c": [0, 1, 0, 0]}
+    return log_of(scores, USD, {"a": said(1, 9, 3, 7), "b": said(1, 2, 8, 4), "c": said(5, 2, 8, 6)})
+
+
+def test_the_majority_answers_and_every_member_is_paid_in_one_round():
+    log = make_log()
+    played = majority(log, ["a", "b", "c"])
+    assert played.quality.tolist() == [1, 1, 0, 0]  # of the last, the first in rank: a
+    assert played.dollars == pytest.approx(log.costs.sum(axis=1))
+    assert set(played.calls) == {3}
+    assert set(played.rounds) == {1}
+    ranked = majority(log, ["a", "b", "c"], train=log)  # b is best: of three answers its own counts
+    assert ranked.quality.tolist() == [1, 1, 0, 1]
+    alone = majority(log, ["b"])
+    assert alone.quality.tolist() == log.outcomes.scores["b"].tolist()
+    assert set(alone.rounds) == {1}
+
+
+def test_an_aggregator_is_paid_and_waited_for():
+    log = make_log()
+    price = Price("judge", 1000.0, 1000.0, "", "test")
+    with_one, without = majority(log, ["a", "b"], aggregator=price), majority(log, ["a", "b"])
+    assert (with_one.dollars > without.dollars).all()
+    assert set(with_one.rounds) == {2}
+    assert set(with_one.calls) == {3}
+
+
+def test_a_panel_of_equal_models_gains_nothing():
+    log = log_of({"a": [1, 0, 1], "b": [1, 0, 1], "c": [1, 0, 1]}, USD, {name: said(1, 2, 3) for name in "abc"})
+    assert majority(log, ["a", "b", "c"]).quality.tolist() == majority(log, ["a"]).quality.tolist()
+
+
+def test_a_panel_on_the_sample_beats_its_members_where_errors_differ():
+    log = log_answers(load_outcomes("gsm8k", data="sample"), load_prices("sample"))
+    panel = log.models[4:9]
+    played = majority(log, panel, log)
+    assert played.quality.mean() > log.outcomes.scores[panel].mean().max()
+
+
+@pytest.mark.parametrize(
+    ("panel", "error", "message"),
+    [
+        ([], ParameterError, "panel"),
+        (["a", "a"], ParameterError, "a"),
+        (["a", "x"], ParameterError, "x"),
+        ("abc", ParameterError, "one bare string"),
+    ],
+)
+def test_panels_that_make_no_sense_are_refused(panel, error, message):
+    with pytest.raises(error, match=message):
+        majority(make_log(), panel)
+
+
+def test_answers_that_are_not_known_are_refused():
+    log = log_answers(load_outcomes("mmlu_pro", data="sample"), load_prices("sample"))
+    with pytest.raises(DataError, match="answers"):
+        majority(log, log.models[:3])
+
+
+def test_panels_are_drawn_without_doubles_and_by_seed():
+    log = make_log()
+    panels = sample_panels(log, (1, 2, 3), n=20)
+    assert len(panels) == len(set(panels)) == 7
+    big = log_answers(load_outcomes("gsm8k", data="sample"), load_prices("sample"))
+    assert sample_panels(big, (3, 5), 10) == sample_panels(big, (3, 5), 10)
+    assert sample_panels(big, (3,), 10, random_state=1) != sample_panels(big, (3,), 10)
+    with pytest.raises(ParameterError, match="sizes"):
+        sample_panels(log, (5,))
+
+
+def test_the_router_asks_a_panel_only_where_the_text_says_that_it_pays():
+    rng = np.random.default_rng(0)
+    n = 300
+    hard = rng.random(n) < 0.5
+    right = np.arange(n) + 1000
+    cheap = np.where(hard, rng.random(n) < 0.5, True)
+    members = {name: np.where(hard, rng.random(n) < 0.8, True) for name in "bc"}
+    scores = {"a": cheap} | members
+    answers = {
+        name: [f"{value if ok else -value - ord(name)}" for value, ok in zip(right, scores[name], strict=True)]
+        for name in scores
+    }
+    log = log_of(scores, {"a": 0.1, "b": 1.0, "c": 1.0}, answers)
+    texts = pd.Series(np.where(hard, "prove the lemma of rings", "add two apples"), log.prompts.index, dtype="str")
+    texts = texts + " " + pd.Series(range(n), log.prompts.index).astype(str)
+    log = type(log)(**{**vars(log), "outcomes": type(log.outcomes)(**{**vars(log.outcomes), "prompts": texts})})
+    router = PanelRouter(panels=[("a", "b", "c")], lam=0.05, encoder="hashing").fit(log)
+    chosen = router.choose(log.prompts)
+    dear = np.array([len(panel) > 1 or panel != ("a",) for panel in chosen])
+    assert dear[hard].mean() > 0.9
+    assert dear[~hard].mean() < 0.1
+    played = router.play(log)
+    assert played.quality.mean() > cheap.mean()
+    assert len(router.table()) == 4
+    assert {("a",)} == set(
+        PanelRouter(panels=[("a", "b", "c")], lam=1e6, encoder="hashing").fit(log).choose(log.prompts)
+    )
+
+
+def test_best_of_n_is_paired_over_prompts():
+    rng = np.random.default_rng(0)
+    rows = []
+    for row in range(200):
+        for model, rate in (("base", 0.4), ("pairrm-base", 0.6)):
+            rows.append((f"question {row}", "reference", model, "model_b" if rng.random() < rate else "model_a"))
+    battles = pd.DataFrame(rows, columns=["prompt", "model_a", "model_b", "winner"]).assign(judge="j")
+    table = best_of_n_gain(battles, {"pairrm-base": ("base", "PairRM")}, n_resamples=200)
+    (row,) = table.to_dict("records")
+    assert row["n"] == 200
+    assert row["low"] < 0.2 < row["high"]
+    assert row["gain"] == pytest.approx(row["best_win_rate"] - row["base_win_rate"])
+    with pytest.raises(DataError, match="sample has none"):
+        best_of_n_gain(load_battles("alpacaeval_judge", data="sample"))
+
+
+def proposals(question):
+    return "proposal: 4" if "<proposal_1>" not in question else f"joined {question.count('<proposal_')}"
+
+
+def test_a_layered_mixture_asks_all_pays_once_and_goes_on(server, tmp_path):  # noqa: F811
+    server.judge = proposals
+    endpoints = {name: server.endpoint() for name in ("one", "two", "chief")}
+    asked = ["What is 2 + 2?", "What is 3 + 1?"]
+    paid = tmp_path / "paid.jsonl"
+    answers = layered_mixture(endpoints, ["one", "two"], "chief", asked, paid, budget_usd=1.0, layers=2)
+    assert answers["answer"].tolist() == ["joined 2"] * 2
+    assert answers["proposals"].tolist() == [2, 2]
+    assert answers["calls"].tolist() == [5, 5]
+    assert answers["rounds"].tolist() == [3, 3]
+    assert answers["dollars"].tolist() == pytest.approx([5 * (50 * 10 + 20 * 30) / 1e6] * 2)
+    assert len(server.asked) == 10
+    assert KEY not in paid.read_text()
+    again = layered_mixture(endpoints, ["one", "two"], "chief", asked, paid, budget_usd=1.0, layers=2)
+    pd.testing.assert_frame_equal(again, answers)
+    assert len(server.asked) == 10
+    with pytest.raises(BudgetError):
+        layered_mixture(endpoints, ["one"], "chief", ["Another question?"], paid, budget_usd=0.01)
+    with pytest.raises(ParameterError, match="no endpoint for three"):
+        layered_mixture(endpoints, ["three"], "chief", asked, paid, budget_usd=1.0)
+    assert VARIABLE not in paid.read_text()
