@@ -54,11 +54,11 @@ def test_a_panel_of_equal_models_gains_nothing():
     assert majority(log, ["a", "b", "c"]).quality.tolist() == majority(log, ["a"]).quality.tolist()
 
 
-def test_a_panel_on_the_sample_beats_its_members_where_errors_differ():
+def test_a_panel_on_the_sample_beats_its_mean_member():
     log = log_answers(load_outcomes("gsm8k", data="sample"), load_prices("sample"))
     panel = log.models[4:9]
     played = majority(log, panel, log)
-    assert played.quality.mean() > log.outcomes.scores[panel].mean().max()
+    assert played.quality.mean() > log.outcomes.scores[panel].mean().mean() + 0.05
 
 
 @pytest.mark.parametrize(
