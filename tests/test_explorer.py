@@ -13,8 +13,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from routellm_lab import ModelPair
+from routellm_lab import ModelPair, RoutingCurve, default_pair, load_outcomes
 from routellm_lab.errors import MissingExtraError, ParameterError, RoutellmLabError
+from routellm_lab.policies import CostCurve, count_tokens, load_prices
 from routellm_lab.workbook.explorer import MOST_SHOWN, MOST_TRAFFIC, POINT_COLUMNS, Explorer, _money
 
 PAIR = ModelPair(strong="big-model", weak="small-model")
@@ -641,3 +642,24 @@ def test_the_page_reads_well(opened, scheme, width):
     chart = page.run("return [...document.querySelectorAll('figure > svg')].map(chart => chart.checkVisibility())")
     assert chart == [width == 1280, width == 400]
     assert page.run("return getComputedStyle(document.querySelector('.point')).transitionDuration") == "0s"
+
+
+def test_a_curve_in_dollars_can_be_explored_with_its_questions():
+    outcomes = load_outcomes("mmlu", data="sample")
+    outcomes = outcomes.select(outcomes.prompts.index[:200])
+    pair = default_pair("sample")
+    curve = RoutingCurve.from_win_rates(np.linspace(0, 1, 200), outcomes, pair)
+    costs = CostCurve.from_tokens(curve, count_tokens(outcomes, (pair.strong, pair.weak)), load_prices("sample"))
+    explorer = Explorer.from_costs(costs, outcomes, traffic=5000, most_points=21, most_questions=50)
+    assert len(explorer) == 21
+    assert explorer.simulated
+    assert explorer.strong_dollars == pytest.approx(costs.strong_dollars)
+    assert len(explorer.questions) == 50
+    row = explorer.state(10)
+    called = curve.win_rate >= row["threshold"]
+    assert row["share"] == pytest.approx(called.mean())
+    assert row["dollars"] == pytest.approx(1000 * np.where(called, costs.strong, costs.weak).mean())
+    assert row["month"] == pytest.approx(5 * row["dollars"])
+    asked = explorer.questions.set_index("prompt")
+    assert set(asked.index) <= set(outcomes.prompts)
+    assert Explorer.from_costs(costs).questions is None

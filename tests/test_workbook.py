@@ -824,3 +824,18 @@ def test_latest_is_replaced_without_a_gap(tmp_path):
         runs.point_latest(tmp_path / name)
         assert (tmp_path / "latest").resolve() == tmp_path / name
     assert tree(tmp_path) == ["latest", "one", "two"]
+
+
+def test_widgets_become_words_on_a_page_without_a_kernel(tmp_path):
+    import nbformat
+
+    from routellm_lab.workbook.pages import notebook_page
+
+    notebook = nbformat.v4.new_notebook()
+    view = {"application/vnd.jupyter.widget-view+json": {"model_id": "x"}, "text/plain": "VBox(children=())"}
+    notebook.cells = [nbformat.v4.new_code_cell("show", outputs=[nbformat.v4.new_output("display_data", view)])]
+    notebook.cells[0]["id"] = "one"
+    nbformat.write(notebook, tmp_path / "executed.ipynb")
+    page = notebook_page(tmp_path / "executed.ipynb", "Title")
+    assert "Widgets need a kernel" in page
+    assert "VBox(" not in page

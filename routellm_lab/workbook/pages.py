@@ -5,6 +5,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+_WIDGET = "application/vnd.jupyter.widget-view+json"
 _NO_NETWORK = "".join(
     f"{{% block html_head_js_{part} %}}{{% endblock %}}" for part in ("requirejs", "mathjax", "mermaidjs")
 )
@@ -17,6 +18,9 @@ def notebook_page(executed: Path, title: str) -> str:
     notebook = nbformat.read(executed, as_version=4)
     notebook.metadata["title"] = title
     notebook.metadata.pop("widgets", None)  # their scripts would be fetched from the network
+    for output in (output for cell in notebook.cells for output in cell.get("outputs", ())):
+        if _WIDGET in output.get("data", {}):
+            output["data"] = {"text/html": "<p><em>Widgets need a kernel: open the notebook in JupyterLab.</em></p>"}
     body, _ = _exporter().from_notebook_node(notebook)
     return body
 
