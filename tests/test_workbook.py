@@ -1,5 +1,6 @@
 """The workbook: plan, run, skip, resume, fail and report, on small notebooks."""
 
+import copy
 import errno
 import json
 import os
@@ -319,6 +320,12 @@ def test_gallery_is_a_copy_with_an_index(whole, tmp_path):
     page = (tmp_path / "figures" / "README.md").read_text()
     assert "![It stays](foreign.png)" in page
     assert "run `another one`" in page
+    cut = copy.deepcopy(run)
+    cut.entries[growth["notebook"]]["status"] = "failed"
+    (tmp_path / "figures" / "stale.png").write_bytes(b"old")
+    (tmp_path / "figures" / "stale.json").write_text(json.dumps(others["stale"]))
+    copy_gallery(cut, tmp_path / "figures")
+    assert (tmp_path / "figures" / "stale.png").exists()  # the notebook was not finished: what it made before stays
 
 
 def test_gallery_leaves_other_pictures_alone(whole, tmp_path):

@@ -14,7 +14,7 @@ from routellm_lab.files import replacing
 from routellm_lab.workbook.execute import is_added, numbered_cells
 from routellm_lab.workbook.hashing import describe_data
 from routellm_lab.workbook.notebooks import discover
-from routellm_lab.workbook.runs import Run, writing
+from routellm_lab.workbook.runs import FINISHED, Run, writing
 
 _TEMPLATE = Path(__file__).with_name("report.html.j2")
 
@@ -71,7 +71,7 @@ def slowest_cells(run: Run, most: int = 10) -> list[dict[str, Any]]:
 def copy_gallery(run: Run, folder: Path) -> list[Path]:
     """Copy a run's figures and their sidecars into a folder, with a README that shows them; returns the figures.
 
-    The run's notebooks replace their own figures; those of other notebooks stay, as do those that no run made.
+    Notebooks that the run finished replace their own figures; those of others stay, as do those that no run made.
 
     Raises
     ------
@@ -88,7 +88,8 @@ def copy_gallery(run: Run, folder: Path) -> list[Path]:
     with writing(folder):
         for old in folder.glob("*.png"):
             notebook = json.loads(old.with_suffix(".json").read_text("utf-8")).get("notebook")
-            if notebook in run.entries and old.name not in {figure["file"] for figure in figures}:
+            finished = run.entries.get(notebook, {}).get("status") in FINISHED
+            if finished and old.name not in {figure["file"] for figure in figures}:
                 old.unlink()
                 old.with_suffix(".json").unlink()
         for figure in figures:
