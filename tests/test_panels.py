@@ -1,5 +1,7 @@
 """Panels of models: majorities by hand, architectures that the text tells, and what logs cannot answer."""
 
+import json
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -9,9 +11,15 @@ from test_judge import KEY, VARIABLE, server  # noqa: F401  (a fixture)
 from routellm_lab import load_battles, load_outcomes
 from routellm_lab.errors import DataError, ParameterError
 from routellm_lab.policies import load_prices, log_answers
-from routellm_lab.policies.prices import Price
 from routellm_lab.preferences.endpoint import BudgetError
-from routellm_lab.systems.panels import PanelRouter, best_of_n_gain, layered_mixture, majority, sample_panels
+from routellm_lab.systems.panels import (
+    PanelRouter,
+    best_of_n_gain,
+    final_number,
+    layered_mixture,
+    majority,
+    sample_panels,
+)
 
 USD = {"a": 1.0, "b": 2.0, "c": 4.0}
 
@@ -40,15 +48,6 @@ def test_the_majority_answers_and_every_member_is_paid_in_one_round():
     assert set(alone.rounds) == {1}
 
 
-def test_an_aggregator_is_paid_and_waited_for():
-    log = make_log()
-    price = Price("judge", 1000.0, 1000.0, "", "test")
-    with_one, without = majority(log, ["a", "b"], aggregator=price), majority(log, ["a", "b"])
-    assert (with_one.dollars > without.dollars).all()
-    assert set(with_one.rounds) == {2}
-    assert set(with_one.calls) == {3}
-
-
 def test_a_panel_of_equal_models_gains_nothing():
     log = log_of({"a": [1, 0, 1], "b": [1, 0, 1], "c": [1, 0, 1]}, USD, {name: said(1, 2, 3) for name in "abc"})
     assert majority(log, ["a", "b", "c"]).quality.tolist() == majority(log, ["a"]).quality.tolist()
@@ -73,6 +72,25 @@ def test_a_panel_on_the_sample_beats_its_mean_member():
 def test_panels_that_make_no_sense_are_refused(panel, error, message):
     with pytest.raises(error, match=message):
         majority(make_log(), panel)
+
+
+def test_an_answer_without_a_number_has_no_vote():
+    scores = {"a": [0, 0], "b": [1, 0], "c": [0, 1]}
+    log = log_of(scores, USD, {"a": ["none", "none"], "b": said(4, "?"), "c": ["none", "no idea"]})
+    assert majority(log, ["a", "b", "c"]).quality.tolist() == [1, 0]  # of the last, the first in rank
+
+
+def test_the_answer_field_counts_before_what_is_said_after_it():
+    assert final_number('{"answer": "1,200", "why": "600 twice, in 3 steps"}') == "1200"
+    assert final_number("#### 7") == "7"
+    assert final_number("no idea") is None
+
+
+def test_a_missing_answer_is_named():
+    log = log_of({"a": [1, 0], "b": [1, 1]}, USD, {"a": said(1, 2), "b": ["so 1", None]})
+    with pytest.raises(DataError, match=r"1 answers are missing, the first of b to q1; .*AnswerLog.select"):
+        majority(log, ["a", "b"])
+    assert majority(log, ["b"]).quality.tolist() == [1, 1]  # alone it needs no vote
 
 
 def test_answers_that_are_not_known_are_refused():
@@ -115,10 +133,23 @@ def test_the_router_asks_a_panel_only_where_the_text_says_that_it_pays():
     assert dear[~hard].mean() < 0.1
     played = router.play(log)
     assert played.quality.mean() > cheap.mean()
-    assert len(router.table()) == 4
-    assert {("a",)} == set(
-        PanelRouter(panels=[("a", "b", "c")], lam=1e6, encoder="hashing").fit(log).choose(log.prompts)
-    )
+    assert played.calls.tolist() == [len(panel) for panel in chosen]
+    assert set(played.rounds) == {1}
+    assert len(router.architectures_) == 4
+    router.lam = 1e6
+    assert set(router.choose(log.prompts)) == {("a",)}
+
+
+def test_a_router_says_what_it_lacks():
+    log = make_log()
+    with pytest.raises(ParameterError, match="not fitted"):
+        PanelRouter(encoder="hashing").choose(["x"])
+    with pytest.raises(ParameterError, match="lam must be a number from 0"):
+        PanelRouter(lam=-1).fit(log)
+    with pytest.raises(ParameterError, match="no model x"):
+        PanelRouter(panels=[("a", "x")]).fit(log)
+    with pytest.raises(ParameterError, match="no model c"):
+        majority(log, ["a", "c"], train=log.only(["a", "b"]))
 
 
 def test_best_of_n_is_paired_over_prompts():
@@ -162,3 +193,25 @@ def test_a_layered_mixture_asks_all_pays_once_and_goes_on(server, tmp_path):  # 
     with pytest.raises(ParameterError, match="no endpoint for three"):
         layered_mixture(endpoints, ["three"], "chief", asked, paid, budget_usd=1.0)
     assert VARIABLE not in paid.read_text()
+
+
+def test_a_mixture_counts_what_it_paid(server, tmp_path):  # noqa: F811
+    """Drafts that stay the same, a refused question and a budget that ends half-way: the figures are the file's."""
+    server.judge, server.refused = (lambda _: "the same"), "bad"
+    endpoints = {name: server.endpoint(concurrency=1) for name in ("one", "chief")}
+    asked, paid = ["A good one?", "A bad one?"], tmp_path / "paid.jsonl"
+    with pytest.raises(BudgetError, match="are spent"):
+        layered_mixture(endpoints, ["one"], "chief", asked, paid, budget_usd=0.01, layers=3)
+    assert len(server.asked) == 2  # the first layer fits
+    table = layered_mixture(endpoints, ["one"], "chief", asked, paid, budget_usd=1.0, layers=3)
+    assert len(server.asked) == 5  # four of the good question, none twice, and one refusal
+    lines = [json.loads(line) for line in paid.read_text().splitlines()]
+    assert table["dollars"].sum() == pytest.approx(sum(line["cost_usd"] for line in lines))
+    assert table["answer"].isna().tolist() == [False, True]
+    assert table["calls"].tolist() == [4, 1]
+    assert table["rounds"].tolist() == [4, 1]
+    with pytest.raises(ParameterError, match="layers must be a whole number"):
+        layered_mixture(endpoints, ["one"], "chief", asked, paid, budget_usd=1.0, layers=0)
+    (tmp_path / "other.jsonl").write_text(json.dumps({"reply": "x", "cost_usd": 0.1}) + "\n")
+    with pytest.raises(DataError, match="no reply of layered_mixture"):
+        layered_mixture(endpoints, ["one"], "chief", asked, tmp_path / "other.jsonl", budget_usd=1.0)

@@ -74,6 +74,12 @@ class SemanticCache:
     def __init__(
         self, threshold: float | None, encoder: "str | Encoder" = "static", capacity: int | None = None
     ) -> None:
+        if threshold is not None and not _number_in(threshold, 0, 1):
+            raise ParameterError(
+                f"SemanticCache: threshold must be a cosine in (0, 1], or None for exact hits only, got {threshold!r}"
+            )
+        if capacity is not None and not _whole(capacity):
+            raise ParameterError(f"SemanticCache: capacity must be a whole number from 1, or None, got {capacity!r}")
         self.threshold = threshold
         self.encoder = encoder
         self.capacity = capacity
@@ -97,7 +103,6 @@ class SemanticCache:
         vector : (d,) array, optional
             Its encoding, where it is known already.
         """
-        self._require_parameters()
         key = prompt_key(prompt)
         if key in self._rows:
             self._rows.move_to_end(key)
@@ -115,7 +120,6 @@ class SemanticCache:
 
     def add(self, prompt: str, answer: Any, vector: np.ndarray | None = None) -> None:
         """Keep the answer to a miss; an earlier answer to the same request is replaced."""
-        self._require_parameters()
         key = prompt_key(prompt)
         if key in self._rows:
             row = self._rows.pop(key)
@@ -126,29 +130,16 @@ class SemanticCache:
             self._entries.append((key, prompt, answer))
         self._rows[key] = row
         self._entries[row] = (key, prompt, answer)
-        if self.threshold is not None:
-            encoded = self._encoded(prompt, vector)
-            if row >= len(self._vectors):
-                grown = np.zeros((max(64, 2 * row), len(encoded)), np.float32)
-                if len(self._vectors):
-                    grown[:row] = self._vectors
-                self._vectors = grown
-            self._vectors[row] = encoded
+        if self.threshold is None:
+            return
+        encoded = self._encoded(prompt, vector)
+        if row >= len(self._vectors):
+            room = np.zeros((max(64, row), len(encoded)), np.float32)
+            self._vectors = np.concatenate([self._vectors.reshape(-1, len(encoded)), room])
+        self._vectors[row] = encoded
 
     def _encoded(self, prompt: str, vector: np.ndarray | None) -> np.ndarray:
         return make_encoder(self.encoder).transform([prompt])[0] if vector is None else vector
-
-    def _require_parameters(self) -> None:
-        if self.threshold is not None and not _number_in(self.threshold, 0, 1):
-            raise ParameterError(
-                "SemanticCache: threshold must be a cosine in (0, 1], or None for exact hits only, got "
-                f"{self.threshold!r}"
-            )
-        whole = isinstance(self.capacity, (int, np.integer)) and not isinstance(self.capacity, bool)
-        if self.capacity is not None and not (whole and self.capacity >= 1):
-            raise ParameterError(
-                f"SemanticCache: capacity must be a whole number from 1, or None, got {self.capacity!r}"
-            )
 
 
 def labelled_pairs(
@@ -192,10 +183,9 @@ def labelled_pairs(
 
     Notes
     -----
-    What these labels can show is limited. Perturbations keep most words: people say the same in other words, and are
-    harder to recognise. Two different questions of a benchmark are seldom as close as a template with another number in
-    it, which is what ``changed_share`` is for. Pairs of logged requests, labelled by people, are better: any frame with
-    ``cosine`` and ``same`` will do.
+    Perturbations keep most words: people reword more, and are harder to recognise. Different questions of a benchmark
+    are seldom as close as a template with another number in it, which is what ``changed_share`` is for. Pairs of logged
+    requests, labelled by people, are better: any frame with ``cosine`` and ``same`` will do.
     """
     if not (_share(near_share) and _share(changed_share) and near_share + changed_share <= 1):
         raise ParameterError(
@@ -255,8 +245,6 @@ class CacheThreshold:
         For `SemanticCache`; None where no threshold qualifies: exact hits only.
     most_wrong, delta : float
         What was asked for.
-    of : {"hits", "requests"}
-        What the wrong hits are a share of.
     pairs, hits, wrong : int
         Labelled pairs; those from the threshold on; and wrong ones among these.
     bound : float
@@ -268,7 +256,6 @@ class CacheThreshold:
     threshold: float | None
     most_wrong: float
     delta: float
-    of: str
     pairs: int
     hits: int
     wrong: int
@@ -281,7 +268,7 @@ class CacheThreshold:
         return self.threshold is None
 
     def __str__(self) -> str:
-        promise = f"at most {self.most_wrong:.1%} of the {self.of} are wrong hits"
+        promise = f"at most {self.most_wrong:.1%} of the hits are wrong hits"
         if self.threshold is None:
             return f"No threshold qualifies on {self.pairs:,} pairs for the promise that {promise}: exact hits only."
         return (
@@ -290,12 +277,7 @@ class CacheThreshold:
         )
 
 
-def choose_threshold(
-    pairs: pd.DataFrame,
-    most_wrong: float = 0.05,
-    delta: float = 0.1,
-    of: Literal["hits", "requests"] = "hits",
-) -> CacheThreshold:
+def choose_threshold(pairs: pd.DataFrame, most_wrong: float = 0.05, delta: float = 0.1) -> CacheThreshold:
     """The lowest threshold, of `THRESHOLDS`, whose near hits are surely seldom wrong.
 
     Parameters
@@ -304,57 +286,38 @@ def choose_threshold(
         ``cosine`` of a request and its nearest in the cache, and ``same``: whether both ask the same. Drawn like the
         traffic (see `labelled_pairs` for what else can be had), exact hits left out.
     most_wrong : float
-        Largest share of wrong hits, in (0, 1).
+        Largest share of the near hits that may be wrong, in (0, 1).
     delta : float
         Probability of a broken promise, in (0, 1).
-    of : {"hits", "requests"}
-        Whether the share is of the near hits, and so depends on how much of the traffic repeats, or of all requests
-        that are no exact hits.
-
-    Returns
-    -------
-    CacheThreshold
 
     Raises
     ------
     ParameterError
-        When a number is outside (0, 1) or ``of`` is unknown.
+        When a number is outside (0, 1).
     DataError
         When a column is missing, empty or not usable.
 
     Notes
     -----
-    The thresholds are fixed and, for independent pairs, the wrong hits at each are binomial. Of hits, every threshold
-    is tested at delta over their number (Bonferroni). Of requests, wrong hits can only become more as the threshold
-    falls: thresholds are tested from the top until the first failure, at delta each (as in
-    `routellm_lab.policies.guarantee_missed`). Neither holds for a cache that is fuller than the one of the pairs.
+    The thresholds are fixed and, for independent pairs, the wrong hits at each are binomial: every one is tested at
+    delta over their number (Bonferroni). It does not hold for a cache that is fuller than the one of the pairs.
     """
     for name, value in (("most_wrong", most_wrong), ("delta", delta)):
         if not _number_in(value, 0, 1) or value == 1:
             raise ParameterError(f"choose_threshold: {name} must be a number between 0 and 1, got {value!r}")
-    if of not in ("hits", "requests"):
-        raise ParameterError(f"choose_threshold: of must be 'hits' or 'requests', got {of!r}")
     if missing := [column for column in ("cosine", "same") if column not in pairs]:
         raise DataError(f"pairs: missing column {listed(missing)}; it has {listed(pairs.columns)}")
     if pairs.empty or pairs[["cosine", "same"]].isna().any(axis=None):
         raise DataError("pairs: needs rows, each with a cosine and whether both ask the same; some are missing")
     cosine, same = pairs["cosine"].to_numpy(float), pairs["same"].to_numpy(bool)
-    tries = np.array(THRESHOLDS[::-1])
-    hit = cosine >= tries[:, None]
-    wrong, hits = (hit & ~same).sum(axis=1), hit.sum(axis=1)
-    of_all = of == "requests"
-    sizes, level = (np.full(len(tries), len(pairs)), delta) if of_all else (hits, delta / len(tries))
-    bounds = np.array([_upper(int(k), int(n), level) for k, n in zip(wrong, sizes, strict=True)])
-    passed = bounds <= most_wrong
-    if of_all:
-        passed = np.logical_and.accumulate(passed)
-    told = {"most_wrong": most_wrong, "delta": delta, "of": of, "pairs": len(pairs)}
-    if not passed.any():
-        return CacheThreshold(None, **told, hits=0, wrong=0, bound=math.nan, found=0.0)  # type: ignore[arg-type]
-    best = int(np.flatnonzero(passed)[-1])
-    found = float((hit[best] & same).sum() / same.sum()) if same.any() else 0.0
-    told |= {"hits": int(hits[best]), "wrong": int(wrong[best]), "bound": float(bounds[best])}
-    return CacheThreshold(float(tries[best]), **told, found=found)  # type: ignore[arg-type]
+    for threshold in THRESHOLDS:
+        hit = cosine >= threshold
+        hits, wrong = int(hit.sum()), int((hit & ~same).sum())
+        bound = _upper(wrong, hits, delta / len(THRESHOLDS))
+        if bound <= most_wrong:
+            found = float((hit & same).sum() / same.sum()) if same.any() else 0.0
+            return CacheThreshold(threshold, most_wrong, delta, len(pairs), hits, wrong, bound, found)
+    return CacheThreshold(None, most_wrong, delta, len(pairs), 0, 0, math.nan, 0.0)
 
 
 def zipf_stream(
@@ -381,9 +344,9 @@ def zipf_stream(
         One row per request: ``prompt_id`` (of the question), ``prompt`` (as asked), ``repeat`` (whether the question
         came before) and ``near`` (whether it is asked in other words).
     """
-    if not isinstance(n, (int, np.integer)) or isinstance(n, bool) or n < 1:
+    if not _whole(n):
         raise ParameterError(f"zipf_stream: n must be a whole number from 1, got {n!r}")
-    if not _number_in(exponent, -1, math.inf) or not 0 <= exponent < math.inf:
+    if exponent != 0 and (not _number_in(exponent, 0, math.inf) or exponent == math.inf):
         raise ParameterError(f"zipf_stream: exponent must be a number from 0, got {exponent!r}")
     if not _share(near_share):
         raise ParameterError(f"zipf_stream: near_share must be in [0, 1], got {near_share!r}")
@@ -438,18 +401,8 @@ class CachedStream:
             ``wrong_of_near`` and ``saving`` are NaN where there is nothing to divide by.
         """
         rows = self.requests
-        sums = pd.DataFrame(
-            {
-                "n": 1.0,
-                "exact": rows["kind"] == "exact",
-                "near": rows["kind"] == "near",
-                "wrong": rows["wrong"],
-                "dollars": rows["dollars"],
-                "dollars_without": rows["dollars_without"],
-                "score": rows["score"],
-                "score_without": rows["score_without"],
-            }
-        ).astype(float)
+        sums = rows[["dollars", "dollars_without", "score", "score_without", "wrong"]].assign(n=1.0)
+        sums = sums.assign(exact=rows["kind"] == "exact", near=rows["kind"] == "near").astype(float)
         by_question = sums.groupby(rows["prompt_id"].to_numpy()).sum()
         matrix = by_question.to_numpy()
         drawn = np.concatenate([c @ matrix for c in resample_counts(len(matrix), n_resamples, random_state)])
@@ -605,6 +558,10 @@ def _number_in(value: object, low: float, high: float) -> bool:
     """Whether a number is in (low, high]."""
     number = isinstance(value, (int, float, np.number)) and not isinstance(value, bool)
     return number and bool(low < value <= high)  # type: ignore[operator]
+
+
+def _whole(value: object) -> bool:
+    return isinstance(value, (int, np.integer)) and not isinstance(value, bool) and bool(value >= 1)
 
 
 def _share(value: object) -> bool:

@@ -24,7 +24,6 @@ from routellm_lab.errors import DataError, ParameterError, listed
 from routellm_lab.evaluation.significance import percentile_interval, resample_counts
 from routellm_lab.policies.answers import AnswerLog
 from routellm_lab.policies.cost import PER
-from routellm_lab.policies.prices import Price
 from routellm_lab.preferences.battles import validate_battles
 from routellm_lab.preferences.endpoint import Call, Endpoint, Messages, Reply, check_budget, paid_file, pay
 from routellm_lab.systems.base import Played
@@ -42,7 +41,7 @@ BEST_OF_N = {
 describes them)."""
 
 _ANSWER_FIELD = re.compile(r'"answer"\s*:\s*("(?:[^"\\]|\\.)*"|[^\n,}]*)')
-_ALPHAS = (0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0)
+_ALPHAS = (0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0)  # by leave-one-out error, one for all architectures
 
 Panel = tuple[str, ...]
 
@@ -57,9 +56,7 @@ def final_number(text: str) -> str | None:
     return (last_number(fields[-1]) if fields else None) or last_number(text)
 
 
-def majority(
-    log: AnswerLog, panel: Iterable[str], train: AnswerLog | None = None, aggregator: Price | None = None
-) -> Played:
+def majority(log: AnswerLog, panel: Iterable[str], train: AnswerLog | None = None) -> Played:
     """Ask all models of a panel and give the answer that most of them give.
 
     Answers are the same when `final_number` reads the same number; one without a number has no vote. The quality is the
@@ -74,10 +71,6 @@ def majority(
     train : AnswerLog, optional
         Ranks the panel, by mean score there: of answers with equally many votes counts that of the best model. Without,
         the panel's own order is the rank.
-    aggregator : Price, optional
-        Of a model that reads the question and all proposals and writes one answer, in a second round. An assumption:
-        it is billed as if it wrote as much as the proposals' mean and always found the majority. By default counting
-        is free. A panel of one has none.
 
     Returns
     -------
@@ -92,8 +85,8 @@ def majority(
         When answers are not known, of any model (MMLU-Pro keeps scores only) or of some questions.
     """
     members = _checked_panel(panel, log)
-    members = members if train is None else _ranked(members, train)
-    return _vote(log, members, _answer_codes(log, [members]), aggregator)
+    members = members if train is None else _ranked(_checked_panel(members, train), train)
+    return _vote(log, members, _answer_codes(log, [members]))
 
 
 def sample_panels(
@@ -121,12 +114,12 @@ def sample_panels(
     ParameterError
         When a size is not from 1 to 7, or larger than the number of models.
     """
-    if not isinstance(n, (int, np.integer)) or isinstance(n, bool) or n < 1:
+    most = min(LARGEST_PANEL, len(log.models))
+    if not _whole(n):
         raise ParameterError(f"sample_panels: n must be a whole number from 1, got {n!r}")
     rng, models, panels = np.random.default_rng(random_state), log.models, []
     for size in sizes:
-        if not isinstance(size, (int, np.integer)) or not 1 <= size <= min(LARGEST_PANEL, len(models)):
-            most = min(LARGEST_PANEL, len(models))
+        if not _whole(size) or size > most:
             raise ParameterError(f"sample_panels: sizes must be whole numbers from 1 to {most}, got {size!r}")
         if math.comb(len(models), size) <= n:
             panels += list(combinations(models, size))
@@ -152,10 +145,6 @@ class PanelRouter:
     lam : float
         What a dollar per 1,000 questions must bring in mean score, from 0.
     encoder : str or Encoder
-    aggregator : Price, optional
-        As in `majority`.
-    alphas : sequence of float
-        Penalties to choose from, one for all architectures, by the leave-one-out squared error.
     random_state : int
         Of the default panels.
 
@@ -174,15 +163,11 @@ class PanelRouter:
         panels: Sequence[Sequence[str]] | None = None,
         lam: float = 0.0,
         encoder: Any = "static",
-        aggregator: Price | None = None,
-        alphas: Sequence[float] = _ALPHAS,
         random_state: int = 0,
     ) -> None:
         self.panels = panels
         self.lam = lam
         self.encoder = encoder
-        self.aggregator = aggregator
-        self.alphas = alphas
         self.random_state = random_state
 
     def fit(self, log: AnswerLog) -> "PanelRouter":
@@ -202,11 +187,14 @@ class PanelRouter:
             panels = sample_panels(log, sizes, random_state=self.random_state)
         checked = [(model,) for model in log.models] + [_checked_panel(panel, log) for panel in panels]
         self.architectures_ = list(dict.fromkeys(_ranked(panel, log) for panel in checked))
-        quality, dollars = self._all_played(log)
+        codes = _answer_codes(log, self.architectures_)
+        played = [_vote(log, panel, codes) for panel in self.architectures_]
+        quality = np.stack([one.quality for one in played], axis=1)
+        dollars = np.stack([one.dollars for one in played], axis=1)
         self.quality_, self.dollars_ = quality.mean(axis=0), dollars.mean(axis=0)
         vectors = make_encoder(self.encoder).transform(log.prompts).astype(float)
-        self._quality_model = RidgeCV(alphas=list(self.alphas)).fit(vectors, quality)
-        self._dollars_model = RidgeCV(alphas=list(self.alphas)).fit(vectors, dollars * PER)
+        self._quality_model = RidgeCV(alphas=_ALPHAS).fit(vectors, quality)
+        self._dollars_model = RidgeCV(alphas=_ALPHAS).fit(vectors, dollars * PER)
         return self
 
     def utilities(self, prompts: Iterable[str]) -> np.ndarray:
@@ -231,29 +219,13 @@ class PanelRouter:
         figures = np.empty((4, len(log)))
         for number in used:
             rows = best == number
-            vote = _vote(log, self.architectures_[number], codes, self.aggregator)
+            vote = _vote(log, self.architectures_[number], codes)
             figures[:, rows] = np.stack([vote.quality, vote.dollars, vote.calls, vote.rounds])[:, rows]
         return Played(f"{self.name}, lam={self.lam:g}", log.prompts.index, *figures)
 
-    def table(self) -> pd.DataFrame:
-        """The architectures on the training part: ``panel``, ``members``, ``quality``, ``dollars`` per 1,000."""
-        return pd.DataFrame(
-            {
-                "panel": [" + ".join(panel) for panel in self.architectures_],
-                "members": [len(panel) for panel in self.architectures_],
-                "quality": self.quality_,
-                "dollars": PER * self.dollars_,
-            }
-        )
-
-    def _all_played(self, log: AnswerLog) -> tuple[np.ndarray, np.ndarray]:
-        codes = _answer_codes(log, self.architectures_)
-        played = [_vote(log, panel, codes, self.aggregator) for panel in self.architectures_]
-        return np.stack([one.quality for one in played], axis=1), np.stack([one.dollars for one in played], axis=1)
-
     def _require_lam(self) -> None:
         number = isinstance(self.lam, (int, float, np.number)) and not isinstance(self.lam, bool)
-        if not number or not 0 <= self.lam < math.inf:
+        if not (number and 0 <= self.lam < math.inf):
             raise ParameterError(f"PanelRouter: lam must be a number from 0, got {self.lam!r}")
 
 
@@ -359,7 +331,8 @@ def layered_mixture(
     -------
     DataFrame
         One row per question: ``question``, ``answer`` (missing where no proposal or no aggregate came: a refusal is
-        paid once and not asked again), ``proposals`` (of the last layer), ``dollars``, ``calls``, ``rounds``.
+        not asked again), ``proposals`` (of the last layer), ``dollars``, ``calls``, ``rounds``. Equal questions are
+        asked once, and each shows what that took.
 
     Raises
     ------
@@ -374,57 +347,49 @@ def layered_mixture(
     with its questions in parallel), so that one budget holds them all.
     """
     texts, budget, path = as_texts(questions), check_budget(budget_usd), Path(path)
-    if not isinstance(layers, int) or isinstance(layers, bool) or layers < 1:
+    if not _whole(layers):
         raise ParameterError(f"layered_mixture: layers must be a whole number from 1, got {layers!r}")
     names = _distinct(proposers)
     if unknown := [name for name in (*names, aggregator) if name not in endpoints]:
         raise ParameterError(f"layered_mixture: no endpoint for {listed(unknown)}; endpoints has {listed(endpoints)}")
-    dollars, calls = np.zeros(len(texts)), np.zeros(len(texts))
+    figures = pd.DataFrame({"dollars": np.zeros(len(texts)), "calls": 0, "rounds": 0})
     drafts: list[list[str]] = [[] for _ in texts]
 
     with paid_file(path, _no_reply_of_a_mixture) as file:
 
-        def ask(name: str, messages: dict[int, Messages]) -> dict[int, str]:
+        def ask(layer: int, names: Sequence[str], rows: list[int]) -> list[dict[int, str]]:
+            """One round: the replies of each model, by row."""
+            figures.loc[rows, "rounds"] += 1
+            asked = {row: _mixture_messages(texts[row], drafts[row]) for row in rows}
+            return [replies_of(layer, name, asked) for name in names]
+
+        def replies_of(layer: int, name: str, asked: dict[int, Messages]) -> dict[int, str]:
             endpoint = endpoints[name]
-            keys = {row: _digest(name, endpoint.model, asked) for row, asked in messages.items()}
+            # the layer counts: drafts that stay the same are asked and paid again, as the figures say
+            keys = {row: _digest(layer, name, endpoint.model, messages) for row, messages in asked.items()}
             done = {line["item"] for line in file.lines if line["reply"] is not None}
-            left = {
-                key: Call((key, "mixture"), messages[row], f"question {row + 1}")
-                for row, key in keys.items()
-                if key not in done
-            }
+            calls = {key: Call((key, "mixture"), asked[row], f"question {row + 1}") for row, key in keys.items()}
 
             def as_line(call: Call, reply: Reply) -> dict:
                 return {"item": call.key[0], "model": name, "endpoint": endpoint.model, **reply.as_line()}
 
-            pay(endpoint, list(left.values()), file, budget, as_line)
-            replies: dict[str, str] = {}
-            paid: dict[str, float] = {}
-            for line in file.lines:
-                paid[line["item"]] = paid.get(line["item"], 0.0) + line["cost_usd"]
-                if (line["reply"] or "").strip():
-                    replies[line["item"]] = line["reply"]
-            for row, key in keys.items():
-                dollars[row] += paid[key]
-                calls[row] += 1
-            return {row: replies[key] for row, key in keys.items() if key in replies}
+            pay(endpoint, [call for key, call in calls.items() if key not in done], file, budget, as_line)
+            lines = pd.DataFrame(file.lines, columns=["item", "cost_usd", "reply"]).groupby("item")
+            paid, last = lines["cost_usd"].sum(), lines["reply"].last()  # lost attempts have a price and no reply
+            figures.loc[list(keys), "dollars"] += paid[list(keys.values())].to_numpy()
+            figures.loc[list(keys), "calls"] += 1
+            return {row: last[key] for row, key in keys.items() if last[key].strip()}
 
+        rows = list(range(len(texts)))
         for layer in range(layers):
-            rows = [row for row in range(len(texts)) if layer == 0 or drafts[row]]
-            messages = {row: _mixture_messages(texts[row], drafts[row]) for row in rows}
-            proposed = [ask(name, messages) for name in names]
-            for row in rows:
-                drafts[row] = [answers[row] for answers in proposed if row in answers]
-        last = ask(aggregator, {row: _mixture_messages(texts[row], d) for row, d in enumerate(drafts) if d})
-    return pd.DataFrame(
-        {
-            "question": pd.array(texts, dtype="str"),
-            "answer": pd.array([last.get(row) for row in range(len(texts))], dtype="str"),
-            "proposals": [len(draft) for draft in drafts],
-            "dollars": dollars,
-            "calls": calls.astype(int),
-            "rounds": layers + 1,
-        }
+            proposed = ask(layer, names, rows)
+            drafts = [[replies[row] for replies in proposed if row in replies] for row in range(len(texts))]
+            rows = [row for row in rows if drafts[row]]
+        (final,) = ask(layers, [aggregator], rows)
+    answers = pd.array([final.get(row) for row in range(len(texts))], dtype="str")
+    proposals = [len(draft) for draft in drafts]
+    return pd.DataFrame({"question": pd.array(texts, dtype="str"), "answer": answers, "proposals": proposals}).join(
+        figures
     )
 
 
@@ -503,7 +468,7 @@ def _answer_codes(log: AnswerLog, panels: Iterable[Panel]) -> pd.DataFrame:
     return pd.DataFrame(pd.factorize(np.array(answers, object))[0].reshape(texts.shape), texts.index, texts.columns)
 
 
-def _vote(log: AnswerLog, members: Panel, codes: pd.DataFrame, aggregator: Price | None) -> Played:
+def _vote(log: AnswerLog, members: Panel, codes: pd.DataFrame) -> Played:
     names, n = list(members), len(log)
     scores, costs = log.outcomes.scores[names].to_numpy(float), log.dollars[names].to_numpy(float).sum(axis=1)
     name = members[0] if len(members) == 1 else f"panel of {len(members)}: {listed(members)}"
@@ -512,17 +477,8 @@ def _vote(log: AnswerLog, members: Panel, codes: pd.DataFrame, aggregator: Price
     given = codes[names].to_numpy()
     votes = ((given[:, :, None] == given[:, None, :]) & (given >= 0)[:, :, None]).sum(axis=2)
     first = votes.argmax(axis=1)  # the first of those with most votes: the best in rank
-    if aggregator is not None:
-        rows = log.prompts.index
-        read = log.tokens.input.loc[rows, names].mean(axis=1) + log.tokens.output.loc[rows, names].sum(axis=1)
-        written = log.tokens.output.loc[rows, names].mean(axis=1)
-        costs = costs + ((read * aggregator.input + written * aggregator.output) / 1e6).to_numpy(float)
-    more = aggregator is not None
-    return Played(
-        name,
-        log.prompts.index,
-        scores[np.arange(n), first],
-        costs,
-        np.full(n, len(members) + more),
-        np.full(n, 1 + more),
-    )
+    return Played(name, log.prompts.index, scores[np.arange(n), first], costs, np.full(n, len(members)), np.ones(n))
+
+
+def _whole(value: object) -> bool:
+    return isinstance(value, (int, np.integer)) and not isinstance(value, bool) and bool(value >= 1)
