@@ -199,7 +199,7 @@ def test_scorers_say_what_they_lack():
     with pytest.raises(DataError, match="a scorer reads answers, and those of cheap, middle, dear are not known"):
         Cascade(TextScorer("hashing")).fit(world())
     texts = {"a": ["1", None, "3"], "b": ["1", "2", "3"]}
-    with pytest.raises(DataError, match="missing on 1 questions: q1"):
+    with pytest.raises(DataError, match="1 answers are missing, the first of a to q1"):
         TextScorer().fit(log_of({"a": [0, 1, 1], "b": [1, 1, 0]}, {"a": 1, "b": 2}, texts))
     texts["a"][1] = "2"
     with pytest.raises(DataError, match="all 6 answers are 1"):
@@ -307,5 +307,5 @@ def test_automix_refuses(options, message):
 
 def test_automix_needs_answers():
     log = log_of({name: [1, 0, 1] for name in MIX_USD}, MIX_USD)
-    with pytest.raises(DataError, match="agreement needs answers"):
+    with pytest.raises(DataError, match="agreement reads answers"):
         AutoMix("small", "large", ["v1", "v2"]).fit(log)

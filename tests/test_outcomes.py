@@ -6,7 +6,7 @@ import pytest
 
 from routellm_lab import ModelPair, Outcomes, evaluate
 from routellm_lab.benchmarks import outcomes_from_frames
-from routellm_lab.benchmarks.grading import last_digits, last_number
+from routellm_lab.benchmarks.grading import final_number, last_digits, last_number
 from routellm_lab.errors import DataError, ParameterError
 from routellm_lab.preferences import prompt_key
 from routellm_lab.routers import RandomRouter
@@ -130,3 +130,13 @@ def test_the_released_rule_and_the_one_it_should_have_been(text, number, digits)
 @pytest.mark.parametrize(("text", "number"), [("$-5", "-5"), ("-$5", "-5"), ("10-5", "5"), ("from 3-4", "4")])
 def test_a_minus_is_a_sign_only_where_no_number_precedes(text, number):
     assert last_number(text) == number
+
+
+def test_a_number_of_hundreds_of_digits_is_its_digits():
+    assert last_number("it is " + "9" * 400) == "9" * 400
+
+
+def test_the_answer_field_is_read_before_the_last_number():
+    assert final_number('{"answer": "1,200", "why": "600 twice, in 3 steps"}') == "1200"
+    assert final_number("#### 7") == "7"
+    assert final_number("no idea") is None

@@ -15,7 +15,6 @@ from routellm_lab.preferences.endpoint import BudgetError
 from routellm_lab.systems.panels import (
     PanelRouter,
     best_of_n_gain,
-    final_number,
     layered_mixture,
     majority,
     sample_panels,
@@ -78,12 +77,6 @@ def test_an_answer_without_a_number_has_no_vote():
     scores = {"a": [0, 0], "b": [1, 0], "c": [0, 1]}
     log = log_of(scores, USD, {"a": ["none", "none"], "b": said(4, "?"), "c": ["none", "no idea"]})
     assert majority(log, ["a", "b", "c"]).quality.tolist() == [1, 0]  # of the last, the first in rank
-
-
-def test_the_answer_field_counts_before_what_is_said_after_it():
-    assert final_number('{"answer": "1,200", "why": "600 twice, in 3 steps"}') == "1200"
-    assert final_number("#### 7") == "7"
-    assert final_number("no idea") is None
 
 
 def test_a_missing_answer_is_named():

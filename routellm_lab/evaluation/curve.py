@@ -459,9 +459,12 @@ class RoutingCurve:
                 f"{self.name}: the curves are not on the same prompts: {len(odd)} are in one only ({listed(odd, 5)}). "
                 "Evaluate both on outcomes.select(the shared prompts)."
             )
-        rows = self.prompt_ids.get_indexer(prompt_ids)
-        parts = {part: getattr(self, part)[rows] for part in ("win_rate", "strong_scores", "weak_scores")}
-        return replace(self, prompt_ids=prompt_ids, **parts)
+        return self.take(self.prompt_ids.get_indexer(prompt_ids))
+
+    def take(self, rows: np.ndarray) -> "RoutingCurve":
+        """The curve of some of its prompts, by position (m,); one may be taken more than once."""
+        parts = {part: getattr(self, part)[rows] for part in ("win_rate", "strong_scores", "weak_scores", "prompt_ids")}
+        return replace(self, **parts)
 
 
 def evaluate(router: Any, outcomes: Outcomes, pair: ModelPair | None = None) -> RoutingCurve:

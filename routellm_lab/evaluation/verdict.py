@@ -25,7 +25,18 @@ class Estimate(NamedTuple):
         return f"{self.value:{spec}} [{self.low:{spec}}, {self.high:{spec}}]"
 
 
-_UNKNOWN = Estimate(np.nan, np.nan, np.nan)
+UNKNOWN = Estimate(np.nan, np.nan, np.nan)
+
+
+def flattened(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Values side by side for a table: an estimate as ``name``, ``name_low``, ``name_high``, others as they are."""
+    flat: dict[str, Any] = {}
+    for name, value in values.items():
+        told = {name: value}
+        if isinstance(value, Estimate):
+            told = {name: value.value, f"{name}_low": value.low, f"{name}_high": value.high}
+        flat |= told
+    return flat
 
 
 @dataclass(frozen=True)
@@ -116,16 +127,9 @@ class Verdict:
 
     def row(self) -> dict[str, Any]:
         """All fields side by side: an estimate as ``name``, ``name_low``, ``name_high``; the pair as its two models."""
-        flat: dict[str, Any] = {}
-        for field in fields(self):
-            value = getattr(self, field.name)
-            if isinstance(value, Estimate):
-                flat |= {field.name: value.value, f"{field.name}_low": value.low, f"{field.name}_high": value.high}
-            elif isinstance(value, ModelPair):
-                flat |= {"strong": value.strong, "weak": value.weak}
-            else:
-                flat[field.name] = value
-        return flat
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        pair = values.pop("pair")
+        return flattened({"action": values.pop("action"), "strong": pair.strong, "weak": pair.weak, **values})
 
 
 def should_route(
@@ -196,7 +200,7 @@ def should_route(
         return Estimate(value, float(low), float(high))
 
     gap = estimate(curve.strong_mean - curve.weak_mean, strong - weak)
-    apgr = cpt = saving = saving_over_mix = _UNKNOWN
+    apgr = cpt = saving = saving_over_mix = UNKNOWN
     if gap.low > 0:
         apgr, cpt = estimate(curve.apgr, apgrs), estimate(curve.cpt(tolerance), cpts)
         # the price rises with the share of strong calls: the ends of the interval change places

@@ -60,6 +60,36 @@ class AnswerLog:
         """(n, models) USD per answer."""
         return self.dollars.to_numpy(float)
 
+    def answers(self, reader: str) -> pd.DataFrame:
+        """Texts of the answers, (n, models), for what reads them.
+
+        Parameters
+        ----------
+        reader : str
+            Who needs them, for the message.
+
+        Raises
+        ------
+        DataError
+            When those of a model are not known, or one is missing.
+        """
+        responses, name = self.outcomes.responses, self.outcomes.name
+        unknown = [model for model in self.models if responses is None or model not in responses]
+        if responses is None or unknown:
+            raise DataError(
+                f"outcomes {name}: {reader} reads answers, and those of {listed(unknown, 5)} are not known, only their "
+                "scores (column response); gsm8k and gsm8k_models have answers (in the sample gsm8k)"
+            )
+        texts = responses[self.models]
+        missing = texts.isna().to_numpy(bool)
+        if missing.any():
+            row, column = np.argwhere(missing)[0].tolist()
+            raise DataError(
+                f"outcomes {name}: {int(missing.sum())} answers are missing, the first of {self.models[column]} to "
+                f"{texts.index[row]}; leave such models out (AnswerLog.only) or such questions (AnswerLog.select)"
+            )
+        return texts
+
     def table(self) -> pd.DataFrame:
         """By model: mean ``score``, ``dollars`` per 1,000 questions, mean ``output_tokens`` and their basis."""
         return pd.DataFrame(

@@ -15,7 +15,7 @@ from routellm_lab.errors import DataError, ParameterError, listed
 from routellm_lab.evaluation.curve import RoutingCurve
 from routellm_lab.evaluation.groups import matched_groups
 from routellm_lab.evaluation.significance import percentile_interval, resample_counts, same_prompts
-from routellm_lab.evaluation.verdict import Estimate
+from routellm_lab.evaluation.verdict import Estimate, flattened
 
 METHODS = ("isotonic", "sigmoid")
 
@@ -95,14 +95,8 @@ class Calibration:
 
     def row(self) -> dict[str, Any]:
         """All fields but the bins side by side: an estimate as ``name``, ``name_low``, ``name_high``."""
-        flat: dict[str, Any] = {}
-        for name in (part.name for part in fields(self) if part.name != "bins"):
-            value = getattr(self, name)
-            if isinstance(value, Estimate):
-                flat |= {name: value.value, f"{name}_low": value.low, f"{name}_high": value.high}
-            else:
-                flat[name] = value
-        return flat | {"miscalibrated": self.miscalibrated}
+        values = {part.name: getattr(self, part.name) for part in fields(self) if part.name != "bins"}
+        return flattened(values | {"miscalibrated": self.miscalibrated})
 
 
 def calibration(

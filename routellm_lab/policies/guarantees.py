@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
@@ -139,7 +139,7 @@ def guarantee_missed(
             f"of must be 'weak' or 'all' and procedure 'sequence' or 'bonferroni', got {of!r}, {procedure!r}"
         )
     n = len(curve)
-    _require_ranking(curve)
+    require_ranking(curve.win_rate)
     tests = {"sequence": STARTS, "bonferroni": GRID}[procedure] if of == "weak" else 1
     needed = labels_needed(alpha, delta, of=of, procedure=procedure)
     if n < needed:
@@ -208,7 +208,7 @@ def guarantee_pgr(curve: RoutingCurve, pgr: float, delta: float = 0.1) -> Guaran
     n = len(curve)
     if n < 30:
         raise DataError(f"{curve.name}: {n} labelled questions are too few for a bound on PGR: it takes 30 or more")
-    _require_ranking(curve)
+    require_ranking(curve.win_rate)
     order = np.argsort(-curve.win_rate, kind="stable")
     rates, gaps = curve.win_rate[order], (curve.strong_scores - curve.weak_scores)[order]
     # strong calls at each candidate: all questions with a win rate of at least the one at that rank
@@ -318,8 +318,8 @@ def verify_guarantee(
     rows = []
     for _ in range(n_draws):
         drawn = rng.choice(n, n_labels, replace=not held_out)
-        labelled = _part(curve, drawn)
-        checked = _part(curve, np.setdiff1d(np.arange(n), drawn)) if held_out else curve
+        labelled = curve.take(drawn)
+        checked = curve.take(np.setdiff1d(np.arange(n), drawn)) if held_out else curve
         guarantee = rule(labelled)
         weak_share, realised = realised_promise(checked, guarantee)
         broken = realised > guarantee.target if guarantee.kind == "missed" else realised < guarantee.target
@@ -424,21 +424,17 @@ def _lower_pgr(gaps: np.ndarray, called: int, z: float) -> float:
     return float((-linear - math.sqrt(max(linear**2 - 4 * square * constant, 0))) / (2 * square))
 
 
-def _part(curve: RoutingCurve, rows: np.ndarray) -> RoutingCurve:
-    return replace(
-        curve,
-        win_rate=curve.win_rate[rows],
-        strong_scores=curve.strong_scores[rows],
-        weak_scores=curve.weak_scores[rows],
-        prompt_ids=curve.prompt_ids[rows],
-    )
+def require_ranking(rates: np.ndarray) -> None:
+    """Refuse win rates (n,) that are all the same: no threshold on them decides question by question.
 
-
-def _require_ranking(curve: RoutingCurve) -> None:
-    if np.ptp(curve.win_rate) == 0:
+    Raises
+    ------
+    DataError
+    """
+    if np.ptp(rates) == 0:
         raise DataError(
-            f"{curve.name}: all {len(curve):,} win rates are {curve.win_rate[0]:g}: a threshold can only send all "
-            "questions to one model or all to the other. Take a router that ranks, or call one model always."
+            f"all {len(rates):,} win rates are {rates[0]:g}: a threshold can only send all questions to one model or "
+            "all to the other. Take a router that ranks, or call one model always."
         )
 
 

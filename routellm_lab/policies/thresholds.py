@@ -12,12 +12,10 @@ import pandas as pd
 from routellm_lab.errors import DataError, ParameterError
 from routellm_lab.evaluation.curve import RoutingCurve
 from routellm_lab.evaluation.significance import percentile_interval, resample_counts
-from routellm_lab.evaluation.verdict import Estimate
+from routellm_lab.evaluation.verdict import UNKNOWN, Estimate, flattened
 from routellm_lab.policies.cost import PER, CostCurve
-from routellm_lab.policies.guarantees import Guarantee, guarantee_missed, guarantee_pgr
+from routellm_lab.policies.guarantees import Guarantee, guarantee_missed, guarantee_pgr, require_ranking
 from routellm_lab.preferences.models import ModelPair
-
-UNKNOWN = Estimate(math.nan, math.nan, math.nan)
 
 
 @dataclass(frozen=True)
@@ -56,11 +54,8 @@ class Expectation:
 
     def row(self) -> dict[str, Any]:
         """The estimates side by side, as ``share``, ``share_low``, ``share_high`` and so on."""
-        flat: dict[str, Any] = {"benchmark": self.benchmark, "prompts": self.prompts}
-        for name in ("share", "quality", "pgr", "dollars", "saving"):
-            value: Estimate = getattr(self, name)
-            flat |= {name: value.value, f"{name}_low": value.low, f"{name}_high": value.high}
-        return flat
+        names = ("benchmark", "prompts", "share", "quality", "pgr", "dollars", "saving")
+        return flattened({name: getattr(self, name) for name in names})
 
 
 @dataclass(frozen=True)
@@ -121,7 +116,7 @@ class ThresholdPolicy:
             threshold = math.inf if share == 0 else 0.0
         else:
             values, counts = np.unique(rates, return_counts=True)
-            _require_ranking(rates)
+            require_ranking(rates)
             shares = np.append(counts[::-1].cumsum()[::-1] / len(rates), 0)
             best = int(np.abs(shares - share).argmin())
             threshold = float(values[best]) if best < len(values) else math.inf
@@ -155,7 +150,7 @@ class ThresholdPolicy:
         if costs is None:
             raise ParameterError("for_budget: needs a CostCurve (CostCurve.from_tokens), which knows what calls cost")
         _require_number("dollars", dollars, 0, math.inf)
-        _require_ranking(rates)
+        require_ranking(rates)
         frame = costs.frame()
         affordable = np.flatnonzero(frame["dollars"] <= dollars)
         if not len(affordable):
@@ -194,7 +189,7 @@ class ThresholdPolicy:
         curve, costs, rates = _parts(calibration)
         if curve is None:
             raise ParameterError("for_quality: needs a RoutingCurve or CostCurve: win rates alone know no quality")
-        _require_ranking(rates)
+        require_ranking(rates)
         frame = curve.frame()
         if quality is not None:
             _require_number("quality", quality, -math.inf, math.inf)
@@ -408,14 +403,6 @@ def _parts(calibration: Any) -> tuple[RoutingCurve | None, CostCurve | None, np.
 def _expected(curve: RoutingCurve | None, costs: CostCurve | None, threshold: float) -> Expectation | None:
     curve = costs.curve if costs is not None else curve
     return None if curve is None else expectation(curve, costs, threshold)
-
-
-def _require_ranking(rates: np.ndarray) -> None:
-    if np.ptp(rates) == 0:
-        raise DataError(
-            f"all {len(rates):,} win rates are {rates[0]:g}: a threshold can only send all questions to one model or "
-            "all to the other. Take a router that ranks, or call one model always."
-        )
 
 
 def _require_number(name: str, value: Any, low: float, high: float) -> None:

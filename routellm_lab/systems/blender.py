@@ -95,7 +95,7 @@ def answer_pairs(log: AnswerLog) -> pd.DataFrame:
     DataError
         When the log keeps no answers, or no two scores differ.
     """
-    scores, answers, names = log.scores, _answers(log), np.array(log.models)
+    scores, answers, names = log.scores, log.answers("a ranker").to_numpy(object), np.array(log.models)
     first, second = np.triu_indices(len(names), 1)
     row, pair = np.nonzero(scores[:, first] != scores[:, second])
     if not len(row):
@@ -410,7 +410,7 @@ class Blender(BaseEstimator):
             When the log has not all the answers' texts.
         """
         part = self._panel(log)
-        scores = self._fitted().scores(part.prompts.tolist(), _answers(part))
+        scores = self._fitted().scores(part.prompts.tolist(), part.answers("a ranker").to_numpy(object))
         n, k = scores.shape
         quality = part.scores[np.arange(n), scores.argmax(axis=1)]  # of equals the cheapest
         return Played(f"blender of {k}", part.prompts.index, quality, part.costs.sum(axis=1), np.full(n, k), np.ones(n))
@@ -445,24 +445,6 @@ class Blender(BaseEstimator):
         if isinstance(self.panel, str) or len(set(self.panel)) < 2:
             raise ParameterError(f"Blender: panel must name two models or more, got {self.panel!r}")
         return log.only(self.panel)
-
-
-def _answers(log: AnswerLog) -> np.ndarray:
-    """Texts of the answers, (n, models) objects."""
-    responses = pd.DataFrame() if log.outcomes.responses is None else log.outcomes.responses
-    absent = [model for model in log.models if model not in responses]
-    if absent:
-        raise DataError(
-            f"outcomes {log.outcomes.name}: a ranker reads answers, and none of {listed(absent)} are kept "
-            "(column response of the scores)"
-        )
-    missing = responses[log.models].isna().any(axis=1)
-    if missing.any():
-        raise DataError(
-            f"outcomes {log.outcomes.name}: an answer of the panel is missing on {int(missing.sum())} questions: "
-            f"{listed(missing.index[missing], 5)}; select the others"
-        )
-    return responses[log.models].to_numpy(object)
 
 
 def _decided(battles: pd.DataFrame) -> pd.DataFrame:

@@ -21,8 +21,8 @@ import pandas as pd
 from sklearn.base import BaseEstimator, clone
 from sklearn.utils.validation import check_is_fitted
 
-from routellm_lab.benchmarks.grading import last_number
-from routellm_lab.errors import DataError, ParameterError, listed
+from routellm_lab.benchmarks.grading import final_number
+from routellm_lab.errors import ParameterError, listed
 from routellm_lab.policies.answers import AnswerLog
 from routellm_lab.policies.cost import PER
 from routellm_lab.preferences.splits import split_by_prompt
@@ -177,7 +177,7 @@ class AutoMix(BaseEstimator):
     small, large : str
     verifiers : sequence of str
         Cheap models, neither of the two. Each has one vote, for the small model if it ends in the same number
-        (`last_number`); an answer without a number agrees with none.
+        (`final_number`); an answer without a number agrees with none.
     lam : float
         What a dollar per 1,000 questions must bring in mean score, from 0.
     meta : {"threshold", "pomdp"}
@@ -279,14 +279,8 @@ class AutoMix(BaseEstimator):
     def _votes(self, log: AnswerLog) -> np.ndarray:
         """How many verifiers end in the number of the small model, (n,)."""
         self._panel(log)
-        names, responses = [self.small, *self.verifiers], log.outcomes.responses
-        unknown = [name for name in names if responses is None or name not in responses or responses[name].isna().any()]
-        if responses is None or unknown:
-            raise DataError(
-                f"outcomes {log.outcomes.name}: agreement needs answers, and some or all of {listed(unknown, 5)} are "
-                "not known; gsm8k and gsm8k_models have answers (in the sample gsm8k)"
-            )
-        numbers = [[last_number(text) for text in responses[name]] for name in names]
+        texts = log.only([self.small, *self.verifiers]).answers("agreement")
+        numbers = [[final_number(text) for text in texts[name]] for name in (self.small, *self.verifiers)]
         first, *others = np.array(numbers, object)
         return ((np.array(others) == first) & (first != None)).sum(axis=0)  # noqa: E711 (element by element)
 

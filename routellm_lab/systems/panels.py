@@ -9,7 +9,6 @@ model (`best_of_n_gain`). With live models: the layers themselves (`layered_mixt
 import hashlib
 import json
 import math
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import combinations
 from pathlib import Path
@@ -18,7 +17,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from routellm_lab.benchmarks.grading import last_number
+from routellm_lab.benchmarks.grading import final_number
 from routellm_lab.encoders import as_texts, make_encoder
 from routellm_lab.errors import DataError, ParameterError, listed
 from routellm_lab.evaluation.significance import percentile_interval, resample_counts
@@ -40,20 +39,9 @@ BEST_OF_N = {
 """Runs of AlpacaEval that are the best of 16 samples: the model sampled, and who ranked (as AlpacaEval's leaderboard
 describes them)."""
 
-_ANSWER_FIELD = re.compile(r'"answer"\s*:\s*("(?:[^"\\]|\\.)*"|[^\n,}]*)')
 _ALPHAS = (0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0)  # by leave-one-out error, one for all architectures
 
 Panel = tuple[str, ...]
-
-
-def final_number(text: str) -> str | None:
-    """The number that an answer ends in: of its last JSON field ``answer`` where it has one, else `last_number`.
-
-    Many of ``gsm8k_models`` explain themselves after the field: the last number of the text alone reads one answer in
-    nine of claude-3-5-haiku wrongly.
-    """
-    fields = _ANSWER_FIELD.findall(text)
-    return (last_number(fields[-1]) if fields else None) or last_number(text)
 
 
 def majority(log: AnswerLog, panel: Iterable[str], train: AnswerLog | None = None) -> Played:
@@ -447,23 +435,9 @@ def _ranked(members: Panel, train: AnswerLog) -> Panel:
 def _answer_codes(log: AnswerLog, panels: Iterable[Panel]) -> pd.DataFrame:
     """(n, models) numbers that are equal where final answers are, -1 where there is none; of panels of several only."""
     members = sorted({model for panel in panels if len(panel) > 1 for model in panel})
-    responses, name = log.outcomes.responses, log.outcomes.name
-    unknown = [model for model in members if responses is None or model not in responses]
-    if unknown:
-        raise DataError(
-            f"outcomes {name}: a majority needs answers, and those of {listed(unknown, 5)} are not known, only their "
-            "scores; gsm8k and gsm8k_models have answers (in the sample gsm8k)"
-        )
-    if responses is None or not members:
+    if not members:
         return pd.DataFrame(index=log.prompts.index)
-    texts = responses[members]
-    missing = texts.isna().to_numpy(bool)
-    if missing.any():
-        row, column = np.argwhere(missing)[0].tolist()
-        raise DataError(
-            f"outcomes {name}: {int(missing.sum())} answers are missing, the first of {members[column]} to "
-            f"{texts.index[row]}; leave such models out (AnswerLog.only) or such questions (AnswerLog.select)"
-        )
+    texts = log.only(members).answers("a majority")
     answers = [final_number(text) for text in texts.to_numpy().ravel()]
     return pd.DataFrame(pd.factorize(np.array(answers, object))[0].reshape(texts.shape), texts.index, texts.columns)
 

@@ -18,7 +18,7 @@ from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
 from routellm_lab.encoders import make_encoder
-from routellm_lab.errors import DataError, ParameterError, listed
+from routellm_lab.errors import DataError, ParameterError
 from routellm_lab.policies.answers import AnswerLog
 from routellm_lab.preferences.battles import validate_battles
 from routellm_lab.preferences.models import ModelPair
@@ -234,18 +234,4 @@ _PLAIN = len(_plain("")) + 2
 
 def _texts(log: AnswerLog) -> tuple[list[str], list[str]]:
     """The n questions, and the n * models answers, those of one question side by side."""
-    responses, name = log.outcomes.responses, log.outcomes.name
-    unknown = [model for model in log.models if responses is None or model not in responses]
-    if responses is None or unknown:
-        raise DataError(
-            f"outcomes {name}: a scorer reads answers, and those of {listed(unknown, 5)} are not known, only their "
-            "scores; gsm8k and gsm8k_models have answers (in the sample gsm8k)"
-        )
-    answers = responses[log.models]
-    missing = answers.isna().any(axis=1)
-    if missing.any():
-        raise DataError(
-            f"outcomes {name}: an answer is missing on {int(missing.sum())} questions: "
-            f"{listed(answers.index[missing], 5)}; leave them out (AnswerLog.select)"
-        )
-    return log.prompts.tolist(), answers.to_numpy(object).ravel().tolist()
+    return log.prompts.tolist(), log.answers("a scorer").to_numpy(object).ravel().tolist()
