@@ -48,7 +48,7 @@ def execute(spec: dict[str, Any], events: TextIO) -> dict[str, Any]:
     Returns
     -------
     dict
-        seconds, peak_mib, metrics, and where it failed: error, cell.
+        seconds, peak_mib, metrics, and where it failed: error, cell (its number from 1; None when no cell is to blame).
     """
     began = time.monotonic()
     stage = Path(spec["stage"])
@@ -105,6 +105,8 @@ def _run_papermill(spec: dict[str, Any], stage: Path, events: TextIO) -> dict[st
             _say(events, "cells", done=0, cells=cells)
 
             def tell(cell, cell_index=None, **more):
+                if sys.exc_info()[0] is not None:  # papermill marks cells that raise, not those in which a kernel dies
+                    nb_man.cell_exception(cell, cell_index=cell_index)
                 complete(cell, cell_index=cell_index, **more)
                 _say(events, "cells", done=(cell_index or 0) + 1, cells=cells)
 
@@ -135,9 +137,7 @@ def _run_papermill(spec: dict[str, Any], stage: Path, events: TextIO) -> dict[st
 def _failed_cell(stage: Path) -> int | None:
     """Number, from 1, of the cell that raised or in which the kernel died."""
     for number, cell in numbered_cells(stage / EXECUTED):
-        begun = cell["metadata"].get("execution", {})
-        silent = "iopub.status.busy" in begun and "shell.execute_reply" not in begun
-        if silent or cell["metadata"].get("papermill", {}).get("exception") is True:
+        if cell["metadata"].get("papermill", {}).get("exception") is True:
             return number
     return None
 
