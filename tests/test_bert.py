@@ -508,9 +508,7 @@ toy(model=sys.argv[1], training=LONG).fit(separable())
 def test_a_killed_process_loses_nothing_but_its_last_steps(updates, undisturbed):
     process = run(SLEEPER)
     try:
-        for _ in range(600):
-            if any((path / "checkpoint-6" / "trainer_state.json").is_file() for path in checkpoints()):
-                break
+        while not any(training._last_checkpoint(path) == str(path / "checkpoint-6") for path in checkpoints()):
             assert process.poll() is None, process.stderr.read()
             time.sleep(0.1)
     finally:

@@ -1,7 +1,5 @@
 """The kernel router against its formula, literally; what a set says, near and far; planted truth."""
 
-import time
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -231,9 +229,9 @@ class TestOnlyTheQuestionIsRead:
 
     def test_white_space_without_end_does_not_hold_the_router_up(self, pool):
         router = make().fit(pool)
-        start = time.perf_counter()
-        router.win_rate(["x" + "\n" * 30_000 + "x", "x" + " " * 30_000 + "x", "answer" + "\n " * 15_000 + "x"])
-        assert time.perf_counter() - start < 3  # a pattern that reads the run once for each of its places takes 15 s
+        # a pattern that reads the run once for each of its places would be at this for hours
+        rates = router.win_rate(["x" + "\n" * 10**6 + "x", "x" + " " * 10**6 + "x", "answer" + "\n " * 10**6 + "x"])
+        assert np.isfinite(rates).all()
 
 
 def test_planted_truth_is_found_and_noise_is_not(arena, mmlu):

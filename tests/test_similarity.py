@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from safetensors.numpy import load_file
 from scipy.optimize import minimize
+from scipy.sparse import csr_array
 
 from routellm_lab import ModelPair, load_battles, load_outcomes
 from routellm_lab.encoders import make_encoder
@@ -142,10 +143,40 @@ def test_the_line_brings_the_largest_cosine_to_landmarks_to_that_of_all_prompts(
     assert np.abs(told - largest).mean() < np.abs(to_landmarks - largest).mean()
 
 
-@settings(deadline=None)
-@given(arrays(np.float32, st.tuples(st.integers(1, 200), st.just(3)), elements=st.floats(-1, 1, width=32)))
-def test_the_largest_of_every_column_is_found_in_long_rows(cosine):
-    np.testing.assert_array_equal(similarity._largest(torch.from_numpy(cosine)).numpy(), cosine.max(axis=0))
+@given(
+    arrays(np.float32, st.tuples(st.integers(1, 50), st.just(3)), elements=st.floats(-1, 1, width=32)),
+    arrays(np.float32, st.tuples(st.integers(1, 20), st.just(3)), elements=st.floats(-1, 1, width=32)),
+    st.integers(1, 9),
+)
+def test_cosines_and_the_largest_of_them_are_found_chunk_by_chunk(vectors, questions, batch_size):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(similarity, "_CHUNK", 16)
+        votes = similarity.Votes(vectors, csr_array(np.ones((1, len(vectors)))), 10.0, "question")
+        left_out = np.arange(len(questions)) % len(vectors)
+        for left in (None, left_out):
+            expected = vectors @ questions.T
+            if left is not None:
+                expected[left, range(len(left))] = 0
+            found = [(c.numpy().copy(), m.numpy()) for c, m in votes.cosines(questions, batch_size, left)]
+            np.testing.assert_allclose(np.concatenate([c for c, _ in found], axis=1), expected, atol=1e-6)
+            np.testing.assert_allclose(np.concatenate([m for _, m in found]), expected.max(axis=0), atol=1e-6)
+
+
+def test_what_the_approximate_method_measures_never_takes_a_tier_its_only_win():
+    rows = [(f"question number {i}", "a", "b", "model_a") for i in range(20)] + [("an odd one", "a", "b", "model_b")]
+    battles = pd.DataFrame(rows, columns=["prompt", "model_a", "model_b", "winner"])
+    options = {"encoder": "hashing:64", "tiers": Tiers({"a": 0, "b": 1}, "toy"), "method": "approximate"}
+    router = SimilarityWeightedRouter(ModelPair("a", "b"), **options).fit(battles)
+    assert router.approximation_error_["prompts"] == 10  # half of the twenty that can be spared
+    few = SimilarityWeightedRouter(ModelPair("a", "b"), **options).fit(battles.iloc[[0, -1]])
+    assert few.approximation_error_ is None
+    assert np.isfinite(few.win_rate(["a question"])).all()
+
+
+@pytest.mark.parametrize("size", [0, -3, 2.5, True])
+def test_a_batch_that_holds_nothing_is_refused(arena, size):
+    with pytest.raises(ParameterError, match="batch_size must be a whole number above 0"):
+        SimilarityWeightedRouter(SAMPLE_PAIR, encoder="hashing:64", batch_size=size).fit(arena)
 
 
 def test_a_vote_left_out_counts_for_nothing(arena):

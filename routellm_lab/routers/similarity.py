@@ -63,7 +63,7 @@ class SimilarityWeightedRouter(ManyModelRouter, TieredRouter):
     approximation_error_ : dict or None
         How far the approximate win rates are from the exact ones: ``mean``, ``p95`` and ``max``, beside the standard
         deviation of the exact ones, ``spread``. Measured in `fit` on ``prompts`` voted prompts, their own votes left
-        out of the exact method; not a bound. None for the exact method.
+        out of the exact method; not a bound. None for the exact method, and where no vote can be left out.
 
     Notes
     -----
@@ -100,6 +100,8 @@ class SimilarityWeightedRouter(ManyModelRouter, TieredRouter):
             raise ParameterError(f"gamma must be above 0, got {self.gamma!r}")
         if self.normalizer not in ("question", "none", "vote"):
             raise ParameterError(f"normalizer must be 'question', 'none' or 'vote', got {self.normalizer!r}")
+        if isinstance(self.batch_size, bool) or not isinstance(self.batch_size, int) or self.batch_size < 1:
+            raise ParameterError(f"batch_size must be a whole number above 0, got {self.batch_size!r}")
         if self.method not in ("exact", "approximate"):
             raise ParameterError(f"method must be 'exact' or 'approximate', got {self.method!r}")
         tiers = self._resolve_tiers(battles)
@@ -122,11 +124,15 @@ class SimilarityWeightedRouter(ManyModelRouter, TieredRouter):
         self.votes_: Votes | VoteMoments = Votes(self._encode(prompts), wins, self.gamma, self.normalizer)
         self.approximation_error_ = self._approximate(self.votes_) if self.method == "approximate" else None
 
-    def _approximate(self, votes: "Votes", n_checked: int = 256) -> dict[str, float]:
+    def _approximate(self, votes: "Votes", n_checked: int = 256) -> dict[str, float] | None:
         """Put moments in the place of the votes: one sample of the prompts calibrates them, another checks them."""
-        sample = np.random.default_rng(0).permutation(len(votes.vectors))[: 2 * n_checked]
-        check, calibrate = np.array_split(sample, 2)
+        entries = votes.wins.tocoo()
+        needed = entries.col[entries.data > votes.total[entries.row] - 1e-9]  # without it a tier might never win
+        order = np.random.default_rng(0).permutation(len(votes.vectors))
+        check, calibrate = np.array_split(order[~np.isin(order, needed)][: 2 * n_checked], 2)
         self.votes_ = VoteMoments.of(votes, calibrate, self.batch_size)
+        if not len(check):
+            return None
         questions, pair = votes.vectors[check], self.tiers_.pair(self.pair_used_)
         exact, close = (
             sigmoid(ratings[:, pair[0]] - ratings[:, pair[1]])
@@ -194,9 +200,8 @@ class Votes:
         self.vectors, self.wins, self.gamma, self.normalizer = vectors, wins, gamma, normalizer
         self.scaled = vectors / _nearest_other(vectors)[:, None] if normalizer == "vote" else vectors
         self.total = np.asarray(wins.sum(axis=1), float)
-        # sums of a chunk in single precision, of chunks in double: within 1e-6 of double precision throughout
         self.chunks = [
-            (slice(start, start + _CHUNK), wins[:, start : start + _CHUNK].astype(np.float32))
+            (slice(start, min(start + _CHUNK, wins.shape[1])), wins[:, start : start + _CHUNK].astype(np.float32))
             for start in range(0, wins.shape[1], _CHUNK)
         ]
 
@@ -217,12 +222,21 @@ class Votes:
         (b, c) float array
             Of the next b questions.
         """
-        for start, cosine in enumerate(self.cosines(questions, batch_size, left_out)):
-            largest = _largest(cosine) if self.normalizer == "question" else None
-            weight = cosine.mul_(_exponents(largest, cosine.shape[1], self.gamma)).exp_().numpy()
-            wins = np.zeros((len(self.total), weight.shape[1]))
-            for rows, wins_of_rows in self.chunks:
-                wins += wins_of_rows @ weight[rows]
+        import torch
+
+        bags = [tuple(map(torch.from_numpy, _bags(wins))) for _, wins in self.chunks]
+        space = torch.empty(_CHUNK, min(batch_size, len(questions)))
+        for start, (cosine, largest) in enumerate(self.cosines(questions, batch_size, left_out)):
+            exponents = _exponents(largest if self.normalizer == "question" else None, cosine.shape[1], self.gamma)
+            # sums of a chunk in single precision, of chunks in double: within 1e-6 of double precision throughout
+            sums = torch.zeros(len(self.total), cosine.shape[1], dtype=torch.float64)
+            for (rows, _), (prompts, offsets, weights) in zip(self.chunks, bags, strict=True):
+                part = space[: rows.stop - rows.start, : cosine.shape[1]]
+                torch.mul(cosine[rows], exponents, out=part).exp_()
+                sums += torch.nn.functional.embedding_bag(
+                    prompts, part, offsets, mode="sum", per_sample_weights=weights
+                )
+            wins = sums.numpy()
             if left_out is not None:
                 batch = left_out[start * batch_size : (start + 1) * batch_size]
                 wins -= self.wins[:, batch].toarray()  # its cosine counted as 0, its weight as 1
@@ -230,18 +244,26 @@ class Votes:
 
     def cosines(
         self, questions: np.ndarray, batch_size: int, left_out: np.ndarray | None = None
-    ) -> "Iterator[torch.Tensor]":
-        """Cosines (p, b) of batches of questions; each is overwritten by the next. Those left out are 0."""
+    ) -> "Iterator[tuple[torch.Tensor, torch.Tensor]]":
+        """Cosines (p, b) of batches of questions, and the largest of each, (b,); those left out are 0.
+
+        Each is overwritten by the next. A chunk is looked through while it is in the processor's cache.
+        """
         import torch
 
         scaled = torch.from_numpy(self.scaled)
         space = torch.empty(len(scaled), min(batch_size, len(questions)))  # fresh memory costs as much as the product
         for start in range(0, len(questions), batch_size):
             batch = torch.from_numpy(np.ascontiguousarray(questions[start : start + batch_size]))
-            cosine = torch.mm(scaled, batch.T, out=space[:, : len(batch)])
-            if left_out is not None:
-                cosine[left_out[start : start + batch_size], range(len(batch))] = 0
-            yield cosine
+            cosine, largest = space[:, : len(batch)], torch.full((len(batch),), -torch.inf)
+            for rows, _ in self.chunks:
+                part = torch.mm(scaled[rows], batch.T, out=cosine[rows])
+                if left_out is not None:
+                    prompt = left_out[start : start + batch_size] - rows.start
+                    column = np.flatnonzero((prompt >= 0) & (prompt < len(part)))
+                    part[prompt[column], column] = 0
+                largest = torch.maximum(largest, part.amax(dim=0))
+            yield cosine, largest
 
     def arrays(self) -> dict[str, np.ndarray]:
         """What the constructor needs, but for parameters, in dense arrays."""
@@ -354,15 +376,9 @@ class VoteMoments:
         return {name: getattr(self, name) for name in names}
 
 
-def _largest(cosine: "torch.Tensor", rows: int = 64) -> "torch.Tensor":
-    """Maximum of every column, (p, b) -> (b,): `amax` over long rows first, which takes half the time."""
-    import torch
-
-    whole = len(cosine) // rows * rows
-    if not whole or not cosine.is_contiguous():
-        return cosine.amax(dim=0)
-    largest = cosine[:whole].view(rows, -1).amax(dim=0).view(-1, cosine.shape[1]).amax(dim=0)
-    return torch.maximum(largest, cosine[whole:].amax(dim=0)) if whole < len(cosine) else largest
+def _bags(wins: "csr_array") -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Rows of a sparse matrix as bags: columns, where each row begins, and values."""
+    return wins.indices.astype(np.int64), wins.indptr[:-1].astype(np.int64), wins.data
 
 
 def _exponents(largest: "torch.Tensor | None", n: int, gamma: float) -> "torch.Tensor":
@@ -378,8 +394,8 @@ def _line(votes: Votes, landmarks: np.ndarray, sample: np.ndarray, batch_size: i
     if len(landmarks) == len(votes.vectors) or len(sample) < 3 or votes.normalizer != "question":
         return np.array([1.0, 0.0])
     largest = [
-        np.stack([cosine[landmarks].amax(dim=0), _largest(cosine)])
-        for cosine in votes.cosines(votes.vectors[sample], batch_size, left_out=sample)
+        np.stack([cosine[landmarks].amax(dim=0), of_all])
+        for cosine, of_all in votes.cosines(votes.vectors[sample], batch_size, left_out=sample)
     ]
     to_landmarks, to_all = np.concatenate(largest, axis=1)
     return np.polyfit(to_landmarks, to_all, 1)

@@ -1,6 +1,7 @@
 """How transformer routers are trained: one frozen set of hyper-parameters, one loop (the Trainer of transformers)."""
 
 import contextlib
+import json
 import os
 import random
 import shutil
@@ -362,9 +363,17 @@ def _history(log: list[dict[str, float]]) -> pd.DataFrame:
 
 
 def _last_checkpoint(folder: Path) -> str | None:
-    """The newest whole checkpoint; the state is written last, so one without it was cut off."""
-    whole = [path for path in folder.glob("checkpoint-*") if (path / "trainer_state.json").is_file()]
+    """The newest whole checkpoint; the state is written last, so one without it, or with half of it, was cut off."""
+    whole = [path for path in folder.glob("checkpoint-*") if _is_json(path / "trainer_state.json")]
     return str(max(whole, key=lambda path: int(path.name.rpartition("-")[2]))) if whole else None
+
+
+def _is_json(file: Path) -> bool:
+    try:
+        json.loads(file.read_text("utf-8"))
+    except (OSError, ValueError):
+        return False
+    return True
 
 
 def device() -> "torch.device":
