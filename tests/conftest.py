@@ -11,6 +11,7 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 os.environ["MPLBACKEND"] = "Agg"
 os.environ["ROUTELLM_LAB_PROGRESS"] = "false"
+os.environ.setdefault("ROUTELLM_LAB_DEVICE", "cpu")  # figures are compared to more digits than a GPU keeps
 for _name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
     os.environ.setdefault(_name, "1")  # tests run side by side
 

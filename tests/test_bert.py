@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from dataclasses import FrozenInstanceError, replace
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -541,6 +542,48 @@ def test_two_processes_train_one_router(tmp_path):
     assert np.ptp(one.win_rate(PROMPTS)) > 0.01
 
 
+# --- on a GPU -------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def any_device(monkeypatch):
+    monkeypatch.setenv("ROUTELLM_LAB_DEVICE", "auto")
+    settings.cache_clear()
+    yield
+    monkeypatch.undo()
+    settings.cache_clear()
+
+
+def test_each_process_has_a_gpu_of_its_own(any_device, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert training.device() == torch.device("cuda:0")
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    assert training.device() == torch.device("cuda:1")
+    monkeypatch.setenv("LOCAL_RANK", "2")
+    with pytest.raises(ParameterError, match="process 3 of this machine has no GPU, there are 2: --nproc-per-node 2"):
+        training.device()
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+@pytest.mark.parametrize("head", ["one_logit", "three_classes"])
+def test_a_router_trained_on_a_gpu_answers_alike_on_a_cpu(any_device, monkeypatch, tmp_path, head):
+    router = toy(head=head, max_steps=40).fit(separable())
+    assert router.network_.head.weight.is_cuda
+    history = router.history_["held_out_loss"]
+    assert history.iloc[0] == pytest.approx(np.log(2 if head == "one_logit" else 3), abs=1e-5)  # 16 bits give 1e-2
+    assert held_out_loss(router, separable()) == pytest.approx(history.min(), abs=0.01)
+    rates = router.win_rate(PROMPTS)
+    router.save(tmp_path / "router")
+    monkeypatch.setenv("ROUTELLM_LAB_DEVICE", "cpu")
+    settings.cache_clear()
+    loaded = load_router(tmp_path / "router")
+    np.testing.assert_allclose(loaded.win_rate(PROMPTS), rates, atol=1e-3)
+    assert not loaded.network_.head.weight.is_cuda
+    there = toy(head=head, max_steps=40).fit(separable())
+    np.testing.assert_allclose(there.win_rate(PROMPTS), rates, atol=0.1)
+
+
 # --- the card -------------------------------------------------------------------------------------------------------
 
 
@@ -554,7 +597,7 @@ def test_the_card_says_what_the_router_learned_from(fitted, tmp_path):
         *(fitted.vote_sources_[0], f"{fitted.n_train_} for training, {fitted.n_held_out_} held out"),
         *(f"| cut prompts | {fitted.n_truncated_} longer than 32 tokens", f"| held-out loss | {best:.4f} nats"),
         *(f"{fitted.history_['held_out_loss'].iloc[0]:.4f} before fine-tuning", "| seed | 0 |", "max_steps=6"),
-        *(f"torch {torch.__version__}", f"transformers {__version__}"),
+        *(f"torch {version('torch')}", f"transformers {__version__}"),
     ):
         assert fact in card
     assert str(Path(tiny()).parent) not in card

@@ -38,7 +38,7 @@ class Classifier(nn.Module):
         given = {"input_ids": input_ids, "attention_mask": attention_mask}
         if self.pooling == "last" and self.takes_positions:  # padding stands on the left and must not count
             given["position_ids"] = (attention_mask.cumsum(1) - 1).clamp(min=0)
-        hidden = self.backbone(**given).last_hidden_state
+        hidden = self.backbone(**given).last_hidden_state.float()
         if self.pooling == "mean":
             mask = attention_mask[..., None].to(hidden.dtype)
             return (hidden * mask).sum(1) / mask.sum(1)
@@ -52,7 +52,9 @@ class Classifier(nn.Module):
         weight: torch.Tensor | None = None,
     ) -> dict[str, torch.Tensor]:
         """``logits`` (n, outputs) and, with ``target`` (n, outputs) and ``weight`` (n,), the ``loss``."""
-        logits = self.head(self.pool(input_ids, attention_mask))
+        pooled = self.pool(input_ids, attention_mask)
+        with torch.autocast(pooled.device.type, enabled=False):  # 16 bits tell no two held-out losses apart
+            logits = self.head(pooled)
         if target is None or weight is None:
             return {"logits": logits}
         return {"loss": self.entropy(logits, target, weight), "logits": logits}

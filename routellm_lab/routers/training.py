@@ -377,13 +377,25 @@ def _is_json(file: Path) -> bool:
 
 
 def device() -> "torch.device":
-    """Where models run: the settings' device, by default a GPU when there is one."""
+    """Where models run: the settings' device, by default a GPU when there is one.
+
+    Raises
+    ------
+    ParameterError
+        When this is a process beyond the GPUs of this machine.
+    """
     import torch
 
     told = settings().device
-    if told == "auto":
-        told = f"cuda:{os.environ.get('LOCAL_RANK', '0')}" if torch.cuda.is_available() else "cpu"
-    return torch.device(told)
+    if told == "auto" and torch.cuda.is_available():
+        rank, gpus = int(os.environ.get("LOCAL_RANK", "0")), torch.cuda.device_count()
+        if rank >= gpus:
+            raise ParameterError(
+                f"process {rank + 1} of this machine has no GPU, there are {gpus}: --nproc-per-node {gpus}, or "
+                "ROUTELLM_LAB_DEVICE=cpu"
+            )
+        told = f"cuda:{rank}"
+    return torch.device("cpu" if told == "auto" else told)
 
 
 def is_main_process() -> bool:
