@@ -22,7 +22,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -39,6 +39,20 @@ _TOKENIZED_AT_ONCE = 256
 _TOKENS_AT_ONCE = 2048
 _TEXTS_AT_ONCE = 128
 _PRECISIONS = ("bfloat16",)
+_LOCK_SECONDS = 120
+
+T = TypeVar("T")
+
+
+def available_cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def threads_for(cores: int) -> int:
+    """Threads for so many cores: no more than ``OMP_NUM_THREADS``, the share of a process beside others."""
+    told = os.environ.get("OMP_NUM_THREADS", "")
+    return min(cores, int(told)) if told.isdigit() and int(told) else cores
 
 
 def as_texts(prompts: Iterable[str]) -> list[str]:
@@ -171,11 +185,40 @@ class VectorCache:
     def __enter__(self) -> "VectorCache":
         with self._named():
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            try:
-                self._open()
-            except sqlite3.DatabaseError as error:
-                self._begin_anew(error)
+            self._connect()
+        self._whole(self._make)
         return self
+
+    def __exit__(self, *_: object) -> None:
+        self.connection.close()
+
+    def get(self, hashes: list[bytes]) -> dict[bytes, np.ndarray]:
+        """The vectors, (d,), of those that are there."""
+        return self._whole(lambda: self._get(hashes))
+
+    def put(self, vectors: dict[bytes, np.ndarray]) -> None:
+        """Keep vectors, (d,)."""
+        self._whole(lambda: self._put(vectors))
+
+    def _whole(self, work: Callable[[], T]) -> T:
+        """What the work gives; a damaged file is begun anew, and the work done again.
+
+        Raises
+        ------
+        RoutellmLabError
+            When the file cannot be used: a lock or a full disk is not damage.
+        """
+        with self._named():
+            try:
+                return work()
+            except sqlite3.DatabaseError as error:
+                if type(error) is not sqlite3.DatabaseError:
+                    raise
+            self.connection.close()
+            self.path.unlink(missing_ok=True)
+            self._connect()
+            self._make()
+            return work()
 
     @contextlib.contextmanager
     def _named(self) -> Iterator[None]:
@@ -183,32 +226,16 @@ class VectorCache:
             yield
         except (OSError, sqlite3.OperationalError) as error:
             raise RoutellmLabError(
-                f"the cache of encodings {self.path} cannot be used: {error}; free some space, or set "
-                "ROUTELLM_LAB_CACHE to a folder that can be written"
+                f"the cache of encodings {self.path} cannot be used: {error}; end what holds it, free some space, or "
+                "set ROUTELLM_LAB_CACHE to a folder that can be written"
             ) from error
 
-    def _open(self) -> None:
-        self.connection = sqlite3.connect(self.path, timeout=120)
+    def _connect(self) -> None:
+        self.connection = sqlite3.connect(self.path, timeout=_LOCK_SECONDS)
+
+    def _make(self) -> None:
         # with row ids: rows of a kilobyte in the tree of the keys take 3 times the space and 7 times as long to write
         self.connection.execute("create table if not exists vectors (hash blob primary key, vector blob)")
-
-    def _begin_anew(self, error: sqlite3.DatabaseError) -> None:
-        """A damaged file is made again from the texts; a lock or a full disk is not damage."""
-        if isinstance(error, sqlite3.OperationalError):
-            raise error
-        self.connection.close()
-        self.path.unlink(missing_ok=True)
-        self._open()
-
-    def __exit__(self, *_: object) -> None:
-        self.connection.close()
-
-    def get(self, hashes: list[bytes]) -> dict[bytes, np.ndarray]:
-        try:
-            return self._get(hashes)
-        except sqlite3.DatabaseError as error:
-            self._begin_anew(error)
-            return {}
 
     def _get(self, hashes: list[bytes], chunk: int = 500) -> dict[bytes, np.ndarray]:
         found = {}
@@ -219,9 +246,9 @@ class VectorCache:
                 found[bytes(key)] = np.frombuffer(blob, np.float32)
         return found
 
-    def put(self, vectors: dict[bytes, np.ndarray]) -> None:
+    def _put(self, vectors: dict[bytes, np.ndarray]) -> None:
         rows = ((key, vector.tobytes()) for key, vector in vectors.items())
-        with self._named(), self.connection:
+        with self.connection:
             self.connection.executemany("insert or ignore into vectors values (?, ?)", rows)
 
 
@@ -305,8 +332,8 @@ class StaticEncoder(Encoder):
         if len(starts) == 1:
             encode(0)
         else:
-            with ThreadPoolExecutor(os.cpu_count()) as threads:
-                list(threads.map(encode, starts))
+            with ThreadPoolExecutor(threads_for(available_cores())) as pool:
+                list(pool.map(encode, starts))
         return vectors
 
     def _load(self) -> Any:

@@ -6,25 +6,29 @@ ray               the Ray cluster that this machine is part of; where there is n
 ray://HOST:PORT   a Ray cluster elsewhere, through its client server (port 10001 unless told otherwise)
 ================  ===================================================================================
 
-Inside of ``with engine("ray")`` every ``joblib.Parallel`` runs on the cluster: that of `parallel`, which evaluation
-uses for its sweeps, and anybody's own. Each host has the same Python environment, and sees whatever files are named
-under the same path.
+Inside of ``with engine("ray")`` every ``joblib.Parallel`` of the process runs on the cluster: that of `parallel`, which
+ablations, learning curves, adaptation and validation use, and anybody's own. What runs notebooks sends them there
+whole: a notebook is one process on one host, and what it computes stays in it. Each host has the same Python
+environment, and sees whatever files are named under the same path.
 """
 
 import contextlib
+import copy
 import os
 import re
+import shutil
 import socket
 import subprocess
 import sys
+import uuid
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from routellm_lab import errors
-from routellm_lab.encoders import Encoder, SentenceEncoder, as_texts, make_encoder
-from routellm_lab.errors import MissingExtraError, ParameterError, RoutellmLabError
+from routellm_lab.encoders import Encoder, SentenceEncoder, as_texts, available_cores, make_encoder
+from routellm_lab.errors import MissingExtraError, ParameterError, RoutellmLabError, listed
 from routellm_lab.files import parquet_columns, replacing_folder
 from routellm_lab.settings import settings
 
@@ -41,7 +45,9 @@ _ROWS = 4096
 _RETRIES = 3
 _CONNECT_SECONDS = 5
 _POLL_SECONDS = 0.2
-_STOP_SECONDS = 10
+
+STOP_SECONDS = 10
+"""What a process that is asked to end is given for it."""
 
 
 def check_engine(name: str) -> str:
@@ -83,7 +89,7 @@ def engine(name: str | None = None) -> "Iterator[Engine]":
     """
     name = check_engine(settings().engine if name is None else name)
     if name == "local":
-        yield Engine(name, hosts=1, cores=_cores(), cores_per_host=_cores())
+        yield Engine(name, hosts=1, cores=available_cores(), cores_per_host=available_cores())
         return
     with _connected(name) as ray:
         from joblib import parallel_config
@@ -134,23 +140,29 @@ def _connected(name: str) -> Iterator[Any]:
 
 
 @contextlib.contextmanager
-def _own_errors() -> Iterator[None]:
-    """Turn what Ray wraps around an error of this package, raised in one of its workers, back into that error."""
-    from ray.exceptions import RayError
+def _own_errors(all_from_ray: bool = False) -> Iterator[None]:
+    """Turn what Ray makes of an error of this package in one of its workers back into that error, and what it says of
+    work that it gave up, or a connection that breaks, into a RoutellmLabError. Anybody else's error stays what it is.
+    """
+    from ray.exceptions import RayError, RayTaskError
 
     try:
         yield
-    except RayError as error:
+    except Exception as error:
+        if not (all_from_ray or isinstance(error, RayError)):
+            raise
         # Ray keeps the worker's traceback as text, and loses the exception itself where it wraps it twice
         told = re.findall(rf"^{re.escape(errors.__name__)}\.(\w+): (.*)$", str(error), re.MULTILINE)
         kind = getattr(errors, told[-1][0], None) if told else None
-        if kind is None:
+        if kind is not None:
+            raise kind(told[-1][1]) from error
+        if isinstance(error, RayTaskError) and not isinstance(error.cause, RayError):
             raise
-        raise kind(told[-1][1]) from error
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        said = str(getattr(error, "cause", error)).strip().split("\n")[0] or type(error).__name__
+        raise RoutellmLabError(
+            f"Ray gave up ({said}): hosts that went down or ran out of memory are the usual cause. Start them again, "
+            "with fewer cores (`ray start --num-cpus`) where memory is short, and repeat the call."
+        ) from error
 
 
 def parallel(function: Callable[..., Any], tasks: Iterable[Sequence[Any]], desc: str, total: int) -> list[Any]:
@@ -223,7 +235,7 @@ class Engine:
             See `make_encoder`.
         output : path, optional
             A new folder for parquet files with the same rows in the same order, and all columns beside ``vector``; it
-            appears when all is encoded. Without it the vectors are gathered in memory.
+            appears when all is encoded. Without it the vectors, (n, d), are gathered in memory.
         column : str
             Of the prompts, in parquet files.
 
@@ -234,9 +246,12 @@ class Engine:
         Raises
         ------
         ParameterError
-            When ``output`` is there already, or no file holds the column.
+            When ``output`` is there already, there is no file, or one lacks the column of prompts, has a column
+            ``vector`` already or other columns than the first.
         DataError
-            When a prompt is missing or no text.
+            When a file is unreadable, or a prompt missing or no text.
+        RoutellmLabError
+            When the Ray cluster is lost, or its workers die time and again.
         """
         source = _source(prompts, column)
         coder = _Vectors(make_encoder(encoder), column)
@@ -255,9 +270,11 @@ class Engine:
     def _there(self, source: "pa.Table | list[str]", coder: "_Vectors", folder: Path | None) -> "Iterator[pa.Table]":
         import ray
 
+        if isinstance(coder.encoder, SentenceEncoder):
+            coder.encoder._model = None  # large, and each worker loads its own for its own device
         # Ray Data does not run through Ray's client: it is driven by a task on the cluster
-        task = ray.remote(_encode_on_ray).options(num_cpus=0, max_retries=0)
-        with _own_errors():
+        task = ray.remote(_encode_on_ray).options(num_cpus=0, max_retries=_RETRIES)
+        with _own_errors(all_from_ray=True):
             return iter(ray.get(task.remote(source, coder, folder, self.cores)))
 
     def start(
@@ -277,47 +294,55 @@ class Engine:
             started again after its worker died.
         cores : int
             Set aside for it on Ray.
+
+        Raises
+        ------
+        RoutellmLabError
+            When the Ray cluster is lost.
         """
         if not self.is_local:
             return RayProcess(arguments, environment, cwd, log, cores)
         with open(log, "wb") as told:
-            return subprocess.Popen(
-                [sys.executable, *arguments],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=told,
-                env=os.environ | environment,
-                cwd=cwd,
-                start_new_session=True,
-            )
+            return _popen(arguments, environment, cwd, subprocess.PIPE, told)
 
 
 # --- encoding -------------------------------------------------------------------------------------------------------
 
 
 def _source(prompts: Any, column: str) -> "pa.Table | list[str]":
-    """A table of the given texts, or the names of the given files."""
+    """A table of the given texts, or the names of the given files, which are fit to be encoded into one table."""
     import pyarrow as pa
+    import pyarrow.parquet
 
     given: Any = [prompts] if isinstance(prompts, Path) else prompts if isinstance(prompts, str) else list(prompts)
-    if given and all(isinstance(path, Path) for path in given):
-        found = [sorted(path.glob("*.parquet")) if path.is_dir() else [path] for path in given]
-        files = [path.absolute() for paths in found for path in paths]
-        if not files:
-            raise ParameterError(f"prompts: no *.parquet in {given[0]}")
-        for file in files:
-            if column not in parquet_columns(file):
-                raise ParameterError(f"{file}: has no column {column!r}; name that of the prompts with column=")
-        return [str(file) for file in files]
-    return pa.table({column: pa.array(as_texts(given), pa.large_string())})
+    if not given or not all(isinstance(path, Path) for path in given):
+        return pa.table({column: pa.array(as_texts(given), pa.large_string())})
+    found = [sorted(path.glob("*.parquet")) if path.is_dir() else [path] for path in given]
+    files = [path.absolute() for paths in found for path in paths]
+    if not files:
+        raise ParameterError(f"prompts: no *.parquet in {given[0]}")
+    first: set[tuple[str, str]] = set()
+    for file in files:
+        names = parquet_columns(file)
+        if column not in names:
+            raise ParameterError(f"{file}: has no column {column!r}; name that of the prompts with column=")
+        if VECTOR in names:
+            raise ParameterError(f"{file}: has a column {VECTOR!r} already, that of the encodings; drop or rename it")
+        columns = {(field.name, str(field.type)) for field in pyarrow.parquet.read_schema(file)}
+        first = first or columns
+        if columns != first:
+            other = sorted({name for name, _ in columns ^ first})
+            raise ParameterError(
+                f"{file}: differs from {files[0]} in {listed(other)}; give all files the same columns of the same "
+                "types, or encode them apart"
+            )
+    return [str(file) for file in files]
 
 
 class _Vectors:
     """Adds the column of vectors to a table."""
 
     def __init__(self, encoder: Encoder, column: str) -> None:
-        import copy
-
         if not isinstance(encoder, SentenceEncoder):
             _ = encoder.dimensions  # loads the model, which then travels: workers need not distil their own
         self.encoder = copy.copy(encoder)
@@ -334,14 +359,22 @@ class _Vectors:
 
 def _encode_here(source: "pa.Table | list[str]", coder: _Vectors) -> "Iterator[pa.Table]":
     import pyarrow as pa
+
+    return map(coder, _parts(source) if isinstance(source, pa.Table) else _rows(source))
+
+
+def _parts(table: "pa.Table") -> "list[pa.Table]":
+    """A table in parts, one at least."""
+    return [table.slice(start, _ROWS) for start in range(0, max(len(table), 1), _ROWS)]
+
+
+def _rows(files: list[str]) -> "Iterator[pa.Table]":
+    """The rows of parquet files, a part at a time."""
+    import pyarrow as pa
     import pyarrow.dataset
 
-    if isinstance(source, pa.Table):
-        batches: Iterable[Any] = source.to_batches(max_chunksize=_ROWS) or [source]
-    else:
-        batches = pyarrow.dataset.dataset(source, format="parquet").to_batches(batch_size=_ROWS)
-    for batch in batches:
-        yield coder(batch if isinstance(batch, pa.Table) else pa.Table.from_batches([batch]))
+    for batch in pyarrow.dataset.dataset(files, format="parquet").to_batches(batch_size=_ROWS):
+        yield pa.Table.from_batches([batch])
 
 
 def _write(tables: "Iterator[pa.Table]", path: Path) -> None:
@@ -360,11 +393,8 @@ def _stacked(tables: "Iterator[pa.Table]") -> "np.ndarray":
 
     parts = []
     for table in tables:
-        kind = table.schema.field(VECTOR).type
-        for chunk in table.column(VECTOR).chunks:
-            parts.append(chunk.flatten().to_numpy(zero_copy_only=False).reshape(-1, kind.list_size))
-        if not table.num_rows:
-            parts.append(np.zeros((0, kind.list_size), np.float32))
+        vectors = table.column(VECTOR).combine_chunks()
+        parts.append(vectors.flatten().to_numpy(zero_copy_only=False).reshape(-1, vectors.type.list_size))
     return np.concatenate(parts)
 
 
@@ -375,23 +405,20 @@ def _encode_on_ray(
     import pyarrow as pa
     import ray.data
 
-    if folder is not None:
-        _require_shared(folder)
+    for path in [*([] if isinstance(source, pa.Table) else source), *([] if folder is None else [folder])]:
+        _require_shared(Path(path))
     context = ray.data.DataContext.get_current()
     context.execution_options.preserve_order = True
     context.enable_progress_bars = False
     if isinstance(source, pa.Table):
-        slices = [source.slice(start, _ROWS) for start in range(0, max(len(source), 1), _ROWS)]
-        dataset = ray.data.from_arrow(slices)
-    else:
-        for file in source:
-            _require_shared(Path(file))
+        dataset = ray.data.from_arrow(_parts(source))
+    else:  # Ray's own reader needs a client for HTTP
         files = ray.data.from_items([{"file": file} for file in source], override_num_blocks=len(source))
         dataset = files.map_batches(_read, batch_format="pyarrow", batch_size=1)
     gpus = ray.cluster_resources().get("GPU", 0) if isinstance(coder.encoder, SentenceEncoder) else 0
     encoded = dataset.map_batches(
-        _Loaded,
-        fn_constructor_args=[coder],
+        _Vectors,  # made once per worker
+        fn_constructor_args=[coder.encoder, coder.column],
         batch_format="pyarrow",
         batch_size=_ROWS,
         compute=ray.data.ActorPoolStrategy(min_size=1, max_size=int(gpus) or cores),
@@ -399,40 +426,25 @@ def _encode_on_ray(
     )
     if folder is None:
         return list(encoded.iter_batches(batch_size=None, batch_format="pyarrow"))
-    encoded.write_parquet(str(folder), filename_provider=_part_names())
+    own = folder / uuid.uuid4().hex  # whatever is still being written for an attempt that died stays out of it
+    own.mkdir()
+    encoded.write_parquet(str(own), try_create_dir=False)
+    _clear(folder, [own.name])
+    for number, part in enumerate(sorted(own.iterdir())):  # Ray's names are in the order of the rows
+        part.rename(folder / f"part-{number:06d}.parquet")
+    own.rmdir()
     return []
 
 
 def _read(named: "pa.Table") -> "Iterator[pa.Table]":
-    """The rows of a file, a batch at a time (Ray's own reader needs a client for HTTP)."""
-    import pyarrow as pa
-    import pyarrow.dataset
-
-    for file in named.column("file").to_pylist():
-        for batch in pyarrow.dataset.dataset(file, format="parquet").to_batches(batch_size=_ROWS):
-            yield pa.Table.from_batches([batch])
+    return _rows(named.column("file").to_pylist())
 
 
-class _Loaded:
-    """What an actor of Ray Data keeps: its constructor loads, its calls encode."""
-
-    def __init__(self, coder: _Vectors) -> None:
-        self.coder = coder
-
-    def __call__(self, table: "pa.Table") -> "pa.Table":
-        return self.coder(table)
-
-
-def _part_names() -> Any:
-    from ray.data.datasource import FilenameProvider
-
-    class PartNames(FilenameProvider):
-        """Names in the order of the rows; a part written again replaces itself."""
-
-        def get_filename_for_task(self, write_uuid: str, task_index: int) -> str:
-            return f"part-{task_index:06d}-{write_uuid}.parquet"
-
-    return PartNames(file_format="parquet")
+def _clear(folder: Path, keep: Sequence[str]) -> None:
+    """Remove from a folder what an attempt left whose worker died."""
+    for path in folder.iterdir():
+        if path.name not in keep:
+            shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
 
 
 def _require_shared(path: Path) -> None:
@@ -446,11 +458,37 @@ def _require_shared(path: Path) -> None:
 # --- processes ------------------------------------------------------------------------------------------------------
 
 
+def _popen(
+    arguments: Sequence[str], environment: Mapping[str, str], cwd: Path, stdout: Any, stderr: Any
+) -> "subprocess.Popen[bytes]":
+    return subprocess.Popen(
+        [sys.executable, *arguments],
+        stdin=subprocess.PIPE,
+        stdout=stdout,
+        stderr=stderr,
+        env=os.environ | environment,
+        cwd=cwd,
+        start_new_session=True,
+    )
+
+
+def end(process: "subprocess.Popen | RayProcess") -> None:
+    """Close a process's standard input, its sign to end, and wait for the end."""
+    assert process.stdin is not None
+    process.stdin.close()
+    try:
+        process.wait(STOP_SECONDS)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
 class RayProcess:
     """A process started by a Ray task, with what is needed here of `subprocess.Popen`.
 
     Its output goes through a file beside the log. Closing its standard input, as its starter does or as happens when
     the Ray worker that holds it dies, is its sign to end. Ray starts it again when the worker died, on a clean folder.
+    A process of a cluster that is lost has ended.
     """
 
     def __init__(
@@ -458,51 +496,56 @@ class RayProcess:
     ) -> None:
         import ray
 
-        self.returncode = 0
-        self._log, self._events = log, log.with_name("events.jsonl")
+        self.returncode = 1  # until it is known
+        self._events = log.with_name("events.jsonl")
         keep = [path.name for path in log.parent.iterdir()]
-        task = ray.remote(_run_process).options(num_cpus=cores, max_retries=_RETRIES)
-        self._task = task.remote(list(arguments), dict(environment), cwd, log, self._events, keep)
+        with _own_errors(all_from_ray=True):
+            task = ray.remote(_run_process).options(num_cpus=cores, max_retries=_RETRIES)
+            self._task = task.remote(list(arguments), dict(environment), cwd, log, self._events, keep)
         self.stdin = self
         self.stdout = contextlib.closing(self._lines())
 
-    def close(self) -> None:
-        """Ask it to end."""
+    def close(self, force: bool = False) -> None:
+        """Ask it to end, or make it."""
         import ray
 
-        if not ray.wait([self._task], timeout=0)[0]:
-            ray.cancel(self._task)
+        if not self._ended(0):
+            ray.cancel(self._task, force=force)
 
     def kill(self) -> None:
-        import ray
-
-        ray.cancel(self._task, force=True)
+        self.close(force=True)
 
     def wait(self, timeout: float | None = None) -> int:
         """Wait until it has ended (`subprocess.TimeoutExpired` when it has not)."""
-        import ray
-
-        if not ray.wait([self._task], timeout=timeout)[0]:
+        if not self._ended(timeout):
             raise subprocess.TimeoutExpired("a process on Ray", timeout or 0)
         return self.returncode
 
+    def _ended(self, timeout: float | None) -> bool:
+        import ray
+
+        try:
+            return bool(ray.wait([self._task], timeout=timeout)[0])
+        except Exception:  # whatever a connection raises that is no more
+            return True
+
     def _lines(self) -> Generator[bytes]:
-        """Lines as they are written. A process that is started again writes the same ones: they are given once."""
+        """Lines as they are written. A process that is started again writes the same ones: they are given once.
+
+        Raises
+        ------
+        RoutellmLabError
+            When the connection breaks, or Ray gives the process up.
+        """
         import ray
 
         seen = 0
-        while not ray.wait([self._task], timeout=_POLL_SECONDS)[0]:
-            lines = self._written()
-            yield from lines[seen:]
-            seen = max(seen, len(lines))
-        try:
+        with _own_errors(all_from_ray=True):
+            while not ray.wait([self._task], timeout=_POLL_SECONDS)[0]:
+                lines = self._written()
+                yield from lines[seen:]
+                seen = max(seen, len(lines))
             self.returncode, lines = ray.get(self._task)
-        except Exception as error:  # whatever Ray says of a worker that it gave up, the log's last line tells it
-            self.returncode = 1
-            said = (getattr(error, "cause", None) or error).__str__().strip().splitlines() or [type(error).__name__]
-            with contextlib.suppress(OSError), open(self._log, "a", encoding="utf-8") as log:
-                log.write(f"\n{said[0]}\n")
-            return
         yield from lines[min(seen, max(len(lines) - 1, 0)) :]
 
     def _written(self) -> list[bytes]:
@@ -516,30 +559,12 @@ def _run_process(
     arguments: list[str], environment: dict[str, str], cwd: Path, log: Path, events: Path, keep: list[str]
 ) -> tuple[int, list[bytes]]:
     """Runs in a task of the cluster: return code and lines of a process."""
-    import shutil
-
     _require_shared(log.parent)
-    for path in log.parent.iterdir():  # what an attempt left whose worker died
-        if path.name not in keep:
-            shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
+    _clear(log.parent, keep)
     with open(log, "wb") as told, open(events, "wb") as out:
-        process = subprocess.Popen(
-            [sys.executable, *arguments],
-            stdin=subprocess.PIPE,
-            stdout=out,
-            stderr=told,
-            env=os.environ | environment,
-            cwd=cwd,
-            start_new_session=True,
-        )
+        process = _popen(arguments, environment, cwd, out, told)
         try:
             process.wait()
         finally:
-            assert process.stdin is not None
-            process.stdin.close()
-            try:
-                process.wait(_STOP_SECONDS)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+            end(process)
     return process.returncode, events.read_bytes().splitlines(keepends=True)

@@ -35,7 +35,8 @@ class Settings(BaseSettings):
     device : str
         ``auto``, ``cpu`` or ``cuda``.
     engine : str
-        ``local``, ``ray`` or ``ray://HOST:PORT``: where notebooks run, and large sets are worked on.
+        ``local``, ``ray`` or ``ray://HOST:PORT``: where the runner starts notebooks, each on one host, and where
+        `routellm_lab.engine.engine` runs what is inside of it.
     progress : bool
         Whether progress bars are drawn; the runner turns them off in notebooks.
     """

@@ -1,6 +1,9 @@
 """Encoders: unit vectors, whatever the text; the disk cache; clear errors."""
 
+import os
+import sqlite3
 import sys
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
@@ -137,6 +140,35 @@ def test_static_vectors_of_a_model_with_weights_and_a_smaller_table(static_encod
     assert ours.shape == (3, 8)
 
 
+@pytest.mark.parametrize(("told", "threads"), [("1", 1), ("2", 2), ("64", 3), ("", 3), ("0", 3), ("4,2", 3)])
+def test_a_process_has_as_many_threads_as_it_is_told_and_no_more_than_cores(monkeypatch, told, threads):
+    monkeypatch.setenv("OMP_NUM_THREADS", told)
+    assert encoders.threads_for(3) == threads
+
+
+def test_cores_are_those_that_this_process_may_use(monkeypatch):
+    monkeypatch.setattr(os, "cpu_count", lambda: 64)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {5, 7}, raising=False)
+    assert encoders.available_cores() == 2
+
+
+def test_static_vectors_do_not_depend_on_the_threads_and_one_is_one(static_encoder, monkeypatch):
+    texts = as_texts(f"question {number}" for number in range(3000))
+    used, count = set(), encoders._token_counts
+
+    def counted(*arguments):
+        used.add(threading.get_ident())
+        return count(*arguments)
+
+    monkeypatch.setattr(encoders, "_token_counts", counted)
+    monkeypatch.setattr(encoders, "available_cores", lambda: 4)
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    alone = static_encoder._encode(texts)
+    assert len(used) == 1
+    monkeypatch.delenv("OMP_NUM_THREADS")
+    np.testing.assert_array_equal(static_encoder._encode(texts), alone)
+
+
 @pytest.fixture(scope="module")
 def unmodified():
     """MiniLM as sentence-transformers loads it."""
@@ -253,6 +285,42 @@ def test_a_cache_torn_in_the_middle_is_built_again(own_cache):
     whole = file.read_bytes()
     file.write_bytes(whole[:4096] + b"\0" * (len(whole) - 4096))
     np.testing.assert_allclose(LetterEncoder().transform(texts)[-1], [1, 0, 0, 0])
+
+
+@pytest.mark.parametrize("kept", [0, 4096])
+def test_a_cache_damaged_while_texts_are_encoded_is_built_again(own_cache, kept):
+    texts = [letter * number for number in range(1, 1500) for letter in "ab"]
+    LetterEncoder().transform(texts)
+    file = VectorCache("letters").path
+
+    class Damaging(LetterEncoder):
+        def _encode(self, texts):
+            whole = file.read_bytes()
+            file.write_bytes(whole[:kept] + b"\xff" * (len(whole) - kept))
+            return super()._encode(texts)
+
+    new = ["c" * number for number in range(1, 1500)]
+    np.testing.assert_array_equal(Damaging().transform(new), np.tile([[0, 0, 1, 0]], (1499, 1)))
+    again = LetterEncoder()
+    again.transform(new)
+    assert again.asked == []
+
+
+def test_a_cache_that_another_process_holds_is_named_and_stays(own_cache, monkeypatch):
+    monkeypatch.setattr(encoders, "_LOCK_SECONDS", 0)
+    LetterEncoder().transform(["ab"])
+    with VectorCache("letters") as cache:
+        other = sqlite3.connect(cache.path, isolation_level=None)
+        other.execute("begin exclusive")
+        for use in (lambda: cache.get([b"key"]), lambda: cache.put({b"key": np.ones(4, np.float32)})):
+            with pytest.raises(
+                RoutellmLabError, match=r"sqlite cannot be used: database is locked; .*ROUTELLM_LAB_CACHE"
+            ):
+                use()
+        other.close()
+    again = LetterEncoder()
+    again.transform(["ab"])
+    assert again.asked == []
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,7 @@ from typing import Any
 
 import routellm_lab
 from routellm_lab import engine as engines
+from routellm_lab.encoders import threads_for
 from routellm_lab.engine import Engine, RayProcess
 from routellm_lab.errors import NotebookError, ParameterError, RoutellmLabError, listed
 from routellm_lab.settings import settings
@@ -40,7 +41,6 @@ from routellm_lab.workbook.runs import FINISHED, Run
 from routellm_lab.workbook.session import check_run_options, stage_of
 
 _THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
-_STOP_SECONDS = 10
 
 
 @dataclass(frozen=True)
@@ -275,15 +275,8 @@ class _Worker:
     result: dict[str, Any] | None = None
 
     def let_go(self) -> None:
-        """Close the worker's standard input, its sign to end, and wait for the end."""
-        assert self.process.stdin is not None
-        self.process.stdin.close()
-        try:
-            self.process.wait(_STOP_SECONDS)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
-        self.listener.join(_STOP_SECONDS)
+        engines.end(self.process)
+        self.listener.join(engines.STOP_SECONDS)
 
 
 @dataclass
@@ -371,11 +364,18 @@ class _Work:
         return False
 
     def _listen(self, name: str, process: subprocess.Popen | RayProcess) -> None:
+        """Pass on what a worker says, and in any case that it says no more."""
         assert process.stdout is not None
-        with process.stdout as events:
-            for line in events:
-                self.events.put((name, json.loads(line)))
-        self.events.put((name, None))
+        try:
+            with process.stdout as events:
+                for line in events:
+                    self.events.put((name, json.loads(line)))
+        except Exception as error:  # it ends the notebook, not the run
+            said = str(error).strip().split("\n")[-1] or type(error).__name__
+            lost = f"its process was lost: {said}"
+            self.events.put((name, {"event": "lost", "error": lost, "cell": None, "metrics": {}}))
+        finally:
+            self.events.put((name, None))
 
     def _wait(self) -> str | None:
         """Take one event; the name of the notebook that it ends."""
@@ -493,10 +493,7 @@ class _Work:
         return {"hash": hash_json(whole), "source": notebook.source_hash, "inputs": inputs}
 
     def _environment(self) -> dict[str, str]:
-        threads = self.engine.share(self.jobs)
-        own = os.environ.get("OMP_NUM_THREADS", "")
-        threads = min(threads, int(own)) if own.isdigit() and int(own) else threads
-        environment = dict.fromkeys(_THREADS, str(threads)) | {
+        environment = dict.fromkeys(_THREADS, str(threads_for(self.engine.share(self.jobs)))) | {
             "PYTHONHASHSEED": "0",
             "TOKENIZERS_PARALLELISM": "false",
             "MPLBACKEND": "module://matplotlib_inline.backend_inline",
