@@ -232,9 +232,9 @@ def route(
             f"no router: {where}. Make one with `routellm-lab run 04`, or save one of your own with "
             "`router.save(DIR)` and name it with --router DIR."
         )
-    from routellm_lab.routers import load_router
+    from routellm_lab.routers import Router
 
-    loaded = load_router(folder)
+    loaded = Router.load(folder)
     names = loaded.route(prompts, threshold=threshold)
     win_rates = loaded.win_rate(prompts) if verbose else [None] * len(prompts)
     for name, win_rate in zip(names, win_rates, strict=True):

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from routellm_lab.benchmarks import outcomes_from_frames
 from routellm_lab.errors import DataError, ParameterError
 from routellm_lab.preferences import sample_questions, split_by_prompt
+from routellm_lab.preferences.splits import prompt_ranks
 
 
 @given(st.lists(st.integers(0, 8), min_size=2, max_size=60), st.floats(0.01, 0.99), st.integers(0, 3))
@@ -31,6 +32,22 @@ def test_a_split_repeats_under_its_seed_and_refuses_what_cannot_be_split(arena):
     for share in (0, 1, -0.1):
         with pytest.raises(ParameterError, match="test_share must be in"):
             split_by_prompt(arena, share)
+
+
+@given(st.lists(st.integers(0, 8), min_size=1, max_size=60), st.integers(0, 3))
+def test_prompts_have_one_rank_each_in_a_random_order(keys, seed):
+    keys = pd.Series([f"k{key}" for key in keys])
+    ranks = prompt_ranks(keys, seed)
+    of_key = pd.Series(ranks).groupby(keys).agg(["min", "max"])
+    assert (of_key["min"] == of_key["max"]).all()
+    assert sorted(of_key["min"]) == list(range(keys.nunique()))
+    np.testing.assert_array_equal(prompt_ranks(keys, np.random.SeedSequence(seed)), ranks)
+
+
+def test_the_order_of_prompts_is_that_of_its_seed():
+    keys = pd.Series(["a", "b", "c", "a", "d", "e"])
+    np.testing.assert_array_equal(prompt_ranks(keys), [2, 4, 3, 2, 0, 1])
+    assert len({tuple(prompt_ranks(keys, seed)) for seed in range(50)}) > 20
 
 
 def questions(keys, groups):

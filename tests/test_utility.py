@@ -1,5 +1,7 @@
 """Utility routers: one contract for all, formulas against literal ones, planted truth, models that come and go."""
 
+import json
+import pickle
 from dataclasses import replace
 
 import numpy as np
@@ -25,8 +27,10 @@ from routellm_lab.routers import (
     RatedUtility,
     ResponseTheoryUtility,
     RidgeUtility,
+    Router,
     SimilarityWeightedRouter,
     UtilityRouter,
+    load_router,
     random_battles,
 )
 from routellm_lab.routers.utility import _logistic, _one_more
@@ -196,6 +200,70 @@ def test_what_cannot_be_fitted_says_so(toy):
         ConstantUtility().fit(toy).utilities("tax")
     with pytest.raises(TypeError, match="abstract"):
         UtilityRouter()
+
+
+# saved routers
+
+
+@all_routers
+def test_a_saved_router_gives_the_same_utilities(name, tmp_path, monkeypatch):
+    """With missing scores in another unit, after a model was dropped, and when one comes or goes later."""
+
+    def refuse(*_, **__):
+        raise AssertionError("loading must not unpickle")
+
+    outcomes = make_outcomes(1, missing=0.3, low=-2.5, high=7.1)
+    router, new = clone(ROUTERS[name]).fit(outcomes).drop_model("m1"), make_outcomes(6, 40).prompts
+    folder = router.save(tmp_path / "deep" / "router")
+    assert sorted(file.name for file in folder.iterdir()) == ["config.json", "weights.safetensors"]
+    for load in ("load", "loads", "Unpickler"):
+        monkeypatch.setattr(pickle, load, refuse)
+    for loaded in (load_router(folder), type(router).load(folder)):
+        assert type(loaded) is type(router)
+        assert vars(loaded).keys() == vars(router).keys()
+        pd.testing.assert_frame_equal(loaded.utilities(new), router.utilities(new), rtol=0, atol=1e-12)
+    both = [one.drop_model("m3") for one in (router, loaded)]
+    if name in ADDING:
+        both = [one.add_model("new", outcomes.scores["m1"].iloc[:30], outcomes.prompts) for one in both]
+    expected = both[0].utilities(new)
+    pd.testing.assert_frame_equal(both[1].utilities(new), expected, rtol=0, atol=1e-12)
+    again = load_router(both[1].save(folder))
+    pd.testing.assert_frame_equal(again.utilities(new), expected, rtol=0, atol=1e-12)
+    pd.testing.assert_frame_equal(clone(again).fit(outcomes).utilities(new).drop(columns="m1"), router.utilities(new))
+
+
+@all_routers
+def test_what_cannot_be_saved_or_loaded_says_so(fitted, name, tmp_path):
+    router, folder = fitted[name], tmp_path / "router"
+    with pytest.raises(NotFittedError):
+        clone(router).save(folder)
+    assert not folder.exists()
+    folder.mkdir()
+    (folder / "notes.txt").write_text("mine")
+    with pytest.raises(ParameterError, match="is not empty and holds no router"):
+        router.save(folder)
+    folder = router.save(tmp_path / "saved")
+    weights, config = folder / "weights.safetensors", folder / "config.json"
+    other = ConstantUtility if name != "constant" else RidgeUtility
+    for kind in (other, Router):
+        with pytest.raises(DataError, match=f"a saved '{type(router).__name__}' is not a {kind.__name__}"):
+            kind.load(folder)
+    whole, text = weights.read_bytes(), config.read_text()
+    told = json.loads(text)
+    config.write_text(json.dumps(told | {"models": told["models"][1:]}))
+    with pytest.raises(DataError, match=r"weights and config\.json do not belong together"):
+        load_router(folder)
+    if name != "constant":
+        config.write_text(json.dumps(told | {"encoder": "other"}))
+        with pytest.raises(DataError, match="fitted on encoder other, but 'hashing:64' is hashing:64 here"):
+            load_router(folder)
+    config.write_text(text[: len(text) // 2])
+    with pytest.raises(DataError, match="not a saved router, or a damaged one"):
+        load_router(folder)
+    config.write_text(text)
+    weights.write_bytes(whole[:-5])
+    with pytest.raises(DataError, match=r"weights\.safetensors: changed or truncated"):
+        load_router(folder)
 
 
 # formulas

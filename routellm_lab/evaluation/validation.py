@@ -13,6 +13,7 @@ from routellm_lab.errors import DataError, ParameterError, listed
 from routellm_lab.evaluation.groups import matched_groups
 from routellm_lab.preferences.battles import results_between, validate_battles, vote_weights, with_prompts
 from routellm_lab.preferences.models import ModelPair
+from routellm_lab.preferences.splits import prompt_ranks
 
 if TYPE_CHECKING:
     from routellm_lab.routers import Router
@@ -45,9 +46,8 @@ def random_groups(outcomes: Outcomes, folds: int = 5, random_state: int = 0) -> 
     """Folds of the prompts of a source, copies of a prompt together, for `HeldOut.groups`."""
     if not isinstance(folds, (int, np.integer)) or folds < 2:
         raise ParameterError(f"folds must be an integer of 2 or more, got {folds!r}")
-    codes, distinct = pd.factorize(outcomes.keys)
-    fold = np.random.default_rng(random_state).permutation(len(distinct)) % folds
-    return pd.Series(fold[codes].astype(str), index=outcomes.prompts.index)
+    fold = prompt_ranks(outcomes.keys, random_state) % folds
+    return pd.Series(fold.astype(str), index=outcomes.prompts.index)
 
 
 def validate_router(

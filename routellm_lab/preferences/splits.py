@@ -34,6 +34,25 @@ def split_by_prompt(
     return np.flatnonzero(~held_out[codes]), np.flatnonzero(held_out[codes])
 
 
+def prompt_ranks(keys: pd.Series, random_state: int | np.integer | np.random.SeedSequence | None = 0) -> np.ndarray:
+    """The place of each prompt in a random order of the distinct ones, from 0; equal prompts share theirs.
+
+    ``prompt_ranks(keys) % 5`` are five folds of like size.
+
+    Parameters
+    ----------
+    keys : (n,) Series
+        Prompt keys, or anything else that is the same for rows that belong together.
+    random_state : int or SeedSequence, optional
+
+    Returns
+    -------
+    (n,) array of int
+    """
+    codes, distinct = pd.factorize(keys)
+    return np.random.default_rng(random_state).permutation(len(distinct))[codes]
+
+
 def sample_questions(outcomes, size: int, random_state: int | None = 0) -> pd.Index:
     """Prompt ids of a random part of a benchmark, stratified by group, never splitting equal prompts.
 

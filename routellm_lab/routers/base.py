@@ -20,10 +20,118 @@ from routellm_lab.preferences.models import ModelPair, find_model, resolve_pair
 from routellm_lab.preferences.ratings import Tiers, fit_tiers
 from routellm_lab.routers.training import Training
 
-_REGISTRY: dict[str, type["Router"]] = {}
+_REGISTRY: dict[str, type["RouterBase"]] = {}
 
 
-class Router(BaseEstimator):
+class RouterBase(BaseEstimator):
+    """What routers of a pair and utility routers share: a folder that they are saved to and loaded from."""
+
+    _in_config: ClassVar[tuple[str, ...]]
+    """Fitted attributes that ``config.json`` holds by their name; the others are told by `_state`."""
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        _REGISTRY[cls.__name__] = cls
+
+    def save(self, folder: str | Path) -> Path:
+        """Write the fitted router: ``weights.safetensors``, ``config.json`` and what else it needs, nothing executable.
+
+        An earlier router in the same folder is replaced; any other folder that is not empty is refused.
+        """
+        from safetensors.numpy import save_file
+
+        check_is_fitted(self, self._in_config)
+        folder = Path(folder)
+        if folder.exists() and not folder.is_dir():
+            raise ParameterError(f"{folder} is a file; a router is saved to a folder")
+        if folder.is_dir() and any(folder.iterdir()) and not (folder / "config.json").is_file():
+            raise ParameterError(f"{folder} is not empty and holds no router; choose another folder")
+        arrays, state = self._state()
+        with replacing_folder(folder) as aside:
+            save_file(
+                {name: np.ascontiguousarray(value) for name, value in arrays.items()}, aside / "weights.safetensors"
+            )
+            self._write_files(aside)
+            config = {
+                "router": type(self).__name__,
+                "version": __version__,
+                "parameters": {name: to_json(value) for name, value in self.get_params(deep=False).items()},
+                **{name.rstrip("_"): to_json(getattr(self, name)) for name in self._in_config},
+                "encoder": self._encoder_identity(),
+                "state": state,
+                "sha256": {file.name: hash_file(file) for file in sorted(aside.iterdir())},
+            }
+            (aside / "config.json").write_text(json.dumps(config, indent=1, ensure_ascii=False), encoding="utf-8")
+        return folder
+
+    @classmethod
+    def load(cls, folder: str | Path) -> Self:
+        """Read a router saved by `save`; no code from the folder is run.
+
+        Raises
+        ------
+        DataError
+            When a file is missing, truncated or was changed, or the encoder here is not the one it was fitted with.
+        """
+        from safetensors import SafetensorError
+        from safetensors.numpy import load_file
+
+        folder = Path(folder)
+        try:
+            config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+            kind, weights = config["router"], folder / "weights.safetensors"
+            if kind not in _REGISTRY or not issubclass(_REGISTRY[kind], cls):
+                raise DataError(f"{folder}: a saved {kind!r} is not a {cls.__name__}")
+            for file, sha256 in {weights.name: "", **config["sha256"]}.items():
+                if hash_file(folder / Path(file).name) != sha256:
+                    raise DataError(f"{folder / file}: changed or truncated since it was saved; save the router again")
+            arrays = load_file(weights)
+            router = _REGISTRY[kind](**{name: from_json(value) for name, value in config["parameters"].items()})
+            for name in router._in_config:
+                setattr(router, name, from_json(config[name.rstrip("_")]))
+            encoder, state = config["encoder"], config["state"]
+        except (OSError, AttributeError, KeyError, TypeError, ValueError, SafetensorError) as error:
+            if isinstance(error, DataError):
+                raise
+            raise DataError(f"{folder}: not a saved router, or a damaged one: {error!r}") from error
+        identity = router._encoder_identity()
+        if identity != encoder:
+            told = router.get_params()
+            here = next((told[name] for name in ("encoder", "model", "router__encoder") if name in told), None)
+            raise DataError(
+                f"{folder}: fitted on encoder {encoder}, but {here!r} is {identity} here; fit again, or install the "
+                "same encoder"
+            )
+        try:
+            router._read_files(folder)
+            router._restore(arrays, state)
+        except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
+            if isinstance(error, RoutellmLabError):
+                raise
+            raise DataError(f"{folder}: weights and config.json do not belong together: {error!r}") from error
+        return router  # type: ignore[return-value]
+
+    def _encoder_identity(self) -> str | None:
+        return make_encoder(self.get_params()["encoder"]).fingerprint if "encoder" in self.get_params() else None
+
+    def _encode(self, prompts: Iterable[str]) -> np.ndarray:
+        return make_encoder(self.get_params()["encoder"]).transform(prompts)
+
+    def _state(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+        """What `fit` learned, as arrays and JSON."""
+        return {}, {}
+
+    def _restore(self, arrays: dict[str, np.ndarray], state: dict[str, Any]) -> None:
+        """The inverse of `_state`."""
+
+    def _write_files(self, folder: Path) -> None:
+        """Files of a saved router beside its weights and configuration."""
+
+    def _read_files(self, folder: Path) -> None:
+        """The inverse of `_write_files`; comes before `_restore`."""
+
+
+class Router(RouterBase):
     """Base of all routers. The constructor only stores; `fit` learns from battles; `win_rate` answers.
 
     Parameters
@@ -40,14 +148,11 @@ class Router(BaseEstimator):
     name: ClassVar[str] = "router"
     """What tables and plots call it; the paper's name where it has one."""
 
+    _in_config = ("pair_used_",)
     _needs_votes: ClassVar[bool] = True
 
     pair: ModelPair
     pair_used_: ModelPair
-
-    def __init_subclass__(cls, **options: Any) -> None:
-        super().__init_subclass__(**options)
-        _REGISTRY[cls.__name__] = cls
 
     def fit(self, battles: pd.DataFrame, y: Any = None) -> Self:
         """Learn from votes.
@@ -102,106 +207,11 @@ class Router(BaseEstimator):
             raise ParameterError(f"threshold must be a number, got {threshold!r}")
         return np.where(self.win_rate(prompts) >= threshold, self.pair.strong, self.pair.weak)
 
-    def save(self, folder: str | Path) -> Path:
-        """Write the fitted router: ``weights.safetensors``, ``config.json`` and what else it needs, nothing executable.
-
-        An earlier router in the same folder is replaced; any other folder that is not empty is refused.
-        """
-        from safetensors.numpy import save_file
-
-        check_is_fitted(self, "pair_used_")
-        folder = Path(folder)
-        if folder.exists() and not folder.is_dir():
-            raise ParameterError(f"{folder} is a file; a router is saved to a folder")
-        if folder.is_dir() and any(folder.iterdir()) and not (folder / "config.json").is_file():
-            raise ParameterError(f"{folder} is not empty and holds no router; choose another folder")
-        arrays, state = self._state()
-        with replacing_folder(folder) as aside:
-            save_file(
-                {name: np.ascontiguousarray(value) for name, value in arrays.items()}, aside / "weights.safetensors"
-            )
-            self._write_files(aside)
-            config = {
-                "router": type(self).__name__,
-                "version": __version__,
-                "parameters": {name: to_json(value) for name, value in self.get_params(deep=False).items()},
-                "pair_used": to_json(self.pair_used_),
-                "encoder": self._encoder_identity(),
-                "state": state,
-                "sha256": {file.name: hash_file(file) for file in sorted(aside.iterdir())},
-            }
-            (aside / "config.json").write_text(json.dumps(config, indent=1, ensure_ascii=False), encoding="utf-8")
-        return folder
-
-    @classmethod
-    def load(cls, folder: str | Path) -> Self:
-        """Read a router saved by `save`; no code from the folder is run.
-
-        Raises
-        ------
-        DataError
-            When a file is missing, truncated or was changed, or the encoder here is not the one it was fitted with.
-        """
-        from safetensors import SafetensorError
-        from safetensors.numpy import load_file
-
-        folder = Path(folder)
-        try:
-            config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-            kind, weights = config["router"], folder / "weights.safetensors"
-            if kind not in _REGISTRY or not issubclass(_REGISTRY[kind], cls):
-                raise DataError(f"{folder}: a saved {kind!r} is not a {cls.__name__}")
-            for file, sha256 in {weights.name: "", **config["sha256"]}.items():
-                if hash_file(folder / Path(file).name) != sha256:
-                    raise DataError(f"{folder / file}: changed or truncated since it was saved; save the router again")
-            arrays = load_file(weights)
-            router = _REGISTRY[kind](**{name: from_json(value) for name, value in config["parameters"].items()})
-            router.pair_used_ = from_json(config["pair_used"])
-            encoder, state = config["encoder"], config["state"]
-        except (OSError, AttributeError, KeyError, TypeError, ValueError, SafetensorError) as error:
-            if isinstance(error, DataError):
-                raise
-            raise DataError(f"{folder}: not a saved router, or a damaged one: {error!r}") from error
-        identity = router._encoder_identity()
-        if identity != encoder:
-            told = router.get_params()
-            raise DataError(
-                f"{folder}: fitted on encoder {encoder}, but {told.get('encoder', told.get('model'))!r} is "
-                f"{identity} here; fit again, or install the same encoder"
-            )
-        try:
-            router._read_files(folder)
-            router._restore(arrays, state)
-        except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
-            if isinstance(error, RoutellmLabError):
-                raise
-            raise DataError(f"{folder}: weights and config.json do not belong together: {error!r}") from error
-        return router  # type: ignore[return-value]
-
-    def _encoder_identity(self) -> str | None:
-        return make_encoder(self.get_params()["encoder"]).fingerprint if "encoder" in self.get_params() else None
-
-    def _encode(self, prompts: Iterable[str]) -> np.ndarray:
-        return make_encoder(self.get_params()["encoder"]).transform(prompts)
-
     def _fit(self, battles: pd.DataFrame) -> None:
         raise NotImplementedError
 
     def _win_rate(self, texts: list[str]) -> np.ndarray:
         raise NotImplementedError
-
-    def _state(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-        """What `fit` learned, as arrays and JSON."""
-        return {}, {}
-
-    def _restore(self, arrays: dict[str, np.ndarray], state: dict[str, Any]) -> None:
-        """The inverse of `_state`."""
-
-    def _write_files(self, folder: Path) -> None:
-        """Files of a saved router beside its weights and configuration."""
-
-    def _read_files(self, folder: Path) -> None:
-        """The inverse of `_write_files`; comes before `_restore`."""
 
 
 class ManyModelRouter(Router):
@@ -382,9 +392,9 @@ def tier_votes(
     return f"{judge} on {sources}", votes
 
 
-def load_router(folder: str | Path) -> Router:
-    """Read any saved router (see `Router.load`)."""
-    return Router.load(folder)
+def load_router(folder: str | Path) -> Any:
+    """Read any saved router, of a pair or of utilities (see `Router.load`)."""
+    return RouterBase.load(folder)
 
 
 def sigmoid(x: np.ndarray) -> np.ndarray:
@@ -411,6 +421,9 @@ def to_json(value: Any) -> Any:
             }
         case Training():
             return {"__training__": asdict(value)}
+        case RouterBase():
+            parameters = {name: to_json(other) for name, other in value.get_params(deep=False).items()}
+            return {"__router__": type(value).__name__, "parameters": parameters}
         case np.generic():
             return value.item()
         case tuple() | list():
@@ -425,6 +438,9 @@ def from_json(value: Any) -> Any:
         return Tiers({model: int(tier) for model, tier in value["__tiers__"].items()}, value["source"])
     if isinstance(value, dict) and "__training__" in value:
         return Training(**value["__training__"])
+    if isinstance(value, dict) and "__router__" in value:
+        parameters = {name: from_json(other) for name, other in value["parameters"].items()}
+        return _REGISTRY[value["__router__"]](**parameters)
     return value
 
 

@@ -12,17 +12,17 @@ from typing import Any, Self
 
 import numpy as np
 import pandas as pd
-from sklearn.base import BaseEstimator, clone
+from sklearn.base import clone
 from sklearn.utils.validation import check_is_fitted
 
 from routellm_lab.benchmarks.outcomes import Outcomes
-from routellm_lab.encoders import as_texts, make_encoder
+from routellm_lab.encoders import as_texts
 from routellm_lab.errors import DataError, ParameterError, listed, nearest
 from routellm_lab.preferences.battles import validate_battles
 from routellm_lab.preferences.difficulty import fit_difficulty
 from routellm_lab.preferences.models import ModelPair
-from routellm_lab.preferences.splits import split_by_prompt
-from routellm_lab.routers.base import ManyModelRouter, sigmoid
+from routellm_lab.preferences.splits import prompt_ranks, split_by_prompt
+from routellm_lab.routers.base import ManyModelRouter, RouterBase, from_json, sigmoid, to_json
 
 PENALTIES = (1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0)
 
@@ -39,7 +39,7 @@ _OWN_LEVEL = 0.1
 """Prior standard deviation of its level about that of such a mix, as a share of the range of the scores."""
 
 
-class UtilityRouter(BaseEstimator, ABC):
+class UtilityRouter(RouterBase, ABC):
     """Base of all utility routers. The constructor only stores; `fit` learns from outcomes; `utilities` answers.
 
     Missing scores are legal: a model is learned from the prompts on which it has one.
@@ -55,8 +55,13 @@ class UtilityRouter(BaseEstimator, ABC):
     name: str = "utility"
     """What tables and plots call it."""
 
+    _in_config = ("models_", "low_", "high_")
+
     _per_model: tuple[str, ...] = ()
     """Fitted arrays whose last axis is the models: all that is known of a model beside its name."""
+
+    _shared: tuple[str, ...] = ()
+    """What else is fitted: arrays and numbers."""
 
     models_: list[str]
     low_: float
@@ -180,8 +185,25 @@ class UtilityRouter(BaseEstimator, ABC):
         new.models_ = [model for model in self.models_ if model != name]
         return new
 
-    def _encode(self, texts: Iterable[str]) -> np.ndarray:
-        return make_encoder(self.get_params()["encoder"]).transform(texts).astype(float)
+    def _state(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+        learned = {name: getattr(self, name) for name in (*self._per_model, *self._shared)}
+        arrays = {name: value for name, value in learned.items() if isinstance(value, np.ndarray)}
+        return arrays, {name: value for name, value in learned.items() if name not in arrays}
+
+    def _restore(self, arrays: dict[str, np.ndarray], state: dict[str, Any]) -> None:
+        for name in (*self._per_model, *self._shared):
+            setattr(self, name, (arrays if name in arrays else state)[name])
+        for name in self._per_model:
+            if getattr(self, name).shape[-1] != len(self.models_):
+                raise ValueError(f"{name} of shape {getattr(self, name).shape} for {len(self.models_)} models")
+
+    def _encode(self, prompts: Iterable[str]) -> np.ndarray:
+        return super()._encode(prompts).astype(float)
+
+    def _features(self, prompts: Iterable[str]) -> np.ndarray:
+        """Encoded prompts and a column of ones, (n, d + 1)."""
+        vectors = self._encode(prompts)
+        return np.column_stack([vectors, np.ones(len(vectors))])
 
     def _to_share(self, scores: np.ndarray) -> np.ndarray:
         """Scores as shares of the range, in [0, 1]."""
@@ -243,6 +265,7 @@ class RidgeUtility(UtilityRouter):
 
     name = "ridge"
     _per_model = ("alphas_", "coefficients_")
+    _shared = ("noise_",)
 
     def __init__(self, encoder: Any = "static", alphas: Sequence[float] = PENALTIES) -> None:
         self.encoder = encoder
@@ -270,13 +293,13 @@ class RidgeUtility(UtilityRouter):
         self.noise_ = error / known.sum()
 
     def _utilities(self, texts: list[str]) -> np.ndarray:
-        return _with_intercept(self._encode(texts)) @ self.coefficients_
+        return self._features(texts) @ self.coefficients_
 
     def _new_columns(self, texts: list[str], scores: np.ndarray) -> dict[str, np.ndarray]:
         alpha = float(np.exp(np.log(self.alphas_).mean()))
         own = np.sqrt(self.noise_ / alpha * _OWN_SHARE) * np.eye(len(self.coefficients_))
         own[-1, -1] = _OWN_LEVEL * (self.high_ - self.low_)
-        features = _with_intercept(self._encode(texts))
+        features = self._features(texts)
         return {
             "alphas_": np.array(alpha),
             "coefficients_": _one_more(self.coefficients_, own, features, scores, self.noise_),
@@ -304,6 +327,7 @@ class LogisticUtility(UtilityRouter):
 
     name = "logistic"
     _per_model = ("coefficients_",)
+    _shared = ("penalty_",)
 
     def __init__(
         self,
@@ -319,29 +343,27 @@ class LogisticUtility(UtilityRouter):
 
     def _fit(self, outcomes: Outcomes, scores: np.ndarray) -> None:
         _check_positive(self, "penalties")
-        fold = _fold_of(outcomes, self.folds, self.random_state)
-        features, targets = _with_intercept(self._encode(outcomes.prompts)), self._to_share(scores)
-        losses = np.zeros(len(self.penalties))
-        for number in range(self.folds if len(self.penalties) > 1 else 0):
-            train = fold != number
+        parts = _training_parts(outcomes, self.folds, self.random_state)
+        features, targets = self._features(outcomes.prompts), self._to_share(scores)
+        penalty = [np.append(np.full(features.shape[1] - 1, float(value)), 1e-3) for value in self.penalties]
+        losses = np.zeros(len(penalty))
+        for train in parts if len(penalty) > 1 else ():
             start = None
             for place in np.argsort(self.penalties)[::-1]:
-                start = _logistic(features[train], targets[train], self._penalty(place, features), start=start)
-                losses[place] += _log_loss(features[~train] @ start, targets[~train])
+                start = _logistic(features[train], targets[train], penalty[place], start=start)
+                logit = features[~train] @ start
+                losses[place] += np.nansum(np.logaddexp(0, logit) - targets[~train] * logit)
         best = int(np.argmin(losses))
         self.penalty_ = float(self.penalties[best])
-        self.coefficients_ = _logistic(features, targets, self._penalty(best, features))
-
-    def _penalty(self, place: int, features: np.ndarray) -> np.ndarray:
-        return np.append(np.full(features.shape[1] - 1, float(self.penalties[place])), 1e-3)
+        self.coefficients_ = _logistic(features, targets, penalty[best])
 
     def _utilities(self, texts: list[str]) -> np.ndarray:
-        return self._from_share(sigmoid(_with_intercept(self._encode(texts)) @ self.coefficients_))
+        return self._from_share(sigmoid(self._features(texts) @ self.coefficients_))
 
     def _new_columns(self, texts: list[str], scores: np.ndarray) -> dict[str, np.ndarray]:
         own = np.sqrt(_OWN_SHARE / self.penalty_) * np.eye(len(self.coefficients_))
         own[-1, -1] = 4 * _OWN_LEVEL  # log-odds have a slope of 4 at one half
-        features = _with_intercept(self._encode(texts))
+        features = self._features(texts)
         return {"coefficients_": _one_more(self.coefficients_, own, features, self._to_share(scores))}
 
 
@@ -353,9 +375,8 @@ class NearestUtility(UtilityRouter):
     encoder : str or Encoder
     neighbours : sequence of int
         Numbers of neighbours to choose from, for all models, by the squared error on held-out prompts.
-    folds : int
-        Parts of the prompts, by ``keys``, each of which is held out in turn.
-    random_state : int
+    folds, random_state
+        As in `LogisticUtility`.
 
     Attributes
     ----------
@@ -365,6 +386,7 @@ class NearestUtility(UtilityRouter):
 
     name = "nearest"
     _per_model = ("scores_",)
+    _shared = ("vectors_", "k_")
 
     def __init__(
         self,
@@ -380,14 +402,12 @@ class NearestUtility(UtilityRouter):
 
     def _fit(self, outcomes: Outcomes, scores: np.ndarray) -> None:
         _check_positive(self, "neighbours", _WHOLE)
-        fold = _fold_of(outcomes, self.folds, self.random_state)
+        parts = _training_parts(outcomes, self.folds, self.random_state)
         vectors = self._encode(outcomes.prompts)
-        # the smallest training part must hold as many prompts
-        most = len(fold) - int(np.bincount(fold).max())
+        most = int(parts.sum(axis=1).min())  # the smallest training part must hold as many prompts
         sizes = sorted({min(int(k), most) for k in self.neighbours})
         errors = np.zeros(len(sizes))
-        for number in range(self.folds if len(sizes) > 1 else 0):
-            train = fold != number
+        for train in parts if len(sizes) > 1 else ():
             means = _neighbour_means(vectors[train], scores[train], vectors[~train], sizes)
             errors += [np.nansum((mean - scores[~train]) ** 2) for mean in means]
         self.k_ = sizes[int(np.argmin(errors))]
@@ -401,10 +421,10 @@ class NearestUtility(UtilityRouter):
         graph = np.zeros((len(texts), len(self.vectors_)))
         np.put_along_axis(graph, _nearest(self.vectors_, self._encode(texts), self.k_), 1, axis=1)
         features = (graph + 1 / len(self.vectors_)) / (self.k_ + 1)
-        known = np.where(np.isnan(self.scores_), np.nanmean(self.scores_, axis=0), self.scores_)
+        mean = np.nanmean(self.scores_, axis=0)
+        known, noise = np.where(np.isnan(self.scores_), mean, self.scores_), np.nanmean((self.scores_ - mean) ** 2)
         own = np.full((len(known), 1), _OWN_LEVEL * (self.high_ - self.low_))
-        noise = float(np.nanmean((self.scores_ - np.nanmean(self.scores_, axis=0)) ** 2))
-        return {"scores_": _one_more(known, own, features, scores, noise)}
+        return {"scores_": _one_more(known, own, features, scores, float(noise))}
 
 
 class ClusterUtility(UtilityRouter):
@@ -427,6 +447,7 @@ class ClusterUtility(UtilityRouter):
     Attributes
     ----------
     n_clusters_ : int
+    centres_ : (c, d) array
     means_ : (c, m) array
         Shrunk mean scores by cluster.
     sizes_ : (c,) array
@@ -435,6 +456,7 @@ class ClusterUtility(UtilityRouter):
 
     name = "clusters"
     _per_model = ("means_",)
+    _shared = ("centres_", "n_clusters_", "sizes_", "noise_")
 
     def __init__(
         self,
@@ -456,24 +478,20 @@ class ClusterUtility(UtilityRouter):
         _check_positive(self, "clusters", _WHOLE)
         if not 0 < self.shrinkage < np.inf:
             raise ParameterError(f"ClusterUtility: shrinkage must be a number above 0, got {self.shrinkage!r}")
-        fold = _fold_of(outcomes, self.folds, self.random_state)
+        parts = _training_parts(outcomes, self.folds, self.random_state)
         vectors = self._encode(outcomes.prompts)
-        distinct = len(np.unique(vectors, axis=0))
-        best = np.inf
+        distinct, best = len(np.unique(vectors, axis=0)), np.inf
         for size in sorted({min(int(c), distinct) for c in self.clusters}):
             kmeans = KMeans(size, n_init=1, random_state=self.random_state).fit(vectors)
             member = np.eye(size)[kmeans.labels_]
             error = 0.0
-            for number in range(self.folds):
-                train = fold != number
+            for train in parts:
                 means = self._shrunk_means(member[train], scores[train])
                 error += float(np.nansum((member[~train] @ means - scores[~train]) ** 2))
             if error < best:
-                best, self.n_clusters_, self.kmeans_ = error, size, kmeans
-        member = np.eye(self.n_clusters_)[self.kmeans_.labels_]
-        self.means_ = self._shrunk_means(member, scores)
-        self.sizes_ = member.sum(axis=0).astype(int)
-        self.noise_ = float(np.nanmean((member @ self.means_ - scores) ** 2))
+                best, self.n_clusters_, self.centres_ = error, size, kmeans.cluster_centers_
+                self.means_, self.sizes_ = self._shrunk_means(member, scores), member.sum(axis=0).astype(int)
+                self.noise_ = float(np.nanmean((member @ self.means_ - scores) ** 2))
 
     def _shrunk_means(self, member: np.ndarray, scores: np.ndarray) -> np.ndarray:
         total, count = member.T @ np.nan_to_num(scores), member.T @ ~np.isnan(scores)
@@ -482,9 +500,11 @@ class ClusterUtility(UtilityRouter):
 
     def cluster_of(self, prompts: Iterable[str]) -> np.ndarray:
         """Number of the cluster of each prompt, (n,), counted from 0."""
+        from sklearn.metrics import pairwise_distances_argmin
+
         check_is_fitted(self, "models_")
         texts = as_texts(prompts)
-        return self.kmeans_.predict(self._encode(texts)) if texts else np.zeros(0, int)
+        return pairwise_distances_argmin(self._encode(texts), self.centres_) if texts else np.zeros(0, int)
 
     def _utilities(self, texts: list[str]) -> np.ndarray:
         return self.means_[self.cluster_of(texts)]
@@ -514,6 +534,8 @@ class ResponseTheoryUtility(UtilityRouter):
 
     Attributes
     ----------
+    coefficients_, intercept_ : (d,) array, float
+        Of the difficulty, on the encoded prompt.
     response_ : (2, m) array
         a_m theta_m and a_m of every model.
     ability_, discrimination_ : Series
@@ -529,6 +551,7 @@ class ResponseTheoryUtility(UtilityRouter):
 
     name = "response_theory"
     _per_model = ("response_",)
+    _shared = ("coefficients_", "intercept_", "explained_")
 
     def __init__(
         self, encoder: Any = "static", alphas: Sequence[float] = PENALTIES, folds: int = 5, random_state: int = 0
@@ -543,13 +566,14 @@ class ResponseTheoryUtility(UtilityRouter):
         from sklearn.model_selection import PredefinedSplit, cross_val_predict
 
         _check_positive(self, "alphas")
-        fold = _fold_of(outcomes, self.folds, self.random_state)
+        parts = _training_parts(outcomes, self.folds, self.random_state)
         shares = pd.DataFrame(self._to_share(scores), outcomes.scores.index, outcomes.scores.columns)
         difficulty = fit_difficulty(replace(outcomes, scores=shares)).difficulty.to_numpy()
         vectors, ridge = self._encode(outcomes.prompts), RidgeCV(alphas=list(self.alphas))
-        told = cross_val_predict(ridge, vectors, difficulty, cv=PredefinedSplit(fold))
+        told = cross_val_predict(ridge, vectors, difficulty, cv=PredefinedSplit(parts.argmin(axis=0)))
         self.explained_ = float(1 - ((told - difficulty) ** 2).mean() / difficulty.var())
-        self.ridge_ = ridge.fit(vectors, difficulty)
+        ridge.fit(vectors, difficulty)
+        self.coefficients_, self.intercept_ = ridge.coef_, float(ridge.intercept_)
         self.response_ = _logistic(_response_features(told), shares.to_numpy(), np.full(2, 1e-2))
 
     @property
@@ -566,7 +590,7 @@ class ResponseTheoryUtility(UtilityRouter):
         """Difficulty told from the text, (n,): 0 is the mean and 1 the standard deviation of those measured."""
         check_is_fitted(self, "models_")
         texts = as_texts(prompts)
-        return self.ridge_.predict(self._encode(texts)) if texts else np.zeros(0)
+        return self._encode(texts) @ self.coefficients_ + self.intercept_ if texts else np.zeros(0)
 
     def _utilities(self, texts: list[str]) -> np.ndarray:
         return self._from_share(sigmoid(_response_features(self.difficulty(texts)) @ self.response_))
@@ -603,13 +627,10 @@ class RatedUtility(UtilityRouter):
     """
 
     _per_model = ("mean_", "usual_")
+    _shared = ("slope_",)
 
     def __init__(
-        self,
-        router: ManyModelRouter,
-        pairs_per_prompt: int = 20,
-        held_out: float = 0.2,
-        random_state: int = 0,
+        self, router: ManyModelRouter, pairs_per_prompt: int = 20, held_out: float = 0.2, random_state: int = 0
     ) -> None:
         self.router = router
         self.pairs_per_prompt = pairs_per_prompt
@@ -647,6 +668,21 @@ class RatedUtility(UtilityRouter):
         """Log-strengths less the mean of all models that the router knows, (n, m)."""
         utilities = router.utilities(texts)
         return utilities.sub(utilities.mean(axis=1), axis=0)[self.models_].to_numpy()
+
+    def _encoder_identity(self) -> str | None:
+        return self.router._encoder_identity()
+
+    def _state(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+        (arrays, state), (inner, inner_state) = super()._state(), self.router_._state()
+        router = {"router": to_json(self.router_), "pair_used": to_json(self.router_.pair_used_), "state": inner_state}
+        return arrays | {f"router.{name}": value for name, value in inner.items()}, state | router
+
+    def _restore(self, arrays: dict[str, np.ndarray], state: dict[str, Any]) -> None:
+        super()._restore(arrays, state)
+        inner = {name.removeprefix("router."): value for name, value in arrays.items() if name.startswith("router.")}
+        self.router_ = from_json(state["router"])
+        self.router_.pair_used_ = from_json(state["pair_used"])
+        self.router_._restore(inner, state["state"])
 
     def _utilities(self, texts: list[str]) -> np.ndarray:
         return self.mean_ + self.slope_ * (self._strength(self.router_, texts) - self.usual_)
@@ -750,11 +786,6 @@ def _logistic(
     return step * fit.x.reshape(size)
 
 
-def _log_loss(logit: np.ndarray, targets: np.ndarray) -> float:
-    """Sum over known targets in [0, 1], nats."""
-    return float(np.nansum(np.logaddexp(0, logit) - targets * logit))
-
-
 def _nearest(known: np.ndarray, vectors: np.ndarray, size: int) -> np.ndarray:
     """Rows of the nearest known unit vectors by cosine, nearest first, (n, size). Of those equally near within 1e-6 the
     first come first: copies of a prompt are common, and rounding must not choose among them."""
@@ -782,29 +813,25 @@ def _neighbour_means(
     return means
 
 
-def _with_intercept(vectors: np.ndarray) -> np.ndarray:
-    return np.column_stack([vectors, np.ones(len(vectors))])
-
-
 def _response_features(difficulty: np.ndarray) -> np.ndarray:
     """What the log-odds a theta - a b are linear in, (n, 2)."""
     return np.column_stack([np.ones(len(difficulty)), -difficulty])
 
 
-def _fold_of(outcomes: Outcomes, folds: int, random_state: int) -> np.ndarray:
-    """Number of the part of each prompt, (n,): equal prompts in one part, parts of like size."""
+def _training_parts(outcomes: Outcomes, folds: int, random_state: int) -> np.ndarray:
+    """Which prompts are learned from while the others are held out, (folds, n) bool: equal prompts held out together,
+    each once, in parts of like size."""
     if not isinstance(folds, _WHOLE) or folds < 2:
         raise ParameterError(f"folds must be a whole number from 2 on, got {folds!r}")
-    codes, keys = pd.factorize(outcomes.keys)
-    if len(keys) < folds:
+    if (distinct := outcomes.keys.nunique()) < folds:
         raise DataError(
-            f"outcomes {outcomes.name}: {len(keys)} distinct prompts with scores for folds={folds}; give more prompts, "
+            f"outcomes {outcomes.name}: {distinct} distinct prompts with scores for folds={folds}; give more prompts, "
             "or fewer folds"
         )
-    return (np.random.default_rng(random_state).permutation(len(keys)) % folds)[codes]
+    return prompt_ranks(outcomes.keys, random_state) % folds != np.arange(folds)[:, None]
 
 
-def _check_positive(router: BaseEstimator, name: str, kind: tuple[type, ...] = (int, float, np.number)) -> None:
+def _check_positive(router: UtilityRouter, name: str, kind: tuple[type, ...] = (int, float, np.number)) -> None:
     values = getattr(router, name)
     numbers = isinstance(values, Sequence) and len(values) and all(isinstance(value, kind) for value in values)
     if not numbers or not all(0 < value < np.inf for value in values):
