@@ -1,5 +1,9 @@
 """The errors this package raises on purpose: each says what is wrong, where, and the way out."""
 
+from math import inf
+from numbers import Integral, Real
+from typing import Any
+
 
 class RoutellmLabError(Exception):
     """Base of all errors raised on purpose."""
@@ -48,3 +52,32 @@ def known_options(options: dict, known: tuple[str, ...], where: str) -> dict:
     if unknown:
         raise ParameterError(f"{where} has no option {listed(unknown)}; it takes {listed(known)}")
     return options
+
+
+def require_number(
+    name: str, value: Any, low: float = -inf, high: float = inf, *, whole: bool = False, inside: bool = False
+) -> None:
+    """Refuse what is no number of a range; numpy's are numbers, True and NaN are none.
+
+    Parameters
+    ----------
+    name : str
+        Of the parameter.
+    value : Any
+    low, high : float
+    whole : bool
+        Whether it must be an integer.
+    inside : bool
+        Whether ``low`` and ``high`` themselves are refused.
+
+    Raises
+    ------
+    ParameterError
+    """
+    number = isinstance(value, Integral if whole else Real) and not isinstance(value, bool)
+    if number and (low < value < high if inside else low <= value <= high):
+        return
+    span = f" {'above' if inside else 'from'} {low:,g}" if low > -inf else ""
+    if high < inf:
+        span = f" between {low:,g} and {high:,g}" if inside else f"{span} to {high:,}"
+    raise ParameterError(f"{name} must be a {'whole ' if whole else ''}number{span}, got {value!r}")

@@ -184,14 +184,10 @@ def test_equal_seeds_give_equal_results():
 def test_what_cannot_be_measured_is_refused():
     curve = world(20)
     for bad in (0, 21, 2.5, True):
-        with pytest.raises(ParameterError, match=r"n_bins must be .* between 1 and .* on toy, 20, got"):
+        with pytest.raises(ParameterError, match=r"n_bins .* on toy\) must be a whole number from 1 to 20, got"):
             calibration(curve, bad)
     with pytest.raises(ParameterError, match="level"):
         calibration(curve, 5, level=95)
-    with pytest.raises(DataError, match=r"toy: win rates must be in \[0, 1\], but 1 of 20 are not, such as 1\.5"):
-        calibration(replace(curve, win_rate=[1.5, *curve.win_rate[1:]]), 5)
-    with pytest.raises(DataError, match=r"targets must be in \[0, 1\].* nan"):
-        calibration(replace(curve, strong_scores=[np.nan, *curve.strong_scores[1:]]), 5)
 
 
 # -- repairing ---------------------------------------------------------------------------------------------------------
@@ -339,7 +335,7 @@ def test_each_fold_is_mapped_by_the_others():
 def test_folds_that_cannot_be_made_are_refused():
     curve = world(10)
     for bad in (1, 2.5, True):
-        with pytest.raises(ParameterError, match="n_folds must be an integer of 2 or more"):
+        with pytest.raises(ParameterError, match="n_folds must be a whole number from 2, got"):
             cross_calibrated(curve, n_folds=bad)
     with pytest.raises(DataError, match="toy: 10 prompts are too few for 11 folds"):
         cross_calibrated(curve, n_folds=11)
@@ -418,7 +414,7 @@ def test_decisions_that_cannot_be_compared_are_refused():
     for both in ({}, {"threshold": 0.5, "share": 0.5}):
         with pytest.raises(ParameterError, match=r"pass threshold=.* or share=.*, one of the two"):
             decisions_changed(curve, curve, **both)
-    with pytest.raises(ParameterError, match=r"share of strong calls must be in \[0, 1\], got 30"):
+    with pytest.raises(ParameterError, match="share must be a number from 0 to 1, got 30"):
         decisions_changed(curve, curve, share=30)
     for bad in ("half", np.nan, True):
         with pytest.raises(ParameterError, match="threshold must be a number"):

@@ -131,7 +131,6 @@ def test_ends_of_the_curve_are_both_models_alone(seed, ties):
     frame = costs.frame()
     assert frame["dollars"].iloc[[0, -1]].tolist() == pytest.approx([costs.weak_dollars, costs.strong_dollars])
     assert (frame["dollars"].diff().dropna() > 0).all()
-    assert costs.value("quality100") == pytest.approx(costs.curve.strong_mean)
     assert costs.random_quality([costs.weak_dollars, costs.strong_dollars]).tolist() == pytest.approx(
         [costs.curve.weak_mean, costs.curve.strong_mean]
     )
@@ -143,6 +142,9 @@ def test_equal_costs_give_the_share_of_calls_again():
     share = curve.cpt(0.5)
     assert costs.value("dollars50") == pytest.approx(1000 * (share * 0.01 + (1 - share) * 0.001))
     assert costs.dollars(share) == pytest.approx(costs.value("dollars50"))
+    for bad in (5, -1, np.nan, [0.5, 1.1]):
+        with pytest.raises(ParameterError, match=r"share of strong calls must be in \[0, 1\]"):
+            costs.dollars(bad)
 
 
 def test_intervals_hold_the_value_and_the_same_seed_gives_the_same():
@@ -162,6 +164,9 @@ def test_points_are_cut_offs_of_the_curve_with_intervals():
         assert row["share"] == pytest.approx(called.mean())
         assert row["dollars"] == pytest.approx(1000 * np.where(called, costs.strong, costs.weak).mean())
         assert row["quality_low"] <= row["quality"] <= row["quality_high"]
+        mix = (row["dollars"] - costs.weak_dollars) / (costs.strong_dollars - costs.weak_dollars)
+        gap = costs.curve.strong_mean - costs.curve.weak_mean
+        assert row["random_quality"] == pytest.approx(costs.curve.weak_mean + mix * gap)
 
 
 def test_costs_that_make_no_sense_are_refused():
@@ -179,6 +184,8 @@ def test_costs_that_make_no_sense_are_refused():
         CostCurve(curve, good, good / 10, router=-1)
     with pytest.raises(ParameterError, match="no metric 'dollars0'"):
         CostCurve(curve, good, good / 10).value("dollars0")
+    with pytest.raises(ParameterError, match="most must be a whole number from 2, got 1"):
+        CostCurve(curve, good, good / 10).points(1)
 
 
 def test_a_model_without_price_or_tokens_is_named():

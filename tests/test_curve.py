@@ -370,3 +370,25 @@ def test_base_facts_of_the_released_benchmarks(real_folder, name, prompts, dropp
         assert round(facts["best_quality"], 4) == 0.8587
     if name == "gsm8k":
         assert (round(facts["strong_better"], 3), round(facts["weak_better"], 3)) == (0.292, 0.072)
+
+
+@pytest.mark.parametrize(
+    ("parts", "message"),
+    [
+        (
+            {"strong_scores": [1, np.nan, 1]},
+            "strong_scores must be finite, but 1 of 3 are not; the first is nan, of prompt b",
+        ),
+        ({"weak_scores": [0, 0, np.inf]}, "weak_scores must be finite"),
+        ({"win_rate": [0.1, np.nan, 1.2]}, r"win_rate must be in \[0, 1\], but 2 of 3 are not; the first is nan"),
+        (
+            {"win_rate": [0.1, 0.2]},
+            r"win_rate must have one number per prompt, shape \(3,\) as prompt_ids, got .*\(2,\)",
+        ),
+        ({"weak_scores": [[0, 0, 0]]}, "weak_scores must have one number per prompt"),
+    ],
+)
+def test_a_curve_of_no_numbers_is_refused(parts, message):
+    good = {"win_rate": [0.1, 0.2, 0.3], "strong_scores": [1, 1, 1], "weak_scores": [0, 1, 0]}
+    with pytest.raises(DataError, match=f"toy: {message}"):
+        RoutingCurve(**(good | parts), prompt_ids=pd.Index(["a", "b", "c"]), pair=PAIR, name="toy")

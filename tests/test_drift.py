@@ -1,6 +1,7 @@
 """Thresholds under traffic that changes."""
 
 from collections import deque
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,8 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_cost import PAIR, curve_of
 
-from routellm_lab.errors import ParameterError
+from routellm_lab.errors import DataError, ParameterError
 from routellm_lab.policies import OnlineThreshold, shares_over_time, threshold_transfer
+from routellm_lab.policies.thresholds import nearest_thresholds
 
 
 def shifting(n: int = 8000, seed: int = 0) -> np.ndarray:
@@ -64,6 +66,7 @@ def test_the_threshold_is_the_quantile_of_the_window():
 def test_options_that_make_no_sense_are_refused(options, message):
     with pytest.raises(ParameterError, match=message):
         OnlineThreshold(PAIR, **options)
+    assert OnlineThreshold(PAIR, np.float32(0.5), window=np.int64(5)).window == 5  # numpy's are numbers too
 
 
 def test_a_threshold_keeps_its_share_at_home_and_its_interval_holds_it():
@@ -77,6 +80,36 @@ def test_a_threshold_keeps_its_share_at_home_and_its_interval_holds_it():
     assert table["share"].between(0.2, 0.4).all()
     with pytest.raises(ParameterError, match="no curves"):
         threshold_transfer({}, 0.3)
+    with pytest.raises(ParameterError, match="share must be a number between 0 and 1"):
+        threshold_transfer(curves, 1)
+
+
+def test_an_interval_elsewhere_holds_the_luck_of_the_questions_there():
+    curves = {"many": curve_of(np.random.default_rng(0), 5000), "few": curve_of(np.random.default_rng(1), 50)}
+    table = threshold_transfer(curves, 0.5, n_resamples=300).set_index(["chosen_on", "applied_to"])
+    width = table["high"] - table["low"]
+    assert width["many", "few"] == pytest.approx(2 * 1.96 * 0.5 / 50**0.5, abs=0.06)
+    assert width["many", "many"] < 0.04
+
+
+def test_tied_win_rates_are_cut_in_the_interval_as_in_the_point():
+    rates = np.repeat([0.2, 0.8], [70, 30])
+    curve = replace(curve_of(np.random.default_rng(0), 100), win_rate=rates)
+    with pytest.warns(UserWarning, match="no share nearer"):
+        row = threshold_transfer({"ties": curve}, 0.5, n_resamples=300).iloc[0]
+    assert row[["share", "low", "high"]].tolist() == [0.3, 0.3, 0.3]
+
+
+@given(seed=st.integers(0, 10_000), share=st.floats(0.01, 0.99), distinct=st.integers(2, 30))
+def test_thresholds_of_resamples_are_those_for_the_share(seed, share, distinct):
+    rng = np.random.default_rng(seed)
+    rates = rng.integers(0, distinct, 30) / distinct
+    counts = rng.multinomial(30, np.full(30, 1 / 30), size=3)
+    for row, found in zip(counts, nearest_thresholds(rates, counts, share), strict=True):
+        drawn = np.repeat(rates, row)
+        options = [*np.unique(drawn), np.inf]
+        off = [abs((drawn >= threshold).mean() - share) for threshold in options]
+        assert found == options[int(np.argmin(off))]
 
 
 def test_shares_over_time_are_means_of_blocks():
@@ -84,3 +117,17 @@ def test_shares_over_time_are_means_of_blocks():
     assert table["share"].tolist() == [1, 0, 0]
     assert table["question"].tolist() == [10, 20, 25]
     assert (table["low"] <= table["share"]).all()
+
+
+@pytest.mark.parametrize(
+    ("called", "block", "error", "message"),
+    [
+        (["weak", "weak", "strong"], 2, DataError, r"must be True or False, got .*weak.*policy.decide\(...\) =="),
+        ([0.2, 0.7], 2, DataError, "must be True or False"),
+        ([], 2, DataError, r"shape \(n,\), got shape \(0,\)"),
+        ([True], 0, ParameterError, "block must be a whole number from 1, got 0"),
+    ],
+)
+def test_calls_that_are_none_are_refused(called, block, error, message):
+    with pytest.raises(error, match=message):
+        shares_over_time(called, block)

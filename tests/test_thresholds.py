@@ -11,7 +11,7 @@ from test_cost import PAIR, costs_of, curve_of
 
 from routellm_lab import RoutingCurve
 from routellm_lab.errors import DataError, ParameterError
-from routellm_lab.policies import ThresholdPolicy, policy_table
+from routellm_lab.policies import CostCurve, ThresholdPolicy, policy_table
 
 RNG = np.random.default_rng
 
@@ -140,6 +140,26 @@ def test_explain_is_a_sentence_with_quality_cost_and_share_and_their_intervals()
     other = costs_of(RNG(6), n=300)
     assert "300 questions" in policy.explain(other)
     assert "USD" not in policy.explain(other.curve)
+
+
+def test_pgr_is_not_told_where_the_gap_may_be_none():
+    rates = (np.arange(100) + 0.5) / 100
+    gap = np.where(np.arange(100) < 40, [1, -1] * 50, 0)
+    gap[40:45] = 1  # .05 [-.07, .17]
+    curve = RoutingCurve(rates, gap > 0, gap < 0, pd.RangeIndex(100), PAIR)
+    told = ThresholdPolicy.for_quality(curve, pgr=0.5).expected
+    assert math.isnan(told.pgr.value)
+    assert not math.isnan(told.quality.value)
+
+
+def test_explain_tells_small_sums_and_dearer_routing_and_where():
+    curve = curve_of(RNG(0))
+    costs = CostCurve(curve, np.full(60, 2.1e-6), np.full(60, 1e-6), router=1e-6)
+    policy = ThresholdPolicy.for_share(costs, 1)
+    text = policy.explain()
+    assert "On the questions it was chosen on, benchmark (60 questions" in text
+    assert "0.00310 [0.00310, 0.00310] USD per 1,000 questions, 48% [48%, 48%] more than the strong model" in text
+    assert "chosen on" not in policy.explain(costs)
 
 
 def test_a_promise_is_part_of_the_explanation_and_an_empty_one_is_refused():

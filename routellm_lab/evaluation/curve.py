@@ -47,6 +47,11 @@ class RoutingCurve:
     With r(c) the mean score of the routed model, r_w and r_s those of the weak and the strong model alone
     (RouteLLM, section 2): PGR(c) = (r(c) - r_w) / (r_s - r_w), the share of the performance gap recovered; APGR = the
     area under PGR; CPT(x) = the smallest c with PGR(c) >= x.
+
+    Raises
+    ------
+    DataError
+        When the arrays differ in length, a score is NaN or infinite, or a win rate is outside [0, 1].
     """
 
     win_rate: np.ndarray = field(repr=False)
@@ -62,6 +67,20 @@ class RoutingCurve:
     def __post_init__(self) -> None:
         for name in ("win_rate", "strong_scores", "weak_scores"):
             values = np.array(getattr(self, name), dtype=float)
+            if values.shape != (len(self.prompt_ids),):
+                raise DataError(
+                    f"{self.name}: {name} must have one number per prompt, shape ({len(self.prompt_ids)},) as "
+                    f"prompt_ids, got shape {values.shape}"
+                )
+            # a comparison with NaN is false: such a question would count as one on which nothing was lost
+            good = (values >= 0) & (values <= 1) if name == "win_rate" else np.isfinite(values)
+            if not good.all():
+                row = int(good.argmin())
+                raise DataError(
+                    f"{self.name}: {name} must be {'in [0, 1]' if name == 'win_rate' else 'finite'}, but "
+                    f"{int((~good).sum())} of {len(values)} are not; the first is {values[row]:g}, of prompt "
+                    f"{self.prompt_ids[row]}. Leave such prompts out, or build the curve with from_win_rates"
+                )
             values.flags.writeable = False
             object.__setattr__(self, name, values)
 

@@ -11,7 +11,7 @@ from sklearn.base import BaseEstimator
 from sklearn.isotonic import IsotonicRegression
 from sklearn.utils.validation import check_is_fitted
 
-from routellm_lab.errors import DataError, ParameterError, listed
+from routellm_lab.errors import DataError, ParameterError, listed, require_number
 from routellm_lab.evaluation.curve import RoutingCurve
 from routellm_lab.evaluation.groups import matched_groups
 from routellm_lab.evaluation.significance import percentile_interval, resample_counts, same_prompts
@@ -126,8 +126,6 @@ def calibration(
     ------
     ParameterError
         When there are more bins than prompts, or ``level`` is outside (0, 1).
-    DataError
-        When win rates are outside [0, 1] or scores are missing.
 
     Notes
     -----
@@ -143,12 +141,9 @@ def calibration(
     The Brier score is decomposed without bins, by isotonic regression (Dimitriadis, Gneiting and Jordan 2021). The map
     is fitted on the prompts it is judged on, so that miscalibration and discrimination are both too high in small sets.
     """
-    win_rate, target = _checked(curve.win_rate, win_targets(curve), f"calibration on {curve.name}")
+    win_rate, target = curve.win_rate, win_targets(curve)
     n = len(win_rate)
-    if isinstance(n_bins, bool) or not isinstance(n_bins, (int, np.integer)) or not 1 <= n_bins <= n:
-        raise ParameterError(
-            f"n_bins must be an integer between 1 and the number of prompts on {curve.name}, {n}, got {n_bins!r}"
-        )
+    require_number(f"n_bins (at most the prompts on {curve.name})", n_bins, 1, n, whole=True)
     middle = pd.Series(win_rate).rank().to_numpy() - 0.5
     _, bins = np.unique((middle * n_bins / n).astype(int), return_inverse=True)
     member = (bins[:, None] == np.arange(bins.max() + 1)).astype(float)
@@ -347,8 +342,7 @@ def cross_calibrated(
     DataError
         When there are fewer prompts, or groups, than folds, or the groups lack prompts.
     """
-    if isinstance(n_folds, bool) or not isinstance(n_folds, (int, np.integer)) or n_folds < 2:
-        raise ParameterError(f"n_folds must be an integer of 2 or more, got {n_folds!r}")
+    require_number("n_folds", n_folds, 2, whole=True)
     group = np.arange(len(curve))
     if groups is not None:
         own = matched_groups(curve.prompt_ids, groups, curve.name)
@@ -416,16 +410,15 @@ def decisions_changed(
     """
     if (threshold is None) == (share is None):
         raise ParameterError("decisions_changed: pass threshold=... or share=..., one of the two")
-    name, value = ("share", share) if threshold is None else ("threshold", threshold)
-    if isinstance(value, bool) or not isinstance(value, (int, float, np.number)) or np.isnan(value):
-        raise ParameterError(f"{name} must be a number, got {value!r}")
-    if threshold is None and not 0 <= value <= 1:
-        raise ParameterError(f"share of strong calls must be in [0, 1], got {share!r}")
-    before, after = same_prompts([before, after])
     if threshold is None:
-        first, second = (_strong_at_share(curve.win_rate, float(value)) for curve in (before, after))
+        require_number("share", share, 0, 1)
     else:
-        first, second = ((curve.win_rate >= value).astype(float) for curve in (before, after))
+        require_number("threshold", threshold)
+    before, after = same_prompts([before, after])
+    if share is not None:
+        first, second = (_strong_at_share(curve.win_rate, share) for curve in (before, after))
+    else:
+        first, second = ((curve.win_rate >= threshold).astype(float) for curve in (before, after))
     gap = before.strong_scores - before.weak_scores
     change = second - first
     per_prompt = np.column_stack([np.abs(change), change * gap])
@@ -435,7 +428,7 @@ def decisions_changed(
     flips, difference = per_prompt.mean(axis=0)
     quality = before.weak_mean + float((first * gap).mean())
     row = {
-        "rule": f"win rate >= {value:g}" if threshold is not None else f"{100 * value:g}% strong calls",
+        "rule": f"win rate >= {threshold:g}" if share is None else f"{100 * share:g}% strong calls",
         "strong_before": first.mean(),
         "strong_after": second.mean(),
         "flips": flips,

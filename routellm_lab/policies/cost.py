@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from routellm_lab.benchmarks.outcomes import Outcomes
-from routellm_lab.errors import DataError, ParameterError, listed, nearest
+from routellm_lab.errors import DataError, ParameterError, listed, nearest, require_number
 from routellm_lab.evaluation import metrics
 from routellm_lab.evaluation.curve import RoutingCurve
 from routellm_lab.evaluation.paper import paper_other_tables
@@ -22,7 +22,7 @@ CHARACTERS_PER_TOKEN = 4.0
 PER = 1000
 """Questions that dollars are told for."""
 
-_METRIC = re.compile(r"(dollars|saving|ratio|quality)(\d+(?:\.\d+)?)")
+_METRIC = re.compile(r"(dollars|saving|ratio)(\d+(?:\.\d+)?)")
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ def count_tokens(
     ParameterError
         When a model has no scores here, or a number is not above 0.
     """
-    _require_amount("characters_per_token", characters_per_token)
+    require_number("characters_per_token", characters_per_token, 0, inside=True)
     names = list(models)
     sent = outcomes.prompts.str.len().astype(float)
     turns = outcomes.details["prompt_turn_2"] if _has(outcomes.details, "prompt_turn_2") else None  # type: ignore[index]
@@ -106,7 +106,7 @@ def count_tokens(
             chars = outcomes.answer_chars[model]  # type: ignore[index]
             outputs[model], output_basis[model] = chars / characters_per_token, "estimated"
         elif guess is not None:
-            _require_amount(f"output_tokens of {model}", guess)
+            require_number(f"output_tokens of {model}", guess, 0, inside=True)
             outputs[model] = pd.Series(float(guess), index=outcomes.prompts.index)
             output_basis[model] = "assumed"
         else:
@@ -232,8 +232,22 @@ class CostCurve:
         return self.curve.frame().assign(dollars=self._dollars)
 
     def dollars(self, share: Any) -> Any:
-        """USD per 1,000 questions at shares of strong calls."""
-        values = np.interp(np.asarray(share, float), self.frame()["share"], self._dollars)
+        """USD per 1,000 questions at shares of strong calls.
+
+        Parameters
+        ----------
+        share : float or array-like
+            In [0, 1].
+
+        Raises
+        ------
+        ParameterError
+            When a share is outside.
+        """
+        shares = np.asarray(share, float)
+        if not ((shares >= 0) & (shares <= 1)).all():
+            raise ParameterError(f"share of strong calls must be in [0, 1], got {share!r}")
+        values = np.interp(shares, self.frame()["share"], self._dollars)
         return float(values) if np.ndim(share) == 0 else values
 
     def random_quality(self, dollars: Any) -> Any:
@@ -264,8 +278,7 @@ class CostCurve:
             A word and a percentage x of the performance gap: ``dollars50`` (USD per 1,000 questions at which the router
             recovers x, the call-performance threshold in dollars), ``saving50`` (share saved against the strong model
             alone), ``ratio50`` (dollars of the random mix that recovers x over the router's: Table 6's "cost saving"
-            in dollars). ``quality`` and a percentage is the quality that this percentage of the strong model's dollars
-            buys.
+            in dollars).
         level, n_resamples, random_state
             As in `RoutingCurve.intervals`.
 
@@ -293,9 +306,6 @@ class CostCurve:
         strong, weak = (PER * (counts @ costs) / len(self.curve) for costs in (self.strong, self.weak))
         found = []
         for word, x in parsed:
-            if word == "quality":
-                found.append(_quality_within(sweep, dollars, x * strong))
-                continue
             spent = metrics.at_crossing(sweep, x, dollars)
             mix = x * strong + (1 - x) * weak
             found.append({"dollars": spent, "saving": 1 - spent / strong, "ratio": mix / spent}[word])
@@ -319,8 +329,7 @@ class CostCurve:
             ``threshold`` (infinity: above all), ``share``, ``quality``, ``quality_low``, ``quality_high``, ``pgr``,
             ``dollars``, ``dollars_low``, ``dollars_high``, ``random_quality`` (of a random mix at the same dollars).
         """
-        if not isinstance(most, (int, np.integer)) or most < 2:
-            raise ParameterError(f"most must be a whole number from 2, got {most!r}")
+        require_number("most", most, 2, whole=True)
         frame = self.frame()
         wanted = np.linspace(0, 1, most)
         rows = np.unique(np.abs(frame["share"].to_numpy()[:, None] - wanted).argmin(axis=0))
@@ -396,29 +405,14 @@ def _three(table: pd.DataFrame, metric: str) -> tuple[float, float, float]:
     return float(value), float(low), float(high)
 
 
-def _quality_within(sweep: metrics.Sweep, dollars: np.ndarray, budget: np.ndarray) -> np.ndarray:
-    """Quality at a budget (b,), linear between cut-offs; that of the weak model where the budget does not reach it."""
-    after = np.minimum((dollars <= budget[:, None]).sum(axis=1), dollars.shape[1] - 1)
-    rows, before = np.arange(len(after)), np.maximum(after - 1, 0)
-    start, stop = dollars[rows, before], dollars[rows, after]
-    part = np.clip(np.divide(budget - start, stop - start, out=np.zeros(len(after)), where=stop > start), 0, 1)
-    low = sweep.gain[rows, before]
-    return sweep.weak + (low + part * (sweep.gain[rows, after] - low)) / sweep.n
-
-
 def _parsed(name: str) -> tuple[str, float]:
     match = _METRIC.fullmatch(name) if isinstance(name, str) else None
     if match and 0 < float(match[2]) <= 100:
         return match[1], float(match[2]) / 100
     raise ParameterError(
-        f"no metric {name!r}; use 'dollars', 'saving', 'ratio' or 'quality' and a percentage up to 100 ('dollars50')"
+        f"no metric {name!r}; use 'dollars', 'saving' or 'ratio' and a percentage up to 100 ('dollars50')"
     )
 
 
 def _has(frame: pd.DataFrame | None, column: str) -> bool:
     return frame is not None and column in frame and bool(frame[column].notna().any())
-
-
-def _require_amount(name: str, value: Any) -> None:
-    if isinstance(value, bool) or not isinstance(value, (int, float, np.number)) or not 0 < value < np.inf:
-        raise ParameterError(f"{name} must be a number above 0, got {value!r}")

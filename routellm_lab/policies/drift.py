@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from routellm_lab.errors import ParameterError
+from routellm_lab.errors import DataError, ParameterError, require_number
 from routellm_lab.evaluation.curve import RoutingCurve
 from routellm_lab.evaluation.significance import percentile_interval, resample_counts
 from routellm_lab.policies.guarantees import share_interval
-from routellm_lab.policies.thresholds import ThresholdPolicy, checked_rates
+from routellm_lab.policies.thresholds import ThresholdPolicy, checked_rates, nearest_thresholds
 from routellm_lab.preferences.models import ModelPair
 
 
@@ -32,14 +32,24 @@ def threshold_transfer(
     share : float
         Of strong calls that the threshold is chosen for, in (0, 1).
     level, n_resamples, random_state
-        Of the intervals: both sides are resampled, so that the luck of the calibration questions is in them.
+        Of the intervals. The threshold is chosen again on resamples of the questions it is chosen on; on another
+        benchmark the luck of its own questions is added (of a home row, whose questions are those that the threshold
+        was chosen on, the interval tells only how far the luck of the choice moves the share).
 
     Returns
     -------
     DataFrame
         One row per pair: ``chosen_on``, ``applied_to``, ``threshold``, ``share`` (of strong calls there), ``low``,
         ``high``, ``pgr`` (there; NaN where undefined).
+
+    Raises
+    ------
+    ParameterError
+        When there are no curves, or the share is outside (0, 1).
+    DataError
+        When all win rates of a benchmark are the same.
     """
+    require_number("share", share, 0, 1, inside=True)
     if not curves:
         raise ParameterError("threshold_transfer: no curves given")
     rows = []
@@ -47,16 +57,16 @@ def threshold_transfer(
         threshold = ThresholdPolicy.for_share(source.win_rate, share, source.pair).threshold
         drawn = np.concatenate(
             [
-                _weighted_quantile(source.win_rate, counts, share)
+                nearest_thresholds(source.win_rate, counts, share)
                 for counts in resample_counts(len(source), n_resamples, random_state)
             ]
         )
         for applied_to, target in curves.items():
             ascending = np.sort(target.win_rate)
-            shares = 1 - np.searchsorted(ascending, drawn) / len(target)
+            shares = (len(target) - np.searchsorted(ascending, drawn)) / len(target)
             if applied_to != chosen_on:
-                # the target's own sampling noise, given the threshold
-                rng = np.random.default_rng(random_state)
+                # the target's own sampling noise, given the threshold; not the draws of the bootstrap
+                rng = np.random.default_rng(np.random.SeedSequence(random_state).spawn(1)[0])
                 shares = rng.binomial(len(target), shares) / len(target)
             low, high = percentile_interval(shares[:, None], level)[:, 0]
             called = target.win_rate >= threshold
@@ -92,11 +102,9 @@ class OnlineThreshold:
     """
 
     def __init__(self, pair: ModelPair, share: float, window: int = 1000, step: float = 0.005) -> None:
-        for name, value in (("share", share), ("step", step)):
-            if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < 1:
-                raise ParameterError(f"OnlineThreshold: {name} must be a number between 0 and 1, got {value!r}")
-        if isinstance(window, bool) or not isinstance(window, int) or window < 2:
-            raise ParameterError(f"OnlineThreshold: window must be a whole number from 2, got {window!r}")
+        require_number("OnlineThreshold: share", share, 0, 1, inside=True)
+        require_number("OnlineThreshold: step", step, 0, 1, inside=True)
+        require_number("OnlineThreshold: window", window, 2, whole=True)
         self.pair, self.share, self.window, self.step = pair, share, window, step
         self._recent: deque[float] = deque()
         self._sorted: list[float] = []
@@ -151,8 +159,9 @@ def shares_over_time(called: Any, block: int = 200, level: float = 0.95) -> pd.D
     Parameters
     ----------
     called : (n,) array-like of bool
+        Such as ``policy.decide(win_rates) == policy.pair.strong``.
     block : int
-        Questions per block; the last one may be shorter.
+        Questions per block, at least 1; the last one may be shorter.
     level : float
         Of Clopper and Pearson's intervals.
 
@@ -160,18 +169,26 @@ def shares_over_time(called: Any, block: int = 200, level: float = 0.95) -> pd.D
     -------
     DataFrame
         ``question`` (the number of the last one in the block, from 1), ``share``, ``low``, ``high``.
+
+    Raises
+    ------
+    DataError
+        When ``called`` is not a flat list of one bool or more.
+    ParameterError
+        When ``block`` is no whole number from 1.
     """
-    strong = np.asarray(called, bool)
+    require_number("block", block, 1, whole=True)
+    strong = np.asarray(called)
+    if strong.ndim != 1 or not len(strong):
+        raise DataError(f"called: one True or False per question, shape (n,), got shape {strong.shape}")
+    if strong.dtype != bool:
+        raise DataError(
+            f"called: must be True or False, got {strong[0]!r}; from names of models: policy.decide(...) == "
+            "policy.pair.strong"
+        )
     rows = []
     for start in range(0, len(strong), block):
         part = strong[start : start + block]
         low, high = share_interval(int(part.sum()), len(part), level)
         rows.append({"question": start + len(part), "share": float(part.mean()), "low": low, "high": high})
     return pd.DataFrame(rows)
-
-
-def _weighted_quantile(rates: np.ndarray, counts: np.ndarray, share: float) -> np.ndarray:
-    """The threshold for a share on each resample (b, n): the win rate of the last question among that share."""
-    order = np.argsort(-rates, kind="stable")
-    reached = np.cumsum(counts[:, order], axis=1)
-    return rates[order][(reached >= round(share * len(rates))).argmax(axis=1)]

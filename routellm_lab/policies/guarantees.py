@@ -1,17 +1,19 @@
 """Thresholds that keep a promise with probability 1 - delta over the draw of the labelled questions."""
 
 import math
+from bisect import bisect_left
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
-from scipy import stats
+from scipy import optimize, stats
 from tqdm.auto import tqdm
 
-from routellm_lab.errors import DataError, ParameterError
+from routellm_lab.errors import DataError, ParameterError, known_options, require_number
 from routellm_lab.evaluation.curve import RoutingCurve
+from routellm_lab.evaluation.groups import matched_groups
 from routellm_lab.settings import settings
 
 GRID = 100
@@ -44,7 +46,8 @@ class Guarantee:
     n : int
         Labelled questions.
     exact : bool
-        Whether the promise holds for any distribution and number of questions, or as an approximation.
+        Whether the promise holds for any traffic and number of questions, or only if the share missed crosses the
+        target once (`guarantee_missed` in "sequence"), or about (`guarantee_pgr`).
     of : {"weak", "all"}
         What a share missed is taken of; "all" for PGR.
     """
@@ -132,8 +135,8 @@ def guarantee_missed(
     too, it is exact when the share missed crosses alpha once, as it does for a router whose missed share grows with
     the weak share. Both need distinct win rates; of tied ones all go to the strong model at their value.
     """
-    _require_share("alpha", alpha)
-    _require_share("delta", delta)
+    require_number("alpha", alpha, 0, 1, inside=True)
+    require_number("delta", delta, 0, 1, inside=True)
     if of not in ("weak", "all") or procedure not in ("sequence", "bonferroni"):
         raise ParameterError(
             f"of must be 'weak' or 'all' and procedure 'sequence' or 'bonferroni', got {of!r}, {procedure!r}"
@@ -143,9 +146,11 @@ def guarantee_missed(
     tests = {"sequence": STARTS, "bonferroni": GRID}[procedure] if of == "weak" else 1
     needed = labels_needed(alpha, delta, of=of, procedure=procedure)
     if n < needed:
+        which = " sent to the weak model" if of == "weak" else ""
         raise DataError(
-            f"{curve.name}: {n:,} labelled questions are too few to promise that at most {alpha:.1%} are missed with "
-            f"probability {1 - delta:.0%}: without a single miss it takes {needed:,} sent to the weak model"
+            f"{curve.name}: {n:,} labelled questions are too few to promise that at most {alpha:.1%} of those{which} "
+            f"are missed with probability {1 - delta:.0%}: without a single miss it takes {needed:,} labelled "
+            f"questions{which}"
         )
     rates, misses = _by_win_rate(curve)
     if of == "all":
@@ -165,7 +170,8 @@ def guarantee_missed(
             [_run(passed, int(np.searchsorted(ends, n * start / STARTS))) for start in range(1, STARTS + 1)]
         )
     kept = kept[ends[kept] > 0]
-    told: dict[str, Any] = {"kind": "missed", "target": alpha, "delta": delta, "n": n, "exact": True, "of": of}
+    told: dict[str, Any] = {"kind": "missed", "target": alpha, "delta": delta, "n": n, "of": of}
+    told["exact"] = of == "all" or procedure == "bonferroni"
     if not len(kept):
         return Guarantee(threshold=math.nan, weak_share=0.0, estimate=math.nan, bound=math.nan, **told)
     best = int(kept.max())
@@ -194,39 +200,59 @@ def guarantee_pgr(curve: RoutingCurve, pgr: float, delta: float = 0.1) -> Guaran
 
     Raises
     ------
-    ParameterError, DataError
-        As `guarantee_missed`; also when there are fewer than 30 questions.
+    ParameterError
+        When ``pgr`` or ``delta`` is outside (0, 1).
+    DataError
+        When there are fewer labelled questions than `labels_needed_pgr` says for the gap they show (says how many are
+        needed), or all win rates are the same.
 
     Notes
     -----
     PGR is a ratio of means: it is at least x where the mean of gap (called - x) is not below 0 (Fieller's method),
     with gap the strong minus the weak score and called 1 for strong calls. The test of that mean is the normal one,
-    hence an approximation. Thresholds are tested from "always strong" downwards until the first failure.
+    hence an approximation. Where few lost questions are drawn (gap above 0, sent to the weak model), the variance of
+    the sample is too small, and 0 where there are none. It is taken as at least x (1 - x) gap, which it is when a share
+    x of the gap is recovered and the weak model never wins, and half a question more counts as lost (the correction for
+    continuity): with 0/1 scores and no wins of the weak model, this is about the exact test of a binomial. Thresholds
+    are tested from "always strong" downwards until the first failure.
     """
-    _require_share("pgr", pgr)
-    _require_share("delta", delta)
+    require_number("pgr", pgr, 0, 1, inside=True)
+    require_number("delta", delta, 0, 1, inside=True)
     n = len(curve)
-    if n < 30:
-        raise DataError(f"{curve.name}: {n} labelled questions are too few for a bound on PGR: it takes 30 or more")
     require_ranking(curve.win_rate)
     order = np.argsort(-curve.win_rate, kind="stable")
     rates, gaps = curve.win_rate[order], (curve.strong_scores - curve.weak_scores)[order]
+    gain, squares = (np.append(0.0, np.cumsum(values)) for values in (gaps, gaps**2))
+    z = float(stats.norm.ppf(1 - delta))
+    told: dict[str, Any] = {"kind": "pgr", "target": pgr, "delta": delta, "n": n, "exact": False}
+    nothing = Guarantee(threshold=math.nan, weak_share=0.0, estimate=math.nan, bound=math.nan, **told)
+    if gain[-1] / n <= max(z, 0) * float(gaps.std(ddof=1)) / math.sqrt(n):
+        return nothing  # the strong model is not surely better, so that PGR may be undefined
+    unit = squares[-1] / np.abs(gaps).sum()  # what a lost question loses: 1 of 0/1 scores
+    needed = labels_needed_pgr(pgr, min(1.0, gain[-1] / n / unit), delta)
+    if n < needed:
+        raise DataError(
+            f"{curve.name}: {n:,} labelled questions are too few to promise that at least {pgr:.0%} of the performance "
+            f"gap ({gain[-1] / n:.3g} here) is recovered with probability {1 - delta:.0%}: it takes at least "
+            f"{needed:,} labels"
+        )
+
+    def margin(x: float, calls: Any) -> Any:
+        """Lower limit of the mean of gap (called - x), at numbers of strong calls."""
+        mean = (gain[calls] - x * gain[-1]) / n
+        square = ((1 - 2 * x) * squares[calls] + x**2 * squares[-1]) / n
+        variance = np.maximum(square - mean**2, x * (1 - x) * unit * gain[-1] / n)
+        return mean - unit / 2 / n - z * np.sqrt(variance / (n - 1))
+
     # strong calls at each candidate: all questions with a win rate of at least the one at that rank
     calls = np.unique(n - np.searchsorted(rates[::-1], rates[np.arange(GRID) * n // GRID]))[::-1]
     calls = np.append(calls[calls < n], 0)
-    gain, squares = (np.append(0.0, np.cumsum(values)) for values in (gaps, gaps**2))
-    mean = (gain[calls] - pgr * gain[-1]) / n
-    square = ((1 - 2 * pgr) * squares[calls] + pgr**2 * squares[-1]) / n
-    error = np.sqrt(np.maximum(square - mean**2, 0) / (n - 1))
-    z = float(stats.norm.ppf(1 - delta))
-    told: dict[str, Any] = {"kind": "pgr", "target": pgr, "delta": delta, "n": n, "exact": False}
-    spread = float(gaps.std(ddof=1)) / math.sqrt(n)
-    run = _run(mean - z * error >= 0, 0) if gain[-1] / n > z * spread else np.empty(0, int)
+    run = _run(margin(pgr, calls) >= 0, 0)
     if not len(run):
-        return Guarantee(threshold=math.nan, weak_share=0.0, estimate=math.nan, bound=math.nan, **told)
+        return nothing
     called = int(calls[run[-1]])
     threshold = math.inf if called == 0 else float(rates[called - 1])
-    low = _lower_pgr(gaps, called, z)
+    low = 1.0 if margin(1.0, called) >= 0 else float(optimize.brentq(margin, pgr, 1.0, args=(called,)))
     return Guarantee(
         threshold=threshold, weak_share=1 - called / n, estimate=float(gain[called] / gain[-1]), bound=low, **told
     )
@@ -257,22 +283,52 @@ def labels_needed(
         Of the questions that ``of`` names: sent to the weak model, or all. From this number on the test passes with
         at least this probability.
     """
-    _require_share("alpha", alpha)
-    _require_share("delta", delta)
-    _require_share("power", power)
+    require_number("alpha", alpha, 0, 1, inside=True)
+    require_number("delta", delta, 0, 1, inside=True)
+    require_number("power", power, 0, 1, inside=True)
     if not 0 <= missed < alpha:
         raise ParameterError(f"missed must be a share below alpha ({alpha:g}), got {missed!r}")
     level = delta / ({"sequence": STARTS, "bonferroni": GRID}[procedure] if of == "weak" else 1)
-    if missed == 0:
-        return math.ceil(math.log(level) / math.log1p(-alpha))
-    # normal approximation for the scale, then the exact power, which saws up and down with the number
+
+    def fewest(misses: int) -> int:
+        """Questions from which on the test passes with so many misses."""
+        return misses + 1 + int(stats.nbinom.isf(level, misses + 1, alpha))
+
+    # with more questions and no more misses allowed the power falls: it is least just before one more is allowed
+    def powerful(misses: int) -> bool:
+        return bool(stats.binom.cdf(misses, fewest(misses + 1) - 1, missed) >= power)
+
     z = np.asarray(stats.norm.ppf([1 - level, power]))
     scale = (z[0] * math.sqrt(alpha * (1 - alpha)) + z[1] * math.sqrt(missed * (1 - missed))) / (alpha - missed)
-    sizes = np.arange(1, int(3 * scale**2) + 100)
-    allowed = np.asarray(stats.binom.ppf(level, sizes, alpha))
-    allowed -= np.asarray(stats.binom.cdf(allowed, sizes, alpha)) > level
-    reached = np.asarray(stats.binom.cdf(allowed, sizes, missed)) >= power
-    return int(sizes[np.flatnonzero(~reached)[-1] + 1])
+    return fewest(bisect_left(range(int(3 * alpha * scale**2) + 100), True, key=powerful))
+
+
+def labels_needed_pgr(pgr: float, gap: float, delta: float = 0.1) -> int:
+    """Labelled questions below which `guarantee_pgr` can pass no threshold.
+
+    Parameters
+    ----------
+    pgr, delta
+        As in `guarantee_pgr`.
+    gap : float
+        Strong minus weak mean score, in (0, 1]; of other than 0/1 scores in units of a typical difference on a question
+        (mean square over mean absolute difference).
+
+    Returns
+    -------
+    int
+        Of all labelled questions.
+
+    Notes
+    -----
+    A threshold that recovers just x of the gap loses at least (1 - x) gap of the questions. With fewer labels it may
+    well draw none of them, with a probability above ``delta``, and look perfect.
+    """
+    require_number("pgr", pgr, 0, 1, inside=True)
+    if not 0 < gap <= 1:
+        raise ParameterError(f"gap must be above 0 and at most 1 (a difference of mean 0/1 scores), got {gap!r}")
+    require_number("delta", delta, 0, 1, inside=True)
+    return labels_needed((1 - pgr) * gap, delta, of="all")
 
 
 def verify_guarantee(
@@ -282,6 +338,7 @@ def verify_guarantee(
     n_draws: int = 1000,
     held_out: bool = False,
     random_state: int | None = 0,
+    groups: pd.Series | None = None,
 ) -> pd.DataFrame:
     """How often a promise is broken when the labelled questions are drawn again and again.
 
@@ -299,28 +356,41 @@ def verify_guarantee(
         it, with the luck of those questions in it); else the benchmark is the whole world, the labelled questions are
         drawn from it with replacement, and the promise is checked on all of it, as it is meant.
     random_state : int, optional
+    groups : Series, optional
+        Of each prompt, indexed by prompt id; where held out, none of a labelled question's group is checked on.
+        ``outcomes.keys`` are those of copies of a prompt.
 
     Returns
     -------
     DataFrame
         One row per draw: ``threshold``, ``abstained``, ``weak_share`` and ``realised`` (the share missed or PGR) on the
-        questions it is checked on, ``broken``. A draw that abstains breaks nothing.
+        questions it is checked on, ``broken``. A draw that abstains breaks nothing; of one whose labels the rule
+        refuses (`DataError`), which counts as abstained, ``realised`` is NaN.
 
     Raises
     ------
     ParameterError
-        When ``n_labels`` is not between 2 and the number of questions.
+        When ``n_labels`` is not between 2 and the number of questions, or ``n_draws`` is below 1.
+    DataError
+        When the groups lack prompts, or leave no question to check on.
     """
     n = len(curve)
-    if not isinstance(n_labels, (int, np.integer)) or not 2 <= n_labels <= n - held_out:
-        raise ParameterError(f"n_labels must be a whole number from 2 to {n - held_out:,}, got {n_labels!r}")
+    require_number("n_labels", n_labels, 2, n - held_out, whole=True)
+    require_number("n_draws", n_draws, 1, whole=True)
+    own = np.arange(n) if groups is None else pd.factorize(matched_groups(curve.prompt_ids, groups, curve.name))[0]
     rng = np.random.default_rng(random_state)
-    rows = []
+    rows: list[tuple] = []
     for _ in range(n_draws):
         drawn = rng.choice(n, n_labels, replace=not held_out)
         labelled = curve.take(drawn)
-        checked = curve.take(np.setdiff1d(np.arange(n), drawn)) if held_out else curve
-        guarantee = rule(labelled)
+        checked = curve.take(np.flatnonzero(~np.isin(own, own[drawn], kind="table"))) if held_out else curve
+        if not len(checked):
+            raise DataError(f"{curve.name}: {n_labels:,} labelled questions leave no group to check on; draw fewer")
+        try:
+            guarantee = rule(labelled)
+        except DataError:
+            rows.append((math.nan, True, 0.0, math.nan, False))
+            continue
         weak_share, realised = realised_promise(checked, guarantee)
         broken = realised > guarantee.target if guarantee.kind == "missed" else realised < guarantee.target
         rows.append((guarantee.threshold, guarantee.abstains, weak_share, realised, bool(broken)))
@@ -335,6 +405,7 @@ def promise_table(
     n_draws: int = 1000,
     level: float = 0.95,
     random_state: int | None = 0,
+    groups: Mapping[str, pd.Series] | None = None,
 ) -> pd.DataFrame:
     """`verify_guarantee` for benchmarks, promises and numbers of labelled questions.
 
@@ -350,6 +421,8 @@ def promise_table(
         As in `verify_guarantee`.
     level : float
         Of Clopper and Pearson's interval of the share of broken promises.
+    groups : dict of Series, optional
+        By benchmark, as in `verify_guarantee`.
 
     Returns
     -------
@@ -365,9 +438,10 @@ def promise_table(
         for labels in sizes
         if labels <= len(curve) - held_out
     ]
+    own = known_options(dict(groups or {}), tuple(curves), "promise_table: groups")
     rows = []
     for name, promise, labels in tqdm(cells, desc="promises", disable=not settings().progress):
-        found = verify_guarantee(curves[name], rules[promise], labels, n_draws, held_out, random_state)
+        found = verify_guarantee(curves[name], rules[promise], labels, n_draws, held_out, random_state, own.get(name))
         low, high = share_interval(int(found["broken"].sum()), n_draws, level)
         weak_low, weak_high = found["weak_share"].quantile([0.1, 0.9])
         told = {"benchmark": name, "promise": promise, "labels": labels, "broken": found["broken"].mean()}
@@ -409,21 +483,6 @@ def _run(passed: np.ndarray, start: int) -> np.ndarray:
     return np.arange(start, start + failures[0] if len(failures) else len(passed))
 
 
-def _lower_pgr(gaps: np.ndarray, called: int, z: float) -> float:
-    """Fieller's lower limit of PGR with so many strong calls: where the test of `guarantee_pgr` just passes."""
-    n = len(gaps)
-    gain, total = gaps[:called].sum(), gaps.sum()
-    q, s = (gaps[:called] ** 2).sum(), (gaps**2).sum()
-    # (gain - x total)^2 / n^2 = z^2 / (n - 1) (((1 - 2x) q + x^2 s) / n - (gain - x total)^2 / n^2), the lower root
-    c = z * z / (n - 1)
-    square, linear, constant = (
-        (1 + c) * total**2 / n**2 - c * s / n,
-        -2 * ((1 + c) * gain * total / n**2 - c * q / n),
-        (1 + c) * gain**2 / n**2 - c * q / n,
-    )
-    return float((-linear - math.sqrt(max(linear**2 - 4 * square * constant, 0))) / (2 * square))
-
-
 def require_ranking(rates: np.ndarray) -> None:
     """Refuse win rates (n,) that are all the same: no threshold on them decides question by question.
 
@@ -436,8 +495,3 @@ def require_ranking(rates: np.ndarray) -> None:
             f"all {len(rates):,} win rates are {rates[0]:g}: a threshold can only send all questions to one model or "
             "all to the other. Take a router that ranks, or call one model always."
         )
-
-
-def _require_share(name: str, value: Any) -> None:
-    if isinstance(value, bool) or not isinstance(value, (int, float, np.number)) or not 0 < value < 1:
-        raise ParameterError(f"{name} must be a number between 0 and 1, got {value!r}")

@@ -22,7 +22,6 @@ import pandas as pd
 from routellm_lab.errors import DataError, ParameterError, listed, nearest
 from routellm_lab.evaluation.paper import PAPER_SOURCE, paper_other_tables
 from routellm_lab.files import data_folder, read_table
-from routellm_lab.preferences.models import ModelPair
 from routellm_lab.settings import settings
 
 COLUMNS = ("model", "input_usd_per_mtok", "output_usd_per_mtok", "as_of", "source")
@@ -112,25 +111,6 @@ class Prices:
                 f"with a csv of the columns {listed(COLUMNS[:3])}"
             )
         return self._by_model[model]
-
-    def pair(self, pair: ModelPair) -> tuple[Price, Price]:
-        """The prices of the strong and of the weak model.
-
-        Raises
-        ------
-        ParameterError
-            When one is not known, or the strong model is not the dearer one: by the sum of its input and its output
-            price, which is the cost of a million tokens each way.
-        """
-        strong, weak = self[pair.strong], self[pair.weak]
-        if strong.input + strong.output <= weak.input + weak.output:
-            told = [f"{price.model} ({price.input:g} in, {price.output:g} out)" for price in (strong, weak)]
-            raise ParameterError(
-                f"the strong model must be dearer than the weak one, in USD per million tokens both ways together: "
-                f"{told[0]} is not dearer than {told[1]}, and there is nothing to save. Call the better model always, "
-                f"or swap the pair: ModelPair(strong={weak.model!r}, weak={strong.model!r})"
-            )
-        return strong, weak
 
     def frame(self) -> pd.DataFrame:
         """The table again: one row per model, in alphabetical order, with the columns of `COLUMNS`."""

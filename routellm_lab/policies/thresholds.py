@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
-from routellm_lab.errors import DataError, ParameterError
+from routellm_lab.errors import DataError, ParameterError, require_number
 from routellm_lab.evaluation.curve import RoutingCurve
 from routellm_lab.evaluation.significance import percentile_interval, resample_counts
 from routellm_lab.evaluation.verdict import UNKNOWN, Estimate, flattened
@@ -107,7 +107,7 @@ class ThresholdPolicy:
         UserWarning
             When tied win rates put the nearest share more than .02 away.
         """
-        _require_number("share", share, 0, 1)
+        require_number("share", share, 0, 1)
         curve, costs, rates = _parts(calibration)
         pair = pair or (curve.pair if curve is not None else None)
         if pair is None:
@@ -115,15 +115,13 @@ class ThresholdPolicy:
         if share in (0, 1):
             threshold = math.inf if share == 0 else 0.0
         else:
-            values, counts = np.unique(rates, return_counts=True)
             require_ranking(rates)
-            shares = np.append(counts[::-1].cumsum()[::-1] / len(rates), 0)
-            best = int(np.abs(shares - share).argmin())
-            threshold = float(values[best]) if best < len(values) else math.inf
-            if abs(shares[best] - share) > 0.02:
+            threshold = float(nearest_thresholds(rates, np.ones((1, len(rates))), share)[0])
+            nearest = float((rates >= threshold).mean())
+            if abs(nearest - share) > 0.02:
                 warnings.warn(
-                    f"for_share: {len(values):,} distinct win rates of {len(rates):,} allow no share nearer to "
-                    f"{share:.0%} than {shares[best]:.0%}",
+                    f"for_share: {len(np.unique(rates)):,} distinct win rates of {len(rates):,} allow no share nearer "
+                    f"to {share:.0%} than {nearest:.0%}",
                     UserWarning,
                     stacklevel=2,
                 )
@@ -149,7 +147,7 @@ class ThresholdPolicy:
         _, costs, rates = _parts(calibration)
         if costs is None:
             raise ParameterError("for_budget: needs a CostCurve (CostCurve.from_tokens), which knows what calls cost")
-        _require_number("dollars", dollars, 0, math.inf)
+        require_number("dollars", dollars, 0, math.inf)
         require_ranking(rates)
         frame = costs.frame()
         affordable = np.flatnonzero(frame["dollars"] <= dollars)
@@ -192,11 +190,11 @@ class ThresholdPolicy:
         require_ranking(rates)
         frame = curve.frame()
         if quality is not None:
-            _require_number("quality", quality, -math.inf, math.inf)
+            require_number("quality", quality)
             reached, target, words = frame["quality"], quality, f"a mean score of {quality:.4g}"
         else:
             assert pgr is not None
-            _require_number("pgr", pgr, 0, 1)
+            require_number("pgr", pgr, 0, 1)
             curve.value("pgr50")  # says what is wrong where PGR is undefined
             reached, target, words = frame["pgr"], pgr, f"{pgr:.0%} of the performance gap"
         enough = np.flatnonzero(reached >= target - 1e-12)
@@ -303,7 +301,7 @@ class ThresholdPolicy:
         Parameters
         ----------
         questions : CostCurve or RoutingCurve, optional
-            On which to expect it; by default those that it was chosen on.
+            On which to expect it; by default those that it was chosen on, on which it looks a little too good.
         """
         told = self.expected if questions is None else self.expect(questions)
         calls = f"Call {self.pair.strong} where the win rate is at least {self.threshold:.4g}"
@@ -319,10 +317,16 @@ class ThresholdPolicy:
         if not math.isnan(told.pgr.value):
             parts.append(f"{told.pgr:.0%} of the performance gap")
         if not math.isnan(told.dollars.value):
+            digits = max(2, 2 - math.floor(math.log10(told.dollars.value)))
+            dearer = told.saving.value < 0
+            off = Estimate(-told.saving.value, -told.saving.high, -told.saving.low) if dearer else told.saving
             parts.append(
-                f"{told.dollars:.2f} USD per {PER:,} questions, {told.saving:.0%} less than the strong model alone"
+                f"{told.dollars:.{digits}f} USD per {PER:,} questions, {off:.0%} {'more' if dearer else 'less'} than "
+                "the strong model alone"
             )
         where = f"{told.benchmark} ({told.prompts:,} questions, {told.level:.0%} intervals)"
+        if questions is None:
+            where = f"the questions it was chosen on, {where}"
         return f"{head} (chosen for {self.rule}). On {where}: {'; '.join(parts)}.{promised}"
 
 
@@ -369,6 +373,31 @@ def policy_table(policies: Mapping[str, ThresholdPolicy], questions: CostCurve |
     return pd.DataFrame(rows)
 
 
+def nearest_thresholds(rates: np.ndarray, counts: np.ndarray, share: float) -> np.ndarray:
+    """The threshold of `ThresholdPolicy.for_share` on resamples of the questions.
+
+    Parameters
+    ----------
+    rates : (n,) array
+    counts : (b, n) array
+        How often each question is drawn.
+    share : float
+        Of strong calls, in (0, 1).
+
+    Returns
+    -------
+    (b,) array
+        A win rate that was drawn, or infinity: whichever gives the nearest share, the larger one of two as near.
+    """
+    order = np.argsort(rates)
+    values, starts = np.unique(rates[order], return_index=True)
+    drawn = np.add.reduceat(counts[:, order], starts, axis=1)
+    shares = drawn[:, ::-1].cumsum(axis=1)[:, ::-1] / len(rates)
+    off = np.where(drawn > 0, np.abs(shares - share), np.inf)
+    best = np.append(off, np.full((len(off), 1), share), axis=1).argmin(axis=1)  # never to call is off by the share
+    return np.append(values, np.inf)[best]
+
+
 def checked_rates(win_rates: Any) -> np.ndarray:
     """Win rates as an array (n,), each in [0, 1].
 
@@ -403,8 +432,3 @@ def _parts(calibration: Any) -> tuple[RoutingCurve | None, CostCurve | None, np.
 def _expected(curve: RoutingCurve | None, costs: CostCurve | None, threshold: float) -> Expectation | None:
     curve = costs.curve if costs is not None else curve
     return None if curve is None else expectation(curve, costs, threshold)
-
-
-def _require_number(name: str, value: Any, low: float, high: float) -> None:
-    if isinstance(value, bool) or not isinstance(value, (int, float, np.number)) or not low <= value <= high:
-        raise ParameterError(f"{name} must be a number from {low:g} to {high:g}, got {value!r}")
