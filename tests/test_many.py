@@ -1,24 +1,33 @@
 """Routing among many models: planted cases, literal loops, and what a hull with hindsight must not claim."""
 
 import itertools
+from dataclasses import replace
 
+import matplotlib as mpl
+
+mpl.use("Agg")
+
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from routellm_lab import plots
 from routellm_lab.benchmarks.outcomes import Outcomes
 from routellm_lab.errors import DataError, ParameterError
 from routellm_lab.evaluation.significance import resample_counts
 from routellm_lab.policies.answers import log_answers
 from routellm_lab.policies.many import (
     CostQuality,
+    at_budget,
     best_single_model,
     many_table,
     many_tests,
     panel_against,
     panel_usage,
+    pareto_models,
     route_many,
     single_models,
 )
@@ -43,6 +52,13 @@ def log_of(scores, prices, tokens=None, groups=None):
     table = pd.DataFrame({"model": models, "input_usd_per_mtok": 1e-9, "output_usd_per_mtok": prices})
     table = table.assign(as_of="", source="planted")
     return log_answers(outcomes, Prices(table))
+
+
+def log_prices(log):
+    """The table of prices that `log_of` made."""
+    prices = 1e6 * log.dollars.iloc[0] / log.tokens.output.loc[log.prompts.index[0], log.models]
+    table = pd.DataFrame({"model": log.models, "input_usd_per_mtok": 1e-9, "output_usd_per_mtok": prices.to_numpy()})
+    return table.assign(as_of="", source="planted")
 
 
 def world(n=200, k=4, seed=0, noise=0.5):
@@ -170,12 +186,12 @@ def test_true_scores_are_the_oracle_where_a_model_costs_the_same_on_every_questi
     log = log_of(rng.random((60, 4)) < 0.5, [1, 2, 4, 8])
     curve = CostQuality.from_utilities(log, log.outcomes.scores[log.models])
     oracle = CostQuality.oracle(log)
-    assert curve.frame()[["dollars", "quality"]].equals(oracle.frame()[["dollars", "quality"]])
-    at_best = curve.frame().iloc[0]
+    assert np.array_equal(curve.dollars, oracle.dollars)
+    assert np.array_equal(curve.quality, oracle.quality)
     right = log.scores.max(axis=1) > 0
     cheapest_right = np.where(log.scores > 0, log.costs, np.inf).min(axis=1)[right].sum()
-    assert at_best["quality"] == pytest.approx(right.mean())
-    assert at_best["dollars"] == pytest.approx(1000 * (cheapest_right + log.costs[~right, 0].sum()) / len(log))
+    assert curve.quality[0] == pytest.approx(right.mean())
+    assert curve.dollars[0] == pytest.approx(1000 * (cheapest_right + log.costs[~right, 0].sum()) / len(log))
 
 
 def test_of_equal_models_the_cheaper_one_is_called_at_any_lambda():
@@ -221,6 +237,50 @@ def test_a_good_router_is_told_from_the_mix_and_saves():
     assert (good["low"] > 0).all()
     assert (good["p_holm"] < 0.05).all()
     assert (tests["p_holm"] >= tests["p_value"]).all()
+    routers = {"good": chances, "means": constant(log, chances.mean()), "again": chances}
+    named = many_tests(log, routers, best, against="means", n_resamples=300)
+    assert named[["router", "against"]].iloc[6:].to_numpy().tolist() == [["good", "means"], ["again", "means"]]
+    assert named["difference"].iloc[6] == pytest.approx(tests["difference"].iloc[-1])
+    assert named["p_holm"].iloc[6] == pytest.approx(2 * named["p_value"].iloc[6])
+
+
+def test_the_correction_leaves_room_at_any_level():
+    log, chances = world(400, 4, seed=1)
+    routers = {"good": chances} | {f"blind {k}": constant(log, chances.mean() + 0.01 * k) for k in range(7)}
+    tests = many_tests(log, routers, "m3", metric="aiq_log", level=0.99)
+    pairs = tests[(tests["router"] == "good") & tests["against"].str.startswith("blind")]
+    assert len(tests) == 8 + 8 + 28
+    assert (pairs["p_holm"] < 0.01).all()
+
+
+def test_copies_of_a_question_share_a_half():
+    log, utilities = world(40, 3)
+    keys = pd.Series(np.repeat([f"k{number}" for number in range(20)], 2), index=log.prompts.index)
+    log = replace(log, outcomes=replace(log.outcomes, keys=keys))
+    copied = np.repeat(log.scores[::2], 2, axis=0), np.repeat(log.costs[::2], 2, axis=0)
+    scores = pd.DataFrame(copied[0], log.prompts.index, log.models)
+    dollars = pd.DataFrame(copied[1], log.prompts.index, log.models)
+    twice = replace(log, outcomes=replace(log.outcomes, scores=scores), dollars=dollars)
+    once = twice.select(log.prompts.index[::2])
+    both = utilities.iloc[::2]
+    pairs = both.loc[np.repeat(both.index, 2)].set_axis(log.prompts.index)
+    options = {"n_resamples": 20, "random_state": 3}
+    found = [
+        many_tests(part, {"one": u}, "m0", **options)["difference"].to_numpy()
+        for part, u in ((once, both), (twice, pairs))
+    ]
+    assert found[0] == pytest.approx(found[1])
+
+
+def test_too_few_questions_and_unknown_names_are_refused_and_no_seed_still_pairs():
+    log, utilities = world(19, 3)
+    with pytest.raises(DataError, match="toy has 19 different questions; it takes 20"):
+        many_tests(log, {"one": utilities}, "m0")
+    log, utilities = world(30, 3)
+    with pytest.raises(ParameterError, match="no router 'two' among one"):
+        many_tests(log, {"one": utilities}, "m0", against="two")
+    tests = many_tests(log, {"one": utilities, "same": utilities}, "m0", n_resamples=50, random_state=None)
+    assert tests.iloc[-1][["difference", "low", "high"]].tolist() == [0, 0, 0]
 
 
 def test_routers_that_know_only_the_means_are_seldom_told_from_the_mix():
@@ -238,7 +298,7 @@ def test_routers_that_know_only_the_means_are_seldom_told_from_the_mix():
 
 def test_a_quality_out_of_reach_costs_without_end_and_is_counted():
     log = log_of([[0, 1]] * 30 + [[1, 0]] * 10, [1, 2])
-    table = many_table(log, {"cheap": constant(log, [1, 0])}, "m1", baselines=False, n_resamples=100).iloc[0]
+    table = many_table(log, {"cheap": constant(log, [1, 0])}, "m1", n_resamples=100).iloc[0]
     assert np.isinf(table["dollars"])
     assert table["saved"] == -np.inf
     assert table["reached"] < 0.1
@@ -258,8 +318,10 @@ def test_intervals_resample_the_questions_and_keep_the_choices():
             grid = np.linspace(alone.min(), alone.max(), 60)
             area = np.trapezoid([literal_quality(points, dollars) for dollars in grid], grid)
             draws.append(area / (grid[-1] - grid[0]))
-    found = curve.intervals(["aiq"], n_resamples=50).loc["aiq"]
-    assert found[["low", "high"]].tolist() == pytest.approx(np.quantile(draws, [0.025, 0.975]).tolist(), abs=2e-3)
+    found = many_table(log, {"one": curve}, "m0", n_resamples=50).iloc[0]
+    assert found[["aiq_low", "aiq_high"]].tolist() == pytest.approx(
+        np.quantile(draws, [0.025, 0.975]).tolist(), abs=2e-3
+    )
 
 
 def test_intervals_hold_the_estimate_and_points_begin_and_end_on_the_hull():
@@ -268,11 +330,7 @@ def test_intervals_hold_the_estimate_and_points_begin_and_end_on_the_hull():
     points, hull = curve.points(n_resamples=100), curve.hull()
     assert points["dollars"].iloc[[0, -1]].tolist() == pytest.approx(hull["dollars"].iloc[[0, -1]].tolist())
     assert points[["low", "quality", "high"]].diff(axis=1).iloc[:, 1:].min(axis=None) > -0.01
-    quality = curve.quality_interval(1.0, n_resamples=100)
-    assert quality.low < quality.value < quality.high
-    dollars = curve.dollars_interval(quality.value, n_resamples=100)
-    assert dollars.value == pytest.approx(1.0)
-    assert dollars.low < dollars.value < dollars.high
+    assert curve.dollars_for(curve.quality_at(1.0)) == pytest.approx(1.0)
     assert np.isnan(curve.quality_at(1e-6))
     assert np.isinf(curve.dollars_for(2))
 
@@ -289,6 +347,7 @@ def test_single_models_say_which_ones_matter():
     log = log_of([[0, 0, 1, 1], [0, 0, 0, 1], [1, 0, 1, 1], [0, 0, 0, 0]], [1, 2, 2.9, 3])
     table = single_models(log, n_resamples=50).set_index("model")
     assert table["pareto"].tolist() == [True, False, True, True]
+    assert pareto_models(log) == ["m0", "m2", "m3"]
     assert table["in_mix"].tolist() == [True, False, False, True]
     assert best_single_model(log) == "m3"
 
@@ -306,16 +365,93 @@ def test_a_panel_of_specialists_matches_a_dear_model_and_uses_each_for_its_own()
     scores = np.where(np.random.default_rng(0).random((400, 3)) < 0.9, own, 0)
     log = log_of(scores, [1, 1.1, 20], groups=groups)
     utilities = pd.DataFrame(own, columns=["m0", "m1", "m2"], index=log.prompts.index).astype(float)[log.models]
-    found = panel_against(log, ["m0", "m1"], utilities, "m2", best="m0", n_resamples=300).set_index("panel")
-    assert list(found.index) == ["router, lambda 0", "m0 alone", "oracle"]
-    assert found.loc["router, lambda 0", "low"] < 0 < found.loc["router, lambda 0", "high"]
-    assert found.loc["m0 alone", "high"] < -0.3
-    assert found.loc["router, lambda 0", "cost_ratio"] == pytest.approx(20 / 1.05, rel=1e-6)
+    found = panel_against(log, ["m0", "m1"], utilities, ["m2"], "m0", n_resamples=300)
+    found = found.set_index(["panel", "against"])
+    assert list(found.index) == [
+        ("router", "m0 alone"),
+        ("router", "m2"),
+        ("m0 alone", "m2"),
+        ("oracle", "m2"),
+    ]
+    assert found.loc[("router", "m2"), "low"] < 0 < found.loc[("router", "m2"), "high"]
+    assert found.loc[("m0 alone", "m2"), "high"] < -0.3
+    assert found.loc[("router", "m2"), "cost_ratio"] == pytest.approx(20 / 1.05, rel=1e-6)
+    gained = found.loc[("router", "m0 alone")]
+    assert gained["difference"] == pytest.approx(
+        found.loc[("router", "m2"), "difference"] - found.loc[("m0 alone", "m2"), "difference"]
+    )
+    assert gained["low"] > 0.3
+    assert gained["p_holm"] < 0.05
+    assert found["p_holm"].isna().tolist() == [False, False, False, True]
     used = panel_usage(log, utilities[["m0", "m1"]], 0, models=["m0", "m1"])
     shares = used.pivot(index="group", columns="model", values="share")
     assert shares.loc["law", "m0"] == shares.loc["maths", "m1"] == 1
     assert shares.loc["all"].tolist() == [0.5, 0.5]
     assert (shares.sum(axis=1) == 1).all()
+
+
+def test_two_targets_and_a_panel_whose_router_adds_nothing():
+    right = np.random.default_rng(0).random(300) < 0.6
+    log = log_of(np.column_stack([right, right, right, np.ones(300)]), [1, 2, 3, 9])
+    utilities = constant(log, [0.6, 0.6, 0.6, 1])
+    found = panel_against(log, ["m0", "m1"], utilities, ["m2", "m3"], "m0", n_resamples=200)
+    assert found["against"].tolist() == ["m0 alone", "m2", "m2", "m2", "m3", "m3", "m3"]
+    assert (found["difference"].iloc[:4] == 0).all()
+    assert found["p_value"].iloc[0] == 1
+    assert (found["high"].iloc[4:] < 0).all()
+
+
+def test_a_lower_price_saves_what_it_should_without_a_fit():
+    log, utilities = world(300, 4)
+    dear = log.models[-1]
+    table = log_prices(log)
+    table.loc[table["model"] == dear, ["input_usd_per_mtok", "output_usd_per_mtok"]] /= 2
+    cheaper = log.repriced(Prices(table))
+    assert cheaper.dollars[dear].to_numpy() == pytest.approx(log.dollars[dear].to_numpy() / 2)
+    others = log.models[:-1]
+    assert cheaper.dollars[others].to_numpy() == pytest.approx(log.dollars[others].to_numpy())
+    assert cheaper.select(log.prompts.index[:9]).repriced(Prices(table)).dollars.equals(cheaper.dollars.iloc[:9])
+
+    # all at half the price: the same quality for half the money
+    old, half = CostQuality.from_utilities(log, utilities), log_prices(log)
+    half["output_usd_per_mtok"] /= 2
+    halved = log.repriced(Prices(half))
+    new = CostQuality.from_utilities(halved, utilities)
+    assert new.dollars_for(old.quality_at(1.0)) == pytest.approx(0.5, rel=1e-6)
+    found = at_budget({"as it is": old, "halved": new}, 1.0, n_resamples=200).set_index("curve")
+    assert found.loc["as it is", ["gain", "low", "high", "saved"]].abs().max() == pytest.approx(0, abs=1e-9)
+    assert found.loc["halved", ["saved", "saved_low", "saved_high"]].tolist() == pytest.approx([0.5] * 3, rel=1e-6)
+    assert found.loc["halved", "gain"] == pytest.approx(old.quality_at(2.0) - old.quality_at(1.0), abs=1e-6)
+    assert found.loc["halved", "low"] > 0
+
+
+def test_what_a_budget_buys_is_that_of_a_literal_loop_and_out_of_reach_is_said():
+    log, utilities = world(60, 3, seed=2)
+    curve, mix = CostQuality.from_utilities(log, utilities), CostQuality.random_mix(log)
+    draws = []
+    for counts in np.concatenate(list(resample_counts(60, 40, 0))):
+        weights = counts / 60
+        bought = []
+        for one in (curve, mix):
+            rows = np.arange(60)
+            points = [
+                (1000 * (weights * log.costs[rows, way]).sum(), (weights * log.scores[rows, way]).sum())
+                for way in one.choices
+            ]
+            cheapest = (1000 * weights @ log.costs).argmin()
+            points.append((1000 * weights @ log.costs[:, cheapest], weights @ log.scores[:, cheapest]))
+            bought.append(literal_quality(points, 2.0))
+        draws.append(bought[1] - bought[0])
+    found = at_budget({"router": curve, "mix": mix}, 2.0, n_resamples=40).set_index("curve").loc["mix"]
+    assert found[["low", "high"]].tolist() == pytest.approx(np.quantile(draws, [0.025, 0.975]).tolist(), abs=1e-9)
+    worst = CostQuality.random_mix(log, log.models[:1])
+    assert at_budget({"router": curve, "worst": worst}, 5.0, n_resamples=40)["saved"].iloc[1] == -np.inf
+    with pytest.raises(ParameterError, match="buy nothing of"):
+        at_budget({"router": curve}, 1e-6)
+    with pytest.raises(ParameterError, match="no curves"):
+        at_budget({}, 1)
+    with pytest.raises(DataError, match="different questions"):
+        at_budget({"a": curve, "b": CostQuality.oracle(log.select(log.prompts.index[:30]))}, 5.0)
 
 
 def test_the_lambda_of_a_budget_keeps_it():
@@ -331,6 +467,16 @@ def test_the_lambda_of_a_budget_keeps_it():
         CostQuality.random_mix(log).lam_at(1)
 
 
+def test_the_title_is_about_the_router_that_is_named_first_not_the_luckiest():
+    log, chances = world(200, 4, seed=1)
+    curves = {name: CostQuality.from_utilities(log, u) for name, u in (("blind", 0 * chances), ("good", chances))}
+    assert curves["good"].aiq_log > curves["blind"].aiq_log
+    figure = plots.cost_quality(curves, simulated=True, n_resamples=20)
+    assert figure.get_suptitle().startswith("Blind lies")
+    assert "below" in figure.get_suptitle()
+    plt.close(figure)
+
+
 # -- bad input ---------------------------------------------------------------------------------------------------------
 
 
@@ -342,7 +488,10 @@ def test_the_lambda_of_a_budget_keeps_it():
         (lambda u: {"utilities": u.iloc[:-1]}, DataError, "one row per question"),
         (lambda u: {"utilities": u.rename(index={"q0": "other"})}, DataError, "one row per question"),
         (lambda u: {"utilities": u.replace(u.iloc[0, 0], np.nan)}, DataError, "not finite"),
-        (lambda u: {"utilities": u, "models": []}, ParameterError, "the panel is empty"),
+        (lambda u: {"utilities": u, "models": []}, ParameterError, "panel of toy: no model given"),
+        (lambda u: {"utilities": u, "models": "m0"}, ParameterError, r"the text 'm0'; use \['m0'\]"),
+        (lambda u: {"utilities": u[["m0", *u]]}, DataError, "more than one column of m0"),
+        (lambda u: {"utilities": u, "prices": pd.Series(1, [*u, "m1"])}, ParameterError, "more than one of m1"),
         (lambda u: {"utilities": u, "models": ["m0", "m7"]}, ParameterError, "no outcomes of model 'm7'"),
         (lambda u: {"utilities": u, "prices": {"m0": 1, "m1": 2}}, ParameterError, "none for model 'm2'"),
         (lambda u: {"utilities": u, "prices": dict.fromkeys(u, 0)}, ParameterError, "above 0"),
@@ -371,19 +520,33 @@ def test_more_bad_input_is_named():
     with pytest.raises(ParameterError, match="metric must be"):
         many_tests(log, {"one": utilities}, "m0", metric="auc")
     with pytest.raises(ParameterError, match="no metric auc"):
-        CostQuality.oracle(log).intervals(["auc"])
+        CostQuality.oracle(log).value("auc")
     with pytest.raises(ParameterError, match="best: name"):
         CostQuality.oracle(log).value("saved")
     with pytest.raises(ParameterError, match="'m2' is in the panel"):
-        panel_against(log, ["m1", "m2"], utilities, "m2")
+        panel_against(log, ["m1", "m2"], utilities, ["m2"], "m1")
     with pytest.raises(ParameterError, match="best: 'm2'"):
-        panel_against(log, ["m0", "m1"], utilities, "m2", best="m2")
-    with pytest.raises(ParameterError, match="the panel is empty"):
-        panel_against(log, [], utilities, "m2")
+        panel_against(log, ["m0", "m1"], utilities, ["m2"], "m2")
+    with pytest.raises(ParameterError, match="no model given"):
+        panel_against(log, [], utilities, ["m2"], "m0")
+    with pytest.raises(ParameterError, match="the text 'm2'"):
+        panel_against(log, ["m0", "m1"], utilities, "m2", "m0")
+    with pytest.raises(DataError, match="none for m1"):
+        panel_against(log, ["m0", "m1"], utilities[["m0"]], ["m2"], "m0")
     lonely = log_of(np.ones((3, 2)), [1, 2], groups=["law", "law", "art"])
     with pytest.raises(DataError, match="art of toy has fewer than minimum=2"):
         panel_usage(lonely, constant(lonely, [1, 1]), 0)
     assert set(panel_usage(lonely, constant(lonely, [1, 1]), 0, minimum=1)["group"]) == {"law", "art", "all"}
+    nameless = log_of(np.ones((3, 2)), [1, 2], groups=["law", None, "law"])
+    with pytest.raises(DataError, match="1 questions of toy have no group, the first q1"):
+        panel_usage(nameless, constant(nameless, [1, 1]), 0)
+    total = log_of(np.ones((4, 2)), [1, 2], groups=["law", "law", "all", "all"])
+    with pytest.raises(DataError, match="called 'all'"):
+        panel_usage(total, constant(total, [1, 1]), 0)
+    one = panel_usage(log, utilities, 0)
+    figure = plots.usage_map(one[one["group"] != "all"], simulated=False)
+    assert figure.get_suptitle().count("of all of them") == 1
+    plt.close(figure)
 
 
 def test_rows_are_matched_by_id_or_by_number():

@@ -1,8 +1,8 @@
-"""Domain adaptation with little data: a few labelled questions of one domain on top of a general router."""
+"""Little data: a few labelled questions of one domain on top of a general router, or of a model that is new."""
 
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,8 @@ from routellm_lab.evaluation import metrics
 from routellm_lab.evaluation.curve import RoutingCurve, checked_win_rates
 from routellm_lab.evaluation.significance import bootstrap_p_value, defined, percentile_interval, resample_counts
 from routellm_lab.preferences.models import ModelPair
+from routellm_lab.preferences.splits import prompt_ranks
+from routellm_lab.routers.utility import UtilityRouter
 
 CHOICES = ("random", "diverse", "uncertain")
 """Which questions to label next. ``diverse``: the one farthest from all labelled ones (k-centre on the encodings; Sener
@@ -82,6 +84,11 @@ class Adaptation:
     labels : tuple of int
     curves : dict of (str, int) to list of RoutingCurve
         By choice and number of labels; a curve per draw. Within a draw all are of the same questions.
+    over_constant : dict of (str, int) to list of (n,) arrays
+        By choice and number of labels, per draw: what each held-out question brings over the best constant (see
+        `adaptation_curve`), in the order of the curve's prompts.
+    call_cost : float
+        Score that a call of the strong model is charged there.
     simulated : bool
     """
 
@@ -90,21 +97,9 @@ class Adaptation:
     pair: ModelPair
     labels: tuple[int, ...]
     curves: Mapping[tuple[str, int], list[RoutingCurve]] = field(repr=False)
+    over_constant: Mapping[tuple[str, int], list[np.ndarray]] = field(repr=False)
+    call_cost: float
     simulated: bool = False
-
-    @property
-    def choices(self) -> list[str]:
-        return list(dict.fromkeys(choice for choice, _ in self.curves))
-
-    def frame(self) -> pd.DataFrame:
-        """One row per curve: ``choice``, ``labels``, ``draw``, ``apgr``, ``prompts`` (held out)."""
-        return pd.DataFrame(
-            [
-                {"choice": choice, "labels": labels, "draw": draw, "apgr": curve.apgr, "prompts": len(curve)}
-                for (choice, labels), curves in self.curves.items()
-                for draw, curve in enumerate(curves)
-            ]
-        )
 
     def summary(self, level: float = 0.95, n_resamples: int = 1000, random_state: int | None = 0) -> pd.DataFrame:
         """Means over the draws with intervals, against the general router and against labels chosen at random.
@@ -122,7 +117,9 @@ class Adaptation:
             One row per choice and number of labels: ``choice``, ``labels``, ``apgr``, ``low``, ``high``; ``gain`` over
             the general router (APGR at 0 labels) with ``gain_low``, ``gain_high``, ``p_gain``; ``over_random`` (less
             the APGR of as many labels chosen at random; NaN where these were not asked for), ``over_random_low``,
-            ``over_random_high``, ``p_over_random``. p-values are two-sided and not corrected.
+            ``over_random_high``, ``p_over_random``; ``over_constant`` (score per question, calls charged, less that of
+            the best constant) with ``over_constant_low``, ``over_constant_high``, ``p_over_constant``. p-values are
+            two-sided and not corrected.
 
         Raises
         ------
@@ -131,8 +128,10 @@ class Adaptation:
         """
         keys = list(self.curves)
         values = np.array([[curve.apgr for curve in self.curves[key]] for key in keys]).mean(axis=1)
-        draws = self._resampled(n_resamples, random_state)
+        ahead = np.array([[brought.mean() for brought in self.over_constant[key]] for key in keys]).mean(axis=1)
+        draws, ahead_draws = self._resampled(n_resamples, random_state)
         low, high = percentile_interval(draws, level, f"{self.name}, {self.domain}")
+        ahead_low, ahead_high = percentile_interval(ahead_draws, level)
         rows = []
         for at, (choice, labels) in enumerate(keys):
             row: dict[str, Any] = {"choice": choice, "labels": labels}
@@ -145,46 +144,69 @@ class Adaptation:
                 p_value = bootstrap_p_value(apart) if known else np.nan
                 row |= {name: values[at] - values[against] if known else np.nan}
                 row |= {f"{name}_low": ends[0], f"{name}_high": ends[1], f"p_{name}": p_value}
-            rows.append(row)
+            told = (ahead[at], ahead_low[at], ahead_high[at], bootstrap_p_value(ahead_draws[:, at]))
+            names = ("over_constant", "over_constant_low", "over_constant_high", "p_over_constant")
+            rows.append(row | dict(zip(names, told, strict=True)))
         return pd.DataFrame(rows)
 
-    def labels_needed(self, **options: Any) -> pd.DataFrame:
-        """How many labels it takes, by the intervals of `summary` (to which the options go).
-
-        Returns
-        -------
-        DataFrame
-            One row per choice: ``choice``, ``beats_random_router`` and ``beats_general``: the smallest number of
-            labels tried from which on, with any more that were tried, APGR is surely above .5, and surely above that of
-            the general router; NA where none is.
-        """
-        rows = []
-        for choice, part in self.summary(**options).groupby("choice", sort=False):
-            sure = {"beats_random_router": part["low"] > 0.5, "beats_general": part["gain_low"] > 0}
-            rows.append({"choice": choice, **{name: _from_there_on(part["labels"], yes) for name, yes in sure.items()}})
-        return pd.DataFrame(rows).astype(dict.fromkeys(("beats_random_router", "beats_general"), "Int64"))
-
-    def _resampled(self, n_resamples: int, random_state: int | None) -> np.ndarray:
-        """Mean APGR over resampled draws, on resampled questions of the domain, (b, curves)."""
+    def _resampled(self, n_resamples: int, random_state: int | None) -> tuple[np.ndarray, np.ndarray]:
+        """Means over resampled draws, on resampled questions of the domain, (b, curves): APGR, and what is brought over
+        the best constant. Resamples in which APGR is not defined are left out."""
         first = next(iter(self.curves.values()))
         ids = pd.Index(np.unique(np.concatenate([curve.prompt_ids for curve in first])))
         places = [ids.get_indexer(curve.prompt_ids) for curve in first]
         of_questions, of_draws = np.random.SeedSequence(random_state).spawn(2)
-        found = []
+        found, brought = [], []
         for counts in resample_counts(len(ids), n_resamples, of_questions):
+            drawn = [counts[:, at] for at in places]
             parts = [
-                [metrics.apgr(curve.sweep(counts[:, at])) for curve, at in zip(curves, places, strict=True)]
+                [metrics.apgr(curve.sweep(times)) for curve, times in zip(curves, drawn, strict=True)]
                 for curves in self.curves.values()
             ]
             found.append(np.array(parts).transpose(2, 0, 1))
-        apgr = np.concatenate(found)
+            parts = [
+                [times @ values / np.maximum(times.sum(axis=1), 1) for values, times in zip(part, drawn, strict=True)]
+                for part in self.over_constant.values()
+            ]
+            brought.append(np.array(parts).transpose(2, 0, 1))
+        apgr, ahead = np.concatenate(found), np.concatenate(brought)
         weights = np.concatenate(list(resample_counts(len(first), n_resamples, of_draws)))[:, None]
         # a draw on whose questions the strong model is not better in the resample has no say in it
-        weights = weights * ~np.isnan(apgr)
-        total = weights.sum(axis=2)
-        summed = (np.nan_to_num(apgr) * weights).sum(axis=2)
+        counted = weights * ~np.isnan(apgr)
+        total = counted.sum(axis=2)
+        summed = (np.nan_to_num(apgr) * counted).sum(axis=2)
         means = np.divide(summed, total, out=np.full(total.shape, np.nan), where=total > 0)
-        return defined(means, f"{self.name}, {self.domain}")
+        return defined(means, f"{self.name}, {self.domain}"), (ahead * weights).sum(axis=2) / weights.sum(axis=2)
+
+
+def labels_until(summary: pd.DataFrame) -> pd.DataFrame:
+    """How many labels it takes, by the intervals of `Adaptation.summary`.
+
+    Parameters
+    ----------
+    summary : DataFrame
+        One or several of them; with a column ``domain`` they are told apart by it.
+
+    Returns
+    -------
+    DataFrame
+        One row per domain and choice: ``domain`` (where there is one), ``choice``, and ``beats_random_router``,
+        ``beats_best_constant``, ``beats_general``: the smallest number of labels tried from which on, with any more
+        that were tried, APGR is surely above .5, the score is surely above that of the best constant, and APGR is
+        surely above that of the general router; NA where none is.
+    """
+    by = [column for column in ("domain", "choice") if column in summary]
+    rows = []
+    for key, part in summary.groupby(by, sort=False):
+        sure = {
+            "beats_random_router": part["low"] > 0.5,
+            "beats_best_constant": part["over_constant_low"] > 0,
+            "beats_general": part["gain_low"] > 0,
+        }
+        row = dict(zip(by, key, strict=True))
+        rows.append(row | {name: _from_there_on(part["labels"], yes) for name, yes in sure.items()})
+    counts = dict.fromkeys(("beats_random_router", "beats_best_constant", "beats_general"), "Int64")
+    return pd.DataFrame(rows).astype(counts)
 
 
 def adaptation_curve(
@@ -197,6 +219,7 @@ def adaptation_curve(
     choice: str | Sequence[str] = "random",
     n_draws: int = 20,
     test_share: float = 0.3,
+    call_cost: float | None = None,
     random_state: int | None = 0,
 ) -> Adaptation:
     """Add labelled questions of one domain to a general router, and evaluate on the rest of that domain.
@@ -218,6 +241,9 @@ def adaptation_curve(
         Splits of the domain into a pool to label from and held-out questions.
     test_share : float
         Of the questions held out, in (0, 1). Copies of a question stay together.
+    call_cost : float, optional
+        Score that a call of the strong model must bring to be worth its price, for the best constant. By default what
+        it brings on average over all of ``outcomes``, so that without a domain both constants are as good.
     random_state : int, optional
 
     Returns
@@ -236,6 +262,11 @@ def adaptation_curve(
     -----
     A label is 1 where the strong model scores higher, 0 where the weak one does, and 1/2 else (`adapted` learns from
     it). Equal seeds give all choices equal pools and held-out questions: comparisons are paired.
+
+    APGR asks for a ranking only. Against the best constant a router has to decide: it calls the strong model where the
+    score that it expects to gain, the win rate turned from [0, 1] to [-1, 1] times the mean size of a difference, is
+    above ``call_cost``. The best constant is to call the strong model always, or never, whichever is better on all
+    questions of the pool, calls charged likewise: it knows more labels than the router.
     """
     win_rate = checked_win_rates(general_win_rates, outcomes)
     sizes = _checked_labels(labels)
@@ -252,16 +283,16 @@ def adaptation_curve(
     for name in domains or [""]:
         if name not in set(groups):
             raise ParameterError(f"domain: no group {name!r} in {outcomes.name}; nearest: {nearest(name, set(groups))}")
+    if call_cost is None:
+        call_cost = float(outcomes.gap(pair).mean())
+    elif not isinstance(call_cost, (int, float, np.number)) or not np.isfinite(call_cost):
+        raise ParameterError(f"call_cost must be a number, got {call_cost!r}")
     inside = (groups.isin(domains) & outcomes.gap(pair).notna()).to_numpy()
     part, general = outcomes.select(inside), win_rate[inside]
     vectors = make_encoder(encoder).transform(part.prompts)
-    code = pd.factorize(part.keys)[0]
     title = " and ".join(domains)
     seeds = np.random.SeedSequence(random_state).spawn(2 * n_draws)
-    held_out = [
-        np.random.default_rng(seed).permutation(code.max() + 1)[code] < test_share * (code.max() + 1)
-        for seed in seeds[:n_draws]
-    ]
+    held_out = [prompt_ranks(part.keys, seed) < test_share * part.keys.nunique() for seed in seeds[:n_draws]]
     smallest = min(int((~test).sum()) for test in held_out)
     if smallest < sizes[-1]:
         raise ParameterError(
@@ -269,23 +300,25 @@ def adaptation_curve(
             "held out); ask for fewer, or lower test_share"
         )
     tasks = [
-        (part, pair, general, vectors, test, one, sizes, seed)
+        (part, pair, general, vectors, test, one, sizes, seed, call_cost)
         for one in choices
         for test, seed in zip(held_out, seeds[n_draws:], strict=True)
     ]
     done = parallel(_adapt, tasks, "adaptation", len(tasks))
-    curves = {
-        (one, size): [found[at] for found in done[number * n_draws : (number + 1) * n_draws]]
+    found = {
+        (one, size): [drawn[at] for drawn in done[number * n_draws : (number + 1) * n_draws]]
         for number, one in enumerate(choices)
         for at, size in enumerate(sizes)
     }
-    flat = next((curve for found in curves.values() for curve in found if curve.strong_mean <= curve.weak_mean), None)
+    curves = {key: [curve for curve, _ in drawn] for key, drawn in found.items()}
+    ahead = {key: [brought for _, brought in drawn] for key, drawn in found.items()}
+    flat = next((curve for drawn in curves.values() for curve in drawn if curve.strong_mean <= curve.weak_mean), None)
     if flat is not None:
         raise DataError(
             f"{outcomes.name}, {title}: {pair.strong} is not better than {pair.weak} on the {len(flat)} held-out "
             "questions of a draw, so that APGR is undefined; take a wider domain, a larger test_share or another pair"
         )
-    return Adaptation(outcomes.name, title, pair, tuple(sizes), curves, outcomes.simulated)
+    return Adaptation(outcomes.name, title, pair, tuple(sizes), curves, ahead, call_cost, outcomes.simulated)
 
 
 def _adapt(
@@ -297,20 +330,27 @@ def _adapt(
     choice: str,
     sizes: list[int],
     seed: np.random.SeedSequence,
-) -> list[RoutingCurve]:
-    """The curves on the held-out questions of one draw, one per number of labels."""
+    call_cost: float,
+) -> list[tuple[RoutingCurve, np.ndarray]]:
+    """By number of labels, on the held-out questions of one draw: the curve, and what each question brings over the
+    best constant."""
     pool = np.flatnonzero(~test)
-    targets = (1 + np.sign(part.gap(pair).to_numpy(float))) / 2
+    gap = part.gap(pair).to_numpy(float)
+    targets = (1 + np.sign(gap)) / 2
     order = pool[_order(choice, vectors[pool], general[pool], sizes[-1], np.random.default_rng(seed))]
     rest = part.select(test)
-    curves = []
+    size_of_one = np.abs(gap[pool])[gap[pool] != 0].mean() if gap[pool].any() else 0.0
+    constant = gap[pool].mean() > call_cost
+    made = []
     for size in sizes:
         rows = order[:size]
         found = adapted(general, vectors, rows, targets[rows])[test]
         # only the ranking counts; clipping would tie what lies outside
         _, rank = np.unique(found, return_inverse=True)
-        curves.append(_curve(rank / max(rank.max(), 1), rest, pair))
-    return curves
+        called = (2 * found - 1) * size_of_one > call_cost
+        brought = (called.astype(float) - constant) * (gap[test] - call_cost)
+        made.append((_curve(rank / max(rank.max(), 1), rest, pair), brought))
+    return made
 
 
 def _curve(win_rate: np.ndarray, outcomes: Outcomes, pair: ModelPair) -> RoutingCurve:
@@ -333,6 +373,114 @@ def _order(choice: str, vectors: np.ndarray, general: np.ndarray, size: int, rng
         far[chosen] = -1
         chosen.append(int(far.argmax()))
     return np.array(chosen)
+
+
+def arrival_curve(
+    train: Outcomes,
+    test: Outcomes,
+    routers: Mapping[str, UtilityRouter],
+    labels: Iterable[int] = (10, 50, 200),
+    newcomers: int = 8,
+    n_draws: int = 10,
+    level: float = 0.95,
+    n_resamples: int = 2000,
+    random_state: int | None = 0,
+) -> pd.DataFrame:
+    """A model that nobody has routed to arrives: what a few labelled answers of it tell, on top of the other models.
+
+    Each of some models is the newcomer once. The routers are fitted on the other models alone, and add it from labelled
+    answers to training questions (`UtilityRouter.add_model`).
+
+    Parameters
+    ----------
+    train, test : Outcomes
+        Of the same models; questions to learn from, and to be judged by.
+    routers : dict of UtilityRouter
+        By name; fitted or not, they stay as they are.
+    labels : iterable of int
+        How many answers of the newcomer are labelled, from 1. Each set of labels holds the smaller ones.
+    newcomers : int
+        Models drawn, each to be the newcomer; all of them where there are fewer.
+    n_draws : int
+        Sets of labels per newcomer, the same for all routers.
+    level : float
+    n_resamples : int
+        Every one draws the newcomers anew, and the sets of labels of each.
+    random_state : int, optional
+
+    Returns
+    -------
+    DataFrame
+        One row per router and number of labels: ``router``, ``labels``, ``gain`` (Brier score of the mean of the
+        labels, which knows nothing of the question, less that of the expected scores), ``low``, ``high``, ``p_value``
+        (not corrected), ``newcomers``.
+
+    Raises
+    ------
+    ParameterError
+        When a number is out of its range, there are no routers, or fewer questions than labels.
+    DataError
+        When there are fewer than three models, or test lacks one.
+    """
+    sizes = [size for size in _checked_labels(labels) if size]
+    for name, value in (("newcomers", newcomers), ("n_draws", n_draws)):
+        if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
+            raise ParameterError(f"{name} must be a whole number from 1, got {value!r}")
+    if not routers or not sizes:
+        raise ParameterError("arrival_curve: name one router or more, and one number of labels or more above 0")
+    if len(train.models) < 3 or not set(train.models) <= set(test.models):
+        raise DataError(
+            f"arrival_curve: needs three models or more, the same in both parts; got {listed(train.models)}"
+        )
+    of_models, of_labels, of_resamples = np.random.SeedSequence(random_state).spawn(3)
+    arrived = np.random.default_rng(of_models).permutation(train.models)[:newcomers].tolist()
+    tasks = [
+        (train, test, dict(routers), name, sizes, n_draws, seed)
+        for name, seed in zip(arrived, of_labels.spawn(len(arrived)), strict=True)
+    ]
+    gains = np.array(parallel(_arrive, tasks, "new models", len(tasks)))  # (newcomers, draws, routers, sizes)
+    rng, k = np.random.default_rng(of_resamples), len(arrived)
+    drawn = np.empty((n_resamples, *gains.shape[2:]))
+    for at in range(n_resamples):
+        models = rng.integers(k, size=k)
+        drawn[at] = gains[models[:, None], rng.integers(n_draws, size=(k, n_draws))].mean(axis=(0, 1))
+    rows = []
+    for i, router in enumerate(routers):
+        for j, size in enumerate(sizes):
+            low, high = percentile_interval(drawn[:, i, j, None], level)[:, 0]
+            row = {"router": router, "labels": size, "gain": gains[:, :, i, j].mean(), "low": low, "high": high}
+            rows.append(row | {"p_value": bootstrap_p_value(drawn[:, i, j]), "newcomers": k})
+    return pd.DataFrame(rows)
+
+
+def _arrive(
+    train: Outcomes,
+    test: Outcomes,
+    routers: dict[str, UtilityRouter],
+    newcomer: str,
+    sizes: list[int],
+    n_draws: int,
+    seed: np.random.SeedSequence,
+) -> np.ndarray:
+    """(draws, routers, sizes): what the expected scores of one newcomer gain over the mean of its labels."""
+    from sklearn.base import clone
+
+    rest = replace(train, scores=train.scores.drop(columns=newcomer))
+    fitted = [clone(router).fit(rest) for router in routers.values()]
+    known, truth = train.of(newcomer).dropna(), test.of(newcomer).dropna()
+    if len(known) < sizes[-1]:
+        raise ParameterError(f"labels: {sizes[-1]} asked for, but {newcomer} has {len(known)} scores to draw from")
+    rng, asked = np.random.default_rng(seed), test.prompts.loc[truth.index]
+    gains = np.empty((n_draws, len(fitted), len(sizes)))
+    for draw in range(n_draws):
+        order = known.iloc[rng.permutation(len(known))[: sizes[-1]]]
+        for j, size in enumerate(sizes):
+            few = order.iloc[:size]
+            blind = ((few.mean() - truth) ** 2).mean()
+            for i, router in enumerate(fitted):
+                expected = router.add_model(newcomer, few, train.prompts).utilities(asked)[newcomer]
+                gains[draw, i, j] = blind - ((expected - truth) ** 2).mean()
+    return gains
 
 
 def _from_there_on(labels: pd.Series, sure: pd.Series) -> Any:

@@ -29,6 +29,8 @@ class AnswerLog:
         Models of the outcomes that are not here, and why.
     dropped : int
         Questions left out because an answer is missing.
+    priced_as : dict of str to str
+        Models without a price of their own, and the model whose price is assumed for each.
     """
 
     outcomes: Outcomes
@@ -36,6 +38,7 @@ class AnswerLog:
     tokens: Tokens = field(repr=False)
     excluded: Mapping[str, str] = field(default_factory=dict)
     dropped: int = 0
+    priced_as: Mapping[str, str] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.outcomes)
@@ -91,13 +94,15 @@ class AnswerLog:
         return texts
 
     def table(self) -> pd.DataFrame:
-        """By model: mean ``score``, ``dollars`` per 1,000 questions, mean ``output_tokens`` and their basis."""
+        """By model: mean ``score``, ``dollars`` per 1,000 questions, mean ``output_tokens`` and their basis, and
+        ``priced_as`` (the model whose price is assumed; empty where it has its own)."""
         return pd.DataFrame(
             {
                 "score": self.outcomes.scores[self.models].mean(),
                 "dollars": PER * self.dollars.mean(),
-                "output_tokens": self.tokens.output.mean(),
-                "output_basis": pd.Series(self.tokens.output_basis),
+                "output_tokens": self.tokens.output.loc[self.prompts.index, self.models].mean(),
+                "output_basis": {model: self.tokens.output_basis[model] for model in self.models},
+                "priced_as": {model: self.priced_as.get(model, "") for model in self.models},
             }
         ).loc[self.models]
 
@@ -114,13 +119,45 @@ class AnswerLog:
         ParameterError
             When there are none, or one is not here.
         """
-        kept = list(dict.fromkeys(models))
+        kept = named_models(models, f"log of {self.outcomes.name}")
         unknown = [model for model in kept if model not in self.dollars]
-        if not kept or unknown:
+        if unknown:
             known = f"it has {listed(self.models)}"
-            raise ParameterError(f"log of {self.outcomes.name}: no model {listed(unknown) or 'given'}; {known}")
+            raise ParameterError(f"log of {self.outcomes.name}: no model {listed(unknown)}; {known}")
         ordered = [model for model in self.models if model in kept]
         return replace(self, outcomes=_only(self.outcomes, ordered), dollars=self.dollars[ordered])
+
+    def repriced(self, prices: Prices) -> "AnswerLog":
+        """The same answers at other prices: what they would cost now.
+
+        Parameters
+        ----------
+        prices : Prices
+            Of every model here; one in ``priced_as`` goes on at the price of its stand-in.
+
+        Raises
+        ------
+        ParameterError
+            When a model has no price.
+        """
+        dollars = _dollars(self.tokens, prices, self.models, self.priced_as).loc[self.prompts.index]
+        return replace(self, dollars=dollars[_cheapest_first(dollars)])
+
+
+def named_models(models: Iterable[str], where: str) -> list[str]:
+    """Names of models, each once.
+
+    Raises
+    ------
+    ParameterError
+        When there are none, or a single text was given, which would be read letter by letter.
+    """
+    if isinstance(models, str):
+        raise ParameterError(f"{where}: models must be a list of names, got the text {models!r}; use [{models!r}]")
+    names = list(dict.fromkeys(models))
+    if not names:
+        raise ParameterError(f"{where}: no model given; name one or more")
+    return names
 
 
 def log_answers(
@@ -129,6 +166,7 @@ def log_answers(
     models: Iterable[str] | None = None,
     output_tokens: float | Mapping[str, float] | None = None,
     most_missing: float = 0.05,
+    priced_as: Mapping[str, str] | None = None,
 ) -> AnswerLog:
     """Scores and dollars of many models, from outcomes and prices.
 
@@ -137,49 +175,83 @@ def log_answers(
     outcomes : Outcomes
     prices : Prices
     models : iterable of str, optional
-        All with scores by default: then those without a price, or with many scores missing, are left out and named in
-        ``excluded``. Of models that are named here every one must have a price.
+        All with scores by default: then those without a price, or with many scores or lengths of answers missing, are
+        left out and named in ``excluded``. Of models that are named here every one must have a price.
     output_tokens : float or dict, optional
         As in `count_tokens`, for models whose answers' lengths are not known.
     most_missing : float
-        Share of missing scores from which a model is left out, in [0, 1); questions on which any of the others has no
-        score or length are dropped, and counted.
+        Share of questions without a score or a length above which a model is left out, in [0, 1]; questions on which
+        any of the others has none are dropped, and counted.
+    priced_as : dict of str to str, optional
+        For models without a price, one that has one and is assumed to cost as much; see ``AnswerLog.priced_as`` for
+        those it served. Models that are not here, or have a price of their own, need none.
 
     Raises
     ------
     ParameterError
-        When a model that is named has no price or scores.
+        When a model that is named has no price, or a parameter cannot be used.
     DataError
-        When no model or no question is left.
+        When no model or no question is left, or a model that is named has no scores or lengths.
     """
+    number = isinstance(most_missing, (int, float, np.number)) and not isinstance(most_missing, bool)
+    if not number or not 0 <= most_missing <= 1:
+        raise ParameterError(f"most_missing must be a share from 0 to 1, got {most_missing!r}")
+    stand_ins = {model: other for model, other in (priced_as or {}).items() if model not in prices}
     excluded: dict[str, str] = {}
     if models is None:
         asked = []
         for model in outcomes.models:
-            missing = float(outcomes.scores[model].isna().mean())
-            if model not in prices:
-                excluded[model] = "no price"
-            elif missing > most_missing:
-                excluded[model] = f"{missing:.0%} of its scores are missing"
+            why = _unusable(outcomes, model, model in prices or model in stand_ins, output_tokens, most_missing)
+            if why:
+                excluded[model] = why
             else:
                 asked.append(model)
     else:
-        asked = list(dict.fromkeys(models))
+        asked = named_models(models, f"outcomes {outcomes.name}")
     if not asked:
-        raise DataError(f"outcomes {outcomes.name}: no model with a price is left of {listed(outcomes.models)}")
+        told = listed([f"{model} ({why})" for model, why in excluded.items()], 5)
+        raise DataError(
+            f"outcomes {outcomes.name}: no model is left of {told}; add prices (load_prices(path=...) or priced_as), "
+            "assume lengths with output_tokens, or raise most_missing"
+        )
     tokens = count_tokens(outcomes, asked, output_tokens)
-    dollars = pd.DataFrame(
-        {
-            model: (tokens.input[model] * prices[model].input + tokens.output[model] * prices[model].output) / 1e6
-            for model in asked
-        }
-    )
+    stand_ins = {model: stand_ins[model] for model in asked if model in stand_ins}
+    dollars = _dollars(tokens, prices, asked, stand_ins)
     whole = (outcomes.scores[asked].notna() & dollars.notna()).all(axis=1)
     if not whole.any():
         raise DataError(f"outcomes {outcomes.name}: no question has an answer of all of {listed(asked)}")
     kept = _only(outcomes.select(whole.to_numpy()), asked)
-    order = dollars[whole].mean().sort_values(kind="stable").index
-    return AnswerLog(kept, dollars.loc[kept.prompts.index, order], tokens, excluded, int((~whole).sum()))
+    order = _cheapest_first(dollars[whole])
+    return AnswerLog(kept, dollars.loc[kept.prompts.index, order], tokens, excluded, int((~whole).sum()), stand_ins)
+
+
+def _unusable(
+    outcomes: Outcomes, model: str, priced: bool, output_tokens: float | Mapping[str, float] | None, most_missing: float
+) -> str:
+    """Why a model must be left out; empty when it need not."""
+    if not priced:
+        return "no price"
+    no_score = outcomes.scores[model].isna()
+    if no_score.mean() > most_missing:
+        return f"{no_score.mean():.0%} of its scores are missing"
+    try:
+        unknown = count_tokens(outcomes, [model], output_tokens).output[model].isna()
+    except DataError:  # nothing is known, and nothing assumed
+        return "lengths unknown"
+    too_many = (no_score | unknown).mean() > most_missing
+    return f"lengths unknown on {unknown.mean():.0%} of the questions" if too_many else ""
+
+
+def _dollars(tokens: Tokens, prices: Prices, models: list[str], priced_as: Mapping[str, str]) -> pd.DataFrame:
+    """(n, models) USD per answer."""
+    price = {model: prices[priced_as.get(model, model)] for model in models}
+    return pd.DataFrame(
+        {m: (tokens.input[m] * price[m].input + tokens.output[m] * price[m].output) / 1e6 for m in models}
+    )
+
+
+def _cheapest_first(dollars: pd.DataFrame) -> list[str]:
+    return list(dollars.mean().sort_values(kind="stable").index)
 
 
 def _only(outcomes: Outcomes, models: list[str]) -> Outcomes:

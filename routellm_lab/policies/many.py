@@ -5,7 +5,8 @@ model's price and takes the best. Lambda 0 asks for quality whatever it costs; i
 """
 
 import itertools
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -15,10 +16,10 @@ import pandas as pd
 
 from routellm_lab.errors import DataError, ParameterError, listed, nearest
 from routellm_lab.evaluation.significance import bootstrap_p_value, holm, percentile_interval, resample_counts
-from routellm_lab.evaluation.verdict import Estimate
-from routellm_lab.policies.answers import AnswerLog
+from routellm_lab.policies.answers import AnswerLog, named_models
 from routellm_lab.policies.cost import PER
 from routellm_lab.policies.guarantees import share_interval
+from routellm_lab.preferences.splits import prompt_ranks
 
 RANDOM_MIX, ORACLE = "random mix", "oracle"
 """What tables and plots call the two baselines."""
@@ -62,6 +63,14 @@ def route_many(utilities: pd.DataFrame, prices: Mapping[str, float] | pd.Series,
 def best_single_model(log: AnswerLog) -> str:
     """The model to beat: the highest mean score, the cheaper one of equals. Choose it on a training part."""
     return str(route_many(log.outcomes.scores[log.models].mean().to_frame().T, PER * log.dollars.mean(), 0)[0])
+
+
+def pareto_models(log: AnswerLog) -> list[str]:
+    """The models that no other one beats: none is as good for less, or better for as much. Cheapest first."""
+    score, cost = log.scores.mean(axis=0), log.costs.mean(axis=0)
+    no_worse = (score[:, None] >= score) & (cost[:, None] <= cost)
+    beaten = (no_worse & ((score[:, None] > score) | (cost[:, None] < cost))).any(axis=0)
+    return [model for model, is_beaten in zip(log.models, beaten, strict=True) if not is_beaten]
 
 
 @dataclass(frozen=True, eq=False)
@@ -118,6 +127,7 @@ class CostQuality:
             the order of the log.
         prices : dict or Series of float, optional
             By model, mean USD per 1,000 questions, such as ``train.table()["dollars"]``; by default those of ``log``.
+            The policy weighs these, and pays what ``log`` says: a price that changed takes `AnswerLog.repriced` too.
         models : iterable of str, optional
             The panel to route among; all of the log by default.
         most : int
@@ -181,12 +191,6 @@ class CostQuality:
         """(m,) mean score at each setting, in the benchmark's unit."""
         return self._chosen(self.log.scores).mean(axis=1)
 
-    def frame(self) -> pd.DataFrame:
-        """One row per setting: ``lambda`` (or ``model``), ``dollars``, ``quality``, ``models`` (how many are used)."""
-        used = [len(np.unique(row)) for row in self.choices]
-        columns = {"dollars": self.dollars, "quality": self.quality, "models": used}
-        return pd.DataFrame(columns, index=self.settings).reset_index()
-
     def hull(self) -> pd.DataFrame:
         """``dollars`` and ``quality`` at the corners of the hull, cheapest first; linear in between, level after."""
         return pd.DataFrame({"dollars": self._hull.dollars[0], "quality": self._hull.quality[0]})
@@ -210,7 +214,8 @@ class CostQuality:
         return self.value("aiq_log")
 
     def value(self, metric: str, best: str | None = None) -> float:
-        """A metric by name: see `intervals`."""
+        """A metric: ``aiq``, ``aiq_log``, or, against a single model ``best``, ``quality`` (at its cost), ``dollars``
+        (for its quality, USD per 1,000 questions; infinite where out of reach) or ``saved`` (share of its cost)."""
         return float(_metrics(self._hull, self._singles, *_asked(self.log, [metric], best))[0, 0])
 
     def quality_at(self, dollars: Any) -> Any:
@@ -242,51 +247,6 @@ class CostQuality:
                 f"lam_at: every lambda spends more than {dollars:g}; the least is {min(self.dollars):g}"
             )
         return float(self.settings.to_numpy()[np.where(within, self.quality, -np.inf).argmax()])
-
-    def intervals(
-        self,
-        metrics: Sequence[str] = ("aiq", "aiq_log"),
-        best: str | None = None,
-        level: float = 0.95,
-        n_resamples: int = 2000,
-        random_state: int | None = 0,
-    ) -> pd.DataFrame:
-        """Metrics with bootstrap intervals over the questions.
-
-        Parameters
-        ----------
-        metrics : sequence of str
-            ``aiq``, ``aiq_log``, or against a single model ``best``: ``quality`` (at its cost), ``dollars`` (for its
-            quality, USD per 1,000 questions; infinite where out of reach) and ``saved`` (share of its cost).
-        best : str, optional
-            A model of the log, such as `best_single_model` of a training part.
-        level, n_resamples, random_state
-            Of the bootstrap.
-
-        Returns
-        -------
-        DataFrame
-            Indexed by metric: ``value``, ``low``, ``high``.
-        """
-        asked = _asked(self.log, metrics, best)
-        low, high = _interval(self._draws(*asked, n_resamples, random_state), level)
-        values = _metrics(self._hull, self._singles, *asked)[0]
-        return pd.DataFrame({"value": values, "low": low, "high": high}, index=pd.Index(metrics, name="metric"))
-
-    def quality_interval(
-        self, dollars: float, level: float = 0.95, n_resamples: int = 2000, random_state: int | None = 0
-    ) -> Estimate:
-        """`quality_at` with its bootstrap interval over the questions."""
-        row = self.points([dollars], level, n_resamples, random_state).iloc[0]
-        return Estimate(float(row["quality"]), float(row["low"]), float(row["high"]))
-
-    def dollars_interval(
-        self, quality: float, level: float = 0.95, n_resamples: int = 2000, random_state: int | None = 0
-    ) -> Estimate:
-        """`dollars_for` with its bootstrap interval over the questions; its ends may be infinite."""
-        draws = self._resampled(lambda hulls, _: hulls.dollars_for(np.array([[quality]])), n_resamples, random_state)
-        low, high = _interval(draws, level)[:, 0]
-        return Estimate(self.dollars_for(quality), float(low), float(high))
 
     def points(
         self,
@@ -327,13 +287,14 @@ class CostQuality:
         self, function: "Callable[[_Hulls, _Singles], np.ndarray]", n_resamples: int, random_state: int | None
     ) -> np.ndarray:
         """A function of hulls and single models, (b, j), on resamples; equal seeds draw equal questions."""
+        return np.concatenate([function(*drawn) for drawn in self._drawn(n_resamples, random_state)])
+
+    def _drawn(self, n_resamples: int, random_state: int | None) -> "Iterator[tuple[_Hulls, _Singles]]":
         n = len(self.log)
         quality, dollars = self._chosen(self.log.scores / n).T, self._chosen(PER * self.log.costs / n).T
-        drawn = []
         for counts in resample_counts(n, n_resamples, random_state):
             singles = _Singles.of(self.log, counts)
-            drawn.append(function(_hulls(counts @ dollars, counts @ quality, singles), singles))
-        return np.concatenate(drawn)
+            yield _hulls(counts @ dollars, counts @ quality, singles), singles
 
 
 def single_models(
@@ -345,8 +306,8 @@ def single_models(
     -------
     DataFrame
         One row per model, cheapest first: ``model``, ``quality``, ``quality_low``, ``quality_high``, ``dollars`` (USD
-        per 1,000 questions), ``dollars_low``, ``dollars_high``, ``pareto`` (no model is as good for less, or better
-        for as much), ``in_mix`` (a corner of the hull: the best random mixes are of these).
+        per 1,000 questions), ``dollars_low``, ``dollars_high``, ``pareto`` (see `pareto_models`), ``in_mix`` (a corner
+        of the hull: the best random mixes are of these).
     """
     n = len(log)
     draws = [_Singles.of(log, counts) for counts in resample_counts(n, n_resamples, random_state)]
@@ -356,12 +317,9 @@ def single_models(
         frame[name] = getattr(whole, name)[0]
         drawn = np.concatenate([getattr(part, name) for part in draws])
         frame[f"{name}_low"], frame[f"{name}_high"] = percentile_interval(drawn, level, log.outcomes.name)
-    score, cost = frame["quality"].to_numpy(), frame["dollars"].to_numpy()
-    no_worse = (score[:, None] >= score) & (cost[:, None] <= cost)
-    beaten = no_worse & ((score[:, None] > score) | (cost[:, None] < cost))
-    frame["pareto"] = np.asarray(~beaten.any(axis=0))
+    frame["pareto"] = frame["model"].isin(pareto_models(log)).to_numpy()
     corners = CostQuality.random_mix(log).hull().to_numpy()
-    alone = np.stack([cost, score], axis=1)[:, None]
+    alone = frame[["dollars", "quality"]].to_numpy()[:, None]
     frame["in_mix"] = np.isclose(corners, alone).all(axis=2).any(axis=1).tolist()
     return frame.sort_values("dollars", kind="stable", ignore_index=True)
 
@@ -371,7 +329,6 @@ def many_table(
     routers: "Mapping[str, pd.DataFrame | CostQuality]",
     best: str,
     prices: Mapping[str, float] | pd.Series | None = None,
-    baselines: bool = True,
     level: float = 0.95,
     n_resamples: int = 2000,
     random_state: int | None = 0,
@@ -388,18 +345,16 @@ def many_table(
         The best single model, chosen on another part (`best_single_model`).
     prices : dict or Series of float, optional
         For utilities.
-    baselines : bool
-        Whether to add the random mix and the oracle.
     level, n_resamples, random_state
         Of the bootstrap.
 
     Returns
     -------
     DataFrame
-        One row per router: ``router``; ``aiq``, ``aiq_log`` (see `CostQuality`); ``quality`` at the cost of the best
-        single model; ``dollars`` for its quality, USD per 1,000 questions, infinite where out of reach; ``saved``, the
-        share of its cost; each with ``_low`` and ``_high``; ``reached``, the share of resamples in which its quality
-        is in reach.
+        One row per router, and for the random mix and the oracle: ``router``; ``aiq``, ``aiq_log`` (see `CostQuality`);
+        ``quality`` at the cost of the best single model; ``dollars`` for its quality, USD per 1,000 questions, infinite
+        where out of reach; ``saved``, the share of its cost; each with ``_low`` and ``_high``; ``reached``, the share
+        of resamples in which its quality is in reach.
 
     Raises
     ------
@@ -411,8 +366,7 @@ def many_table(
     All figures are of hulls, whose corners are chosen with hindsight (see `CostQuality`); `many_tests` takes that out.
     """
     curves = _curves(log, routers, prices)
-    if baselines:
-        curves = {**curves, RANDOM_MIX: CostQuality.random_mix(log), ORACLE: CostQuality.oracle(log)}
+    curves = {**curves, RANDOM_MIX: CostQuality.random_mix(log), ORACLE: CostQuality.oracle(log)}
     asked = _asked(log, _FIGURES, best)
     rows = []
     for name, curve in curves.items():
@@ -431,25 +385,37 @@ def many_tests(
     best: str,
     prices: Mapping[str, float] | pd.Series | None = None,
     metric: str = "aiq",
+    against: str | None = None,
     level: float = 0.95,
-    n_resamples: int = 2000,
+    n_resamples: int | None = None,
     random_state: int | None = 0,
 ) -> pd.DataFrame:
     """Paired comparisons of routers with the random mix, the best single model and each other.
 
     Parameters
     ----------
-    log, routers, best, prices, level, n_resamples, random_state
+    log, routers, best, prices, level, random_state
         As in `many_table`.
     metric : {"aiq", "aiq_log"}
         For the comparisons with the random mix and among the routers. With the best single model it is ``quality`` at
         its cost.
+    against : str, optional
+        One of the routers: all others are compared with it. By default every two are compared.
+    n_resamples : int, optional
+        2,000 by default, more where the correction needs them: 2.5 / (1 - level) per comparison (see `compare_all`).
 
     Returns
     -------
     DataFrame
-        One row per comparison: ``router``, ``against``, ``metric``, ``difference``, ``low``, ``high``, ``p_value`` and
-        ``p_holm``, corrected within each of the three kinds of comparison.
+        One row per comparison: ``router``, ``against``, ``metric``, ``difference`` (router less against), ``low``,
+        ``high``, ``p_value`` and ``p_holm``, corrected within each of the three kinds of comparison.
+
+    Raises
+    ------
+    ParameterError
+        When a name is not known.
+    DataError
+        When there are too few questions.
 
     Notes
     -----
@@ -461,20 +427,85 @@ def many_tests(
     if metric not in ("aiq", "aiq_log"):
         raise ParameterError(f"metric must be 'aiq' or 'aiq_log', got {metric!r}")
     curves = _curves(log, routers, prices)
+    if against is not None and against not in curves:
+        raise ParameterError(f"against: no router {against!r} among {listed(curves)}")
     _, at = _asked(log, ["quality"], best)
     distinct = log.outcomes.keys.nunique()
     if distinct < _FEWEST:
         raise DataError(f"many_tests: {log.outcomes.name} has {distinct} different questions; it takes {_FEWEST}")
     if random_state is None:  # one seed for all: comparisons are paired
         random_state = int(np.random.default_rng().integers(2**32))
+    pairs = list(itertools.combinations(curves, 2))
+    if against is not None:
+        pairs = [(name, against) for name in curves if name != against]
+    if n_resamples is None:
+        n_resamples = max(2000, math.ceil(2.5 * max(len(pairs), len(curves)) / (1 - level)))
     mix = _held_out(CostQuality.random_mix(log), metric, at, n_resamples, random_state)[:, 0]
     found = {name: _held_out(curve, metric, at, n_resamples, random_state) for name, curve in curves.items()}
     tables = [
-        _tested([(name, RANDOM_MIX, values[:, 0] - mix) for name, values in found.items()], metric, level),
-        _tested([(name, best, values[:, 1]) for name, values in found.items()], "quality", level),
+        _tested([(name, RANDOM_MIX, values[:, 0] - mix) for name, values in found.items()], level, metric),
+        _tested([(name, best, values[:, 1]) for name, values in found.items()], level, "quality"),
     ]
-    pairs = [(one, two, found[one][:, 0] - found[two][:, 0]) for one, two in itertools.combinations(found, 2)]
-    return pd.concat([*tables, *([_tested(pairs, metric, level)] if pairs else [])], ignore_index=True)
+    apart = [(one, two, found[one][:, 0] - found[two][:, 0]) for one, two in pairs]
+    return pd.concat([*tables, *([_tested(apart, level, metric)] if apart else [])], ignore_index=True)
+
+
+def at_budget(
+    curves: Mapping[str, CostQuality],
+    dollars: float,
+    level: float = 0.95,
+    n_resamples: int = 2000,
+    random_state: int | None = 0,
+) -> pd.DataFrame:
+    """What curves buy for one budget, and what each takes for the quality that the first buys: paired intervals.
+
+    Parameters
+    ----------
+    curves : dict of CostQuality
+        By name, on the same questions; their logs may differ in prices and models.
+    dollars : float
+        USD per 1,000 questions.
+    level, n_resamples, random_state
+        Of the bootstrap over the questions.
+
+    Returns
+    -------
+    DataFrame
+        One row per curve: ``curve``; ``quality`` for the budget; ``gain``, that less the first curve's, with ``low``
+        and ``high``; ``saved``, the share of the budget that is left when the first curve's quality is bought (minus
+        infinity where it is out of reach), with ``saved_low`` and ``saved_high``.
+
+    Raises
+    ------
+    ParameterError
+        When there are no curves, or the budget does not buy a curve's cheapest point.
+    DataError
+        When the curves are of different questions.
+    """
+    if not curves:
+        raise ParameterError("at_budget: no curves given")
+    first = next(iter(curves.values()))
+    least = {name: float(curve._hull.dollars[0, 0]) for name, curve in curves.items()}
+    dear = max(least, key=lambda name: least[name])
+    if not least[dear] <= dollars < np.inf:
+        raise ParameterError(f"at_budget: {dollars!r} USD buy nothing of {dear!r}, which takes {least[dear]:g} or more")
+    if not all(curve.log.prompts.index.equals(first.log.prompts.index) for curve in curves.values()):
+        raise DataError("at_budget: the curves are of different questions")
+    if random_state is None:  # one seed for all: comparisons are paired
+        random_state = int(np.random.default_rng().integers(2**32))
+    goal, bought, drawn = first.quality_at(dollars), np.array([[dollars]]), []
+    for parts in zip(*(curve._drawn(n_resamples, random_state) for curve in curves.values()), strict=True):
+        hulls = [part for part, _ in parts]
+        goals = hulls[0].quality_at(bought)
+        drawn.append([(h.quality_at(bought) - goals, 1 - h.dollars_for(goals) / dollars) for h in hulls])
+    draws = np.concatenate(drawn, axis=2)[..., 0]  # (curves, 2, b)
+    rows = []
+    for (name, curve), found in zip(curves.items(), draws, strict=True):
+        (low, saved_low), (high, saved_high) = _interval(found.T, level)
+        quality, saved = curve.quality_at(dollars), 1 - curve.dollars_for(goal) / dollars
+        row = {"curve": name, "quality": quality, "gain": quality - goal, "low": low, "high": high}
+        rows.append(row | {"saved": saved, "saved_low": saved_low, "saved_high": saved_high})
+    return pd.DataFrame(rows)
 
 
 def panel_usage(
@@ -510,13 +541,22 @@ def panel_usage(
     Raises
     ------
     DataError
-        When a group has fewer questions than ``minimum``; and as in `CostQuality.from_utilities`.
+        When a group has fewer questions than ``minimum``, a question has no group, or a group is called ``all``; and
+        as in `CostQuality.from_utilities`.
     """
     panel, worth = _matched(log, utilities, models)
     price = _priced(PER * log.dollars.mean() if prices is None else prices, panel)
     chosen = np.array(panel)[_choose(worth, price, _checked_lam(lam))]
+    nameless = log.outcomes.groups.isna()
+    if nameless.any():
+        raise DataError(
+            f"panel_usage: {int(nameless.sum())} questions of {log.outcomes.name} have no group, the first "
+            f"{log.prompts.index[nameless.to_numpy()][0]}; leave them out with log.select, or name their group"
+        )
     groups = log.outcomes.groups.astype(str).to_numpy()
     sizes = pd.Series(groups).value_counts()
+    if "all" in sizes:
+        raise DataError(f"panel_usage: a group of {log.outcomes.name} is called 'all', as all together are; rename it")
     small = sizes[sizes < minimum]
     if len(small):
         raise DataError(
@@ -539,93 +579,83 @@ def panel_against(
     log: AnswerLog,
     panel: Iterable[str],
     utilities: pd.DataFrame,
-    target: str,
+    targets: Iterable[str],
+    best: str,
     prices: Mapping[str, float] | pd.Series | None = None,
-    best: str | None = None,
-    lambdas: Sequence[float] = (0.0,),
     level: float = 0.95,
     n_resamples: int = 2000,
     random_state: int | None = 0,
 ) -> pd.DataFrame:
-    """Whether a panel with a router is as good as a model outside it, and at what cost.
+    """Whether a panel with a router is as good as models outside it and as its own best model, and at what cost.
 
     Parameters
     ----------
     log : AnswerLog
-        With the models of the panel and the target.
+        With the models of the panel and the targets.
     panel : iterable of str
     utilities : DataFrame
-        A column per model of the panel; columns of other models are left aside.
-    target : str
-        A model of the log that is not in the panel.
+        A column per model of the panel; columns of other models are left aside. The router takes the model it expects
+        most of (lambda 0).
+    targets : iterable of str
+        Models of the log that are not in the panel.
+    best : str
+        The best single model of the panel, chosen on another part.
     prices : dict or Series of float, optional
-    best : str, optional
-        The best single model of the panel, chosen on another part: what the router adds to it is seen beside.
-    lambdas : sequence of float
-        See `route_many`. At 0 the router takes the model it expects most of.
+        Only to tell models of equal utility apart.
     level, n_resamples, random_state
         Of the bootstrap over the questions.
 
     Returns
     -------
     DataFrame
-        One row per way to use the panel: ``panel`` (``router, lambda 0``, ``best alone``, ``oracle``), ``quality``,
-        ``dollars`` (USD per 1,000 questions), ``difference`` (quality less that of the target), ``low``, ``high``,
-        ``p_value``, ``p_holm`` (without the oracle, whose are NaN), and ``cost_ratio`` (dollars of the target over
-        those of the panel) with ``cost_ratio_low``, ``cost_ratio_high``.
+        One row per comparison: ``panel`` (``router``, the best model ``alone`` or the ``oracle``), ``against`` (a
+        target; for the router also the best model alone), ``quality``, ``dollars`` (USD per 1,000 questions),
+        ``difference`` (in quality), ``low``, ``high``, ``p_value``, ``p_holm`` (of all but the oracle, whose are NaN),
+        and ``cost_ratio`` (dollars of what it is held against over its own) with ``cost_ratio_low``,
+        ``cost_ratio_high``.
 
     Raises
     ------
     ParameterError
-        When the panel is empty, a model is not in the log, or the target is in the panel.
+        When the panel is empty, a model is not in the log, a target is in the panel, or the best model is not.
     DataError
         As in `CostQuality.from_utilities`.
     """
-    names = _panel(log, panel)
-    _panel(log, [target])
-    if target in names:
-        raise ParameterError(f"panel_against: target {target!r} is in the panel; leave it out of one of the two")
+    names, goals = _panel(log, panel), _panel(log, targets)
+    inside = [goal for goal in goals if goal in names]
+    if inside:
+        raise ParameterError(f"panel_against: target {inside[0]!r} is in the panel; leave it out of one of the two")
+    if best not in names:
+        raise ParameterError(f"best: {best!r} is not in the panel {listed(names)}")
     missing = [name for name in names if name not in utilities]
-    worth_of = utilities if missing else utilities[names]
-    _, worth = _matched(log, worth_of, names)
+    _, worth = _matched(log, utilities if missing else utilities[names], names)
     price = _priced(PER * log.dollars.mean() if prices is None else prices, names)
-    at = np.array([log.models.index(name) for name in names])
-    ways = {f"router, lambda {lam:g}": at[_choose(worth, price, _checked_lam(lam))] for lam in lambdas}
-    if best is not None:
-        if best not in names:
-            raise ParameterError(f"best: {best!r} is not in the panel {listed(names)}")
-        ways[f"{best} alone"] = np.full(len(log), log.models.index(best))
-    ways[ORACLE] = at[_choose(log.scores[:, at], PER * log.costs[:, at], 0.0)]
+    at, alone = np.array([log.models.index(name) for name in names]), f"{best} alone"
+    ways = {
+        "router": at[_choose(worth, price, 0.0)],
+        alone: np.full(len(log), log.models.index(best)),
+        ORACLE: at[_choose(log.scores[:, at], PER * log.costs[:, at], 0.0)],
+    }
+    ways |= {goal: np.full(len(log), log.models.index(goal)) for goal in goals}
+    held = [("router", alone), *((way, goal) for goal in goals for way in ("router", alone, ORACLE))]
 
-    rows, n = np.arange(len(log)), len(log)
-    goal = log.models.index(target)
+    rows, n, order = np.arange(len(log)), len(log), list(ways)
     values = np.stack(
-        [log.scores[rows, way] - log.scores[:, goal] for way in ways.values()]
-        + [PER * log.costs[rows, way] for way in ways.values()]
-        + [PER * log.costs[:, goal]],
-        axis=1,
+        [log.scores[rows, way] for way in ways.values()] + [PER * log.costs[rows, way] for way in ways.values()], axis=1
     )
-    draws = np.concatenate([counts @ values for counts in resample_counts(n, n_resamples, random_state)]) / n
-    means, number = values.mean(axis=0), len(ways)
-    ratios = draws[:, -1:] / draws[:, number:-1]
-    tested = _tested([(way, target, np.append(means[j], draws[:, j])) for j, way in enumerate(ways)][:-1], "", level)
-    low, high = percentile_interval(draws[:, :number], level, log.outcomes.name)
-    ratio_low, ratio_high = percentile_interval(ratios, level, log.outcomes.name)
-    return pd.DataFrame(
-        {
-            "panel": list(ways),
-            "quality": [log.scores[rows, way].mean() for way in ways.values()],
-            "dollars": means[number:-1],
-            "difference": means[:number],
-            "low": low,
-            "high": high,
-            "p_value": [*tested["p_value"], np.nan],
-            "p_holm": [*tested["p_holm"], np.nan],
-            "cost_ratio": means[-1] / means[number:-1],
-            "cost_ratio_low": ratio_low,
-            "cost_ratio_high": ratio_high,
-        }
-    )
+    drawn = [values.mean(axis=0)[None], *(c @ values / n for c in resample_counts(n, n_resamples, random_state))]
+    quality, dollars = (dict(zip(order, part, strict=True)) for part in np.split(np.concatenate(drawn).T, 2))
+    frame = _tested([(way, other, quality[way] - quality[other]) for way, other in held], level)
+    frame = frame.rename(columns={"router": "panel"})
+    frame.insert(2, "quality", [quality[way][0] for way, _ in held])
+    frame.insert(3, "dollars", [dollars[way][0] for way, _ in held])
+    told = frame["panel"] != ORACLE  # the oracle is a bound, not a claim
+    frame.loc[~told, ["p_value", "p_holm"]] = np.nan
+    frame.loc[told, "p_holm"] = holm(frame.loc[told, "p_value"])
+    ratios = np.stack([dollars[other] / dollars[way] for way, other in held], axis=1)
+    frame["cost_ratio"] = ratios[0]
+    frame["cost_ratio_low"], frame["cost_ratio_high"] = percentile_interval(ratios[1:], level, log.outcomes.name)
+    return frame
 
 
 # -- choosing ----------------------------------------------------------------------------------------------------------
@@ -748,8 +778,7 @@ def _held_out(curve: CostQuality, metric: str, best: int, n_resamples: int, rand
     """(1 + n_resamples, 2): an AIQ, and the quality at the cost of the single model ``best`` less that model's, both
     with corners chosen on other questions (see `many_tests`); first as observed, then on resamples."""
     log, n = curve.log, len(curve.log)
-    code = pd.factorize(log.outcomes.keys)[0]  # copies of a question share a half
-    half = np.random.default_rng(random_state).permutation(code.max() + 1)[code] % 2
+    half = prompt_ranks(log.outcomes.keys, random_state) % 2  # copies of a question share a half
     singles = np.broadcast_to(np.arange(len(log.models))[:, None], (len(log.models), n))
     found = np.zeros((1 + n_resamples, 2))
     for side in (0, 1):
@@ -792,24 +821,25 @@ def _metrics(hulls: _Hulls, singles: _Singles, metrics: Sequence[str], best: int
 
 
 def _interval(draws: np.ndarray, level: float) -> np.ndarray:
-    """`percentile_interval` of draws (b, k) of which some may be infinite: what is out of reach counts, as endless."""
-    if np.isfinite(draws).all():
-        return percentile_interval(draws, level)
-    ends = [(1 - level) / 2, (1 + level) / 2]
-    return np.quantile(draws, ends, axis=0, method="inverted_cdf")
+    """(2, k) `percentile_interval` of each column of draws (b, k), in which some may be infinite: what is out of reach
+    counts, as endless."""
+    ends, found = [(1 - level) / 2, (1 + level) / 2], percentile_interval(np.where(np.isfinite(draws), draws, 0), level)
+    endless = ~np.isfinite(draws).all(axis=0)
+    found[:, endless] = np.quantile(draws[:, endless], ends, axis=0, method="inverted_cdf")
+    return found
 
 
-def _tested(differences: list[tuple[str, str, np.ndarray]], metric: str, level: float) -> pd.DataFrame:
+def _tested(differences: list[tuple[str, str, np.ndarray]], level: float, metric: str = "") -> pd.DataFrame:
     """One row per comparison, from (router, against, the difference followed by its draws)."""
     rows = []
     for name, against, found in differences:
         values = np.where(np.abs(found) < 1e-12, 0, found)  # what is equal differs by rounding
         low, high = percentile_interval(values[1:, None], level)[:, 0]
-        p_value = bootstrap_p_value(values[1:])
-        row = {"router": name, "against": against, "metric": metric, "difference": values[0]}
-        rows.append(row | {"low": low, "high": high, "p_value": p_value})
+        row: dict[str, Any] = {"router": name, "against": against} | ({"metric": metric} if metric else {})
+        row |= {"difference": values[0], "low": low, "high": high, "p_value": bootstrap_p_value(values[1:])}
+        rows.append(row)
     frame = pd.DataFrame(rows)
-    frame["p_holm"] = holm(frame["p_value"]) if len(frame) else []
+    frame["p_holm"] = holm(frame["p_value"])
     return frame
 
 
@@ -817,9 +847,7 @@ def _tested(differences: list[tuple[str, str, np.ndarray]], metric: str, level: 
 
 
 def _panel(log: AnswerLog, models: Iterable[str] | None) -> list[str]:
-    panel = log.models if models is None else list(dict.fromkeys(models))
-    if not panel:
-        raise ParameterError(f"the panel is empty; name models of the log of {log.outcomes.name}: {listed(log.models)}")
+    panel = log.models if models is None else named_models(models, f"panel of {log.outcomes.name}")
     for model in panel:
         if model not in log.dollars:
             why = f" ({log.excluded[model]})" if model in log.excluded else ""
@@ -853,6 +881,9 @@ def _matched(log: AnswerLog, utilities: pd.DataFrame, models: Iterable[str] | No
 
 
 def _finite(utilities: pd.DataFrame) -> np.ndarray:
+    twice = list(utilities.columns[utilities.columns.duplicated()].unique())
+    if twice:
+        raise DataError(f"utilities: more than one column of {listed(twice, 5)}; keep one")
     values = utilities.to_numpy(float)
     bad = ~np.isfinite(values)
     if bad.any():
@@ -863,6 +894,9 @@ def _finite(utilities: pd.DataFrame) -> np.ndarray:
 
 def _priced(prices: Mapping[str, float] | pd.Series, models: list[str]) -> np.ndarray:
     """(k,) USD per 1,000 questions."""
+    if isinstance(prices, pd.Series) and prices.index.has_duplicates:
+        twice = listed(prices.index[prices.index.duplicated()].unique(), 5)
+        raise ParameterError(f"prices: more than one of {twice}; keep one")
     for model in models:
         if model not in prices:
             raise ParameterError(
