@@ -1,5 +1,6 @@
 """The threshold explorer: its figures, its page in a browser, and its widgets."""
 
+import dataclasses
 import html
 import json
 import math
@@ -14,8 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from routellm_lab import ModelPair, RoutingCurve, default_pair, load_outcomes
-from routellm_lab.errors import MissingExtraError, ParameterError, RoutellmLabError
-from routellm_lab.policies import CostCurve, count_tokens, load_prices
+from routellm_lab.errors import DataError, MissingExtraError, ParameterError, RoutellmLabError
+from routellm_lab.policies import CostCurve, ThresholdPolicy, count_tokens, load_prices
 from routellm_lab.workbook.explorer import MOST_SHOWN, MOST_TRAFFIC, POINT_COLUMNS, Explorer, _money
 
 PAIR = ModelPair(strong="big-model", weak="small-model")
@@ -39,20 +40,15 @@ def world(n=600, cutoffs=80, seed=0):
         score, usd = np.where(called, strong, weak), 1000 * np.where(called, strong_usd, weak_usd)
         half, half_usd = 1.96 * score.std() / math.sqrt(n), 1.96 * usd.std() / math.sqrt(n)
         share_paid = (usd.mean() - 1000 * weak_usd.mean()) / (1000 * (strong_usd.mean() - weak_usd.mean()))
-        rows.append(
-            {
-                "threshold": threshold,
-                "share": called.mean(),
-                "quality": score.mean(),
-                "quality_low": score.mean() - half,
-                "quality_high": score.mean() + half,
-                "pgr": (score.mean() - weak.mean()) / (strong.mean() - weak.mean()),
-                "dollars": usd.mean(),
-                "dollars_low": usd.mean() - half_usd,
-                "dollars_high": usd.mean() + half_usd,
-                "random_quality": weak.mean() + share_paid * (strong.mean() - weak.mean()),
-            }
-        )
+        gap, dearest = strong.mean() - weak.mean(), 1000 * strong_usd.mean()
+        found = {"share": (called.mean(), 0.02), "quality": (score.mean(), half), "dollars": (usd.mean(), half_usd)}
+        found |= {"pgr": ((score.mean() - weak.mean()) / gap, 0.03)}
+        found |= {"random_quality": (weak.mean() + share_paid * gap, half)}
+        row = {"threshold": threshold}
+        for name, (value, apart) in found.items():
+            row |= {name: value, f"{name}_low": value - apart, f"{name}_high": value + apart}
+        saving = 1 - usd.mean() / dearest
+        rows.append(row | {"saving_low": saving - half_usd / dearest, "saving_high": saving + half_usd / dearest})
     questions = pd.DataFrame(
         {
             "prompt": [f"Question {number}: what is {number} times {number}?" for number in range(n)],
@@ -83,7 +79,7 @@ def test_state_is_the_row_and_what_it_costs_a_month():
         assert {name: state[name] for name in POINT_COLUMNS} == row
         assert state["month"] == pytest.approx(row["dollars"] * 20)
         assert state["month"] + state["saved"] == pytest.approx(ours.points["dollars"].iloc[-1] * 20)
-        assert state["saved_share"] == pytest.approx(1 - row["dollars"] / ours.points["dollars"].iloc[-1])
+        assert state["saving"] == pytest.approx(1 - row["dollars"] / ours.points["dollars"].iloc[-1])
     assert ours.state(3, traffic=1_000)["month"] == pytest.approx(ours.points["dollars"].iloc[3])
     assert ours.state(np.int64(3)) == ours.state(3)
 
@@ -92,20 +88,35 @@ def test_figures_read_as_they_should():
     points, _ = world()
     row = {"threshold": 0.5, "share": 0.4125, "quality": 0.7345, "quality_low": 0.7, "quality_high": 0.75}
     row |= {"pgr": -0.0001, "dollars": 1234.565, "dollars_low": 1000.0, "dollars_high": 1500.0, "random_quality": 0.7}
+    row |= {
+        "share_low": 0.4,
+        "share_high": 0.43,
+        "pgr_low": -0.05,
+        "pgr_high": 0.06,
+        "saving_low": 0.3,
+        "saving_high": 0.4,
+    }
+    row |= {"random_quality_low": 0.69, "random_quality_high": 0.71}
     points = pd.DataFrame([points.iloc[0].to_dict(), row, points.iloc[-1].to_dict()])
     ours = explorer(points=points, questions=None, strong_dollars=2_000)
     assert ours.state(1, traffic=3_000)["shown"] == {
         "threshold": "0.500",
         "share": "41.3 %",
+        "share_interval": "40.0 to 43.0 %",
         "quality": "0.735",
         "quality_interval": "0.700 to 0.750",
         "pgr": "0.0 %",
+        "pgr_interval": "−5.0 to 6.0 %",
         "random_quality": "0.700",
+        "random_quality_interval": "0.690 to 0.710",
         "dollars": "$1,234.57",
         "dollars_interval": "$1,000.00 to $1,500.00",
         "traffic": "3,000",
         "month": "$3,704",
-        "saved": "$2,296 (38.3 %) less than the strong model always",
+        "month_interval": "$3,000 to $4,500",
+        "saving": "38.3 %",
+        "saving_interval": "30.0 to 40.0 %",
+        "saved": "$2,296 less than the strong model always",
         "sentence": "Questions with a win rate of 0.500 or more go to big-model: 41.3 % of them. "
         "The others go to small-model.",
     }
@@ -122,7 +133,8 @@ def test_the_strong_model_alone_may_cost_less_than_with_the_router():
     ours = explorer(strong_dollars=dearest * 0.99)
     last = ours.state(len(ours) - 1, traffic=1_000)
     assert last["saved"] == pytest.approx(-0.01 * dearest)
-    assert last["shown"]["saved"].endswith("(1.0 %) more than the strong model always")
+    assert last["shown"]["saved"].endswith(" more than the strong model always")
+    assert last["shown"]["saving"] == "−1.0 %"
 
 
 def test_thresholds_have_digits_enough_to_differ():
@@ -135,30 +147,21 @@ def test_thresholds_have_digits_enough_to_differ():
 
 @given(st.floats(0, 1.2), st.randoms())
 @settings(max_examples=60, deadline=None)
-def test_nearest_to_a_budget_is_the_largest_share_within_it(where, random):
+def test_within_a_budget_is_the_largest_share_that_it_pays_for(where, random):
     points, _ = world(n=80, cutoffs=20)
     points["dollars"] *= [random.uniform(0.8, 1.2) for _ in range(len(points))]  # a dear answer may be a weak one
     ours = explorer(points=points, questions=None)
     low, high = points["dollars"].min(), points["dollars"].max()
     budget = low + where * (high - low)
-    position = ours.nearest(budget=budget)
+    position = ours.within(budget)
     assert points["dollars"][position] <= budget
     assert (points["dollars"][position + 1 :] > budget).all()
 
 
-@given(st.floats(0, 1))
-@settings(max_examples=60, deadline=None)
-def test_nearest_to_a_threshold_is_at_least_as_near_as_any_other(threshold):
+def test_budgets_at_the_ends():
     ours = explorer(questions=None)
-    distance = (ours.points["threshold"] - threshold).abs()
-    assert distance[ours.nearest(threshold=threshold)] == distance.min()
-
-
-def test_nearest_at_the_ends():
-    ours = explorer(questions=None)
-    assert ours.nearest(threshold=math.inf) == ours.nearest(threshold=1.5) == 0
-    assert ours.nearest(threshold=0) == ours.nearest(budget=math.inf) == len(ours) - 1
-    assert ours.nearest(budget=ours.points["dollars"].min()) == 0
+    assert ours.within(math.inf) == len(ours) - 1
+    assert ours.within(ours.points["dollars"].min()) == 0
 
 
 def test_questions_that_change_sides_are_those_between_the_thresholds():
@@ -183,8 +186,13 @@ def test_words_on_questions_that_change_sides():
     assert ours.changed_in_words(30, 10) == (
         f"{len(moved)} questions now go to small-model. The strong model scores higher on {strong.sum()} of "
         f"{len(moved)}, the weak model on {weak.sum()}, both the same on {len(moved) - strong.sum() - weak.sum()}. "
-        f"The first 20 by win rate are shown, {len(moved) - 20} more are not."
+        f"Showing 20 of {len(moved)} below."
     )
+    few = explorer(questions=QUESTIONS.assign(prompt=QUESTIONS["prompt"].where(QUESTIONS.index < 7, None)))
+    assert few.changed_in_words(30, 10) == re.sub(
+        "Showing 20", f"Showing {(moved.index < 7).sum()}", ours.changed_in_words(30, 10)
+    )  # all are counted, whether their text is there or not
+    assert few.changed_in_words(0, len(few) - 1).endswith(" Showing 7 of 600 below.")
     one = explorer(questions=ours.questions.head(1))
     assert one.changed_in_words(0, len(one) - 1).startswith("1 question now goes to big-model. ")
 
@@ -209,6 +217,7 @@ POINTS, QUESTIONS = world()
         ({"points": POINTS.head(1)}, "points has 1 row"),
         ({"points": POINTS.head(0)}, "points has 0 row"),
         ({"points": with_value(POINTS, 4, "quality_low", math.nan)}, "points: quality_low of row 4 is nan"),
+        ({"points": with_value(POINTS, 4, "pgr", math.nan)}, "points: pgr of row 4 is nan"),
         ({"points": with_value(POINTS, 0, "threshold", math.nan)}, "points: threshold of row 0 is nan"),
         ({"points": with_value(POINTS, 2, "threshold", math.inf)}, "points: threshold of row 2 is inf"),
         ({"points": with_value(POINTS, 2, "dollars", "free")}, "points: dollars must be numbers"),
@@ -217,13 +226,14 @@ POINTS, QUESTIONS = world()
         ({"points": POINTS.iloc[:-1]}, "share must rise from 0, the weak model alone, to 1"),
         ({"questions": without(QUESTIONS, "group")}, "questions has no column group"),
         ({"questions": with_value(QUESTIONS, 3, "win_rate", math.nan)}, "questions: win_rate of row 3 is nan"),
-        ({"questions": with_value(QUESTIONS, 3, "prompt", None)}, "questions: prompt of row 3 is None"),
+        ({"questions": with_value(QUESTIONS, 3, "group", None)}, "questions: group of row 3 is None"),
         ({"traffic": 0}, "traffic must be a whole number from 1 to 1,000,000,000,000, got 0"),
         ({"traffic": 2.5}, "traffic must be a whole number"),
         ({"traffic": True}, "traffic must be a whole number"),
         ({"traffic": MOST_TRAFFIC + 1}, "traffic must be a whole number"),
         ({"level": 95}, "level must lie between 0 and 1"),
         ({"strong_dollars": math.nan}, "strong_dollars must be US dollars"),
+        ({"weak_dollars": -1}, "weak_dollars must be US dollars"),
     ],
 )
 def test_an_explorer_that_cannot_be_made_says_why(changes, message):
@@ -240,16 +250,11 @@ def test_questions_that_cannot_be_answered():
         ours.state(1.5)
     with pytest.raises(ParameterError, match="traffic must be a whole number"):
         ours.state(1, traffic=-5)
-    for choice in ({}, {"threshold": 0.5, "budget": 2.0}):
-        with pytest.raises(ParameterError, match="a threshold or a budget, one of them"):
-            ours.nearest(**choice)
-    with pytest.raises(ParameterError, match="threshold must be a number, got nan"):
-        ours.nearest(threshold=math.nan)
     for budget in (0.1, math.nan):
         with pytest.raises(ParameterError, match=r"budget must be at least 0\.\d+ US dollars") as caught:
-            ours.nearest(budget=budget)
+            ours.within(budget)
     told = float(re.search(r"at least (\S+)", str(caught.value))[1])
-    assert ours.nearest(budget=told) == 0  # the way out is one
+    assert ours.within(told) == 0  # the way out is one
     assert told == pytest.approx(ours.points["dollars"].min(), abs=1e-5)
     with pytest.raises(ParameterError, match="make the Explorer with questions="):
         ours.changed(0, 1)
@@ -334,7 +339,7 @@ def test_widgets_move_along_a_budget():
     low, high = ours.points["dollars"].min(), ours.points["dollars"].max()
     for step in (0, 33, 100):
         budget.value = step
-        assert slider.value == ours.nearest(budget=low + step / 100 * (high - low) + 1e-12)
+        assert slider.value == ours.within(low + step / 100 * (high - low) + 1e-12)
         assert ours.state(slider.value)["shown"]["dollars"] in figures.value
     mode.value = "threshold"
     assert (slider.layout.display, budget.layout.display) == ("", "none")
@@ -522,7 +527,7 @@ def test_the_switch_moves_along_budgets(opened):
     ):
         page["slider"].send_keys(key)
         step = min(max(step + move, 0), 100)
-        assert page.shown == ours.state(ours.nearest(budget=budgets[step]))["shown"]
+        assert page.shown == ours.state(ours.within(budgets[step]))["shown"]
         assert page["value"].text == f"${budgets[step]:.2f} per 1,000 questions"
     page["by-budget"].send_keys(Keys.ARROW_LEFT)
     assert page["slider-name"].text == "Threshold on the win rate"
@@ -541,7 +546,7 @@ def test_tab_reaches_every_control(opened):
         ActionChains(page.driver).send_keys(Keys.TAB).perform()
         outline = "getComputedStyle(document.activeElement.closest('label') ?? document.activeElement).outlineWidth"
         reached.append(page.run(f"return [document.activeElement.id, {outline}]"))
-    assert reached == [[name, "3px"] for name in ("by-threshold", "slider", "traffic")]
+    assert reached == [[name, "3px"] for name in ("by-threshold", "traffic", "slider")]
 
 
 def test_questions_that_change_sides_in_the_page(opened):
@@ -628,9 +633,16 @@ def test_the_page_reads_well(opened, scheme, width):
     page = opened(explorer(pair=ModelPair(strong="gpt-4-1106-preview", weak="mixtral-8x7b-instruct-v0.1")))
     page.emulate(width=width, scheme=scheme)
     page.drag(20)
+    place = "return document.querySelector(arguments[0]).getBoundingClientRect()"
     if width == 1280:
-        bottom = page.run("return document.querySelector('.figures').getBoundingClientRect().bottom")
-        assert bottom <= 720  # the whole of it without scrolling
+        assert page.run(place, ".figures")["bottom"] <= 720  # the whole of it, questions counted, without scrolling
+    else:  # whoever reads the questions still moves the slider, and sees what that does
+        page.run("window.scrollTo(0, document.body.scrollHeight)")
+        assert 0 <= page.run(place, "#slider")["top"] < page.run(place, "#summary")["bottom"] <= 160
+        shown = page.ours.state(20)["shown"]
+        assert page["summary"].text == (
+            f"{shown['share']} strong, quality {shown['quality']}, {shown['dollars']} per 1,000"
+        )
     page.run("traffic.value = 0; showMoney();")  # a refusal is text as well
     found = page.run(CONTRASTS)
     assert len(found) > 60
@@ -644,22 +656,76 @@ def test_the_page_reads_well(opened, scheme, width):
     assert page.run("return getComputedStyle(document.querySelector('.point')).transitionDuration") == "0s"
 
 
-def test_a_curve_in_dollars_can_be_explored_with_its_questions():
+def test_the_models_alone_are_marked_at_their_own_dollars(opened):
+    page = opened(explorer(strong_dollars=8.0, weak_dollars=0.2))
+    page.drag(0)
+    weak, strong, at = page.run(
+        "return ['rect.weak', 'path.strong', '.point circle'].map(name => document.querySelector('.chart.wide ' + name)"
+        ".getBoundingClientRect()).map(box => box.x + box.width / 2)"
+    )
+    apart = (page.ours.points["dollars"][0] - 0.2) / (8.0 - 0.2)  # the router is paid for where no call is strong
+    assert (at - weak) / (strong - weak) == pytest.approx(apart, abs=0.003)
+    assert apart > 0.02
+
+
+def sample_costs(outcomes, win_rates, pair=None):
+    pair = pair or default_pair("sample")
+    prices = load_prices("sample")
+    curve = RoutingCurve.from_win_rates(win_rates, outcomes, pair)
+    return CostCurve.from_tokens(curve, count_tokens(outcomes, (pair.strong, pair.weak)), prices, 50.0)
+
+
+@pytest.fixture(scope="module")
+def asked():
     outcomes = load_outcomes("mmlu", data="sample")
-    outcomes = outcomes.select(outcomes.prompts.index[:200])
-    pair = default_pair("sample")
-    curve = RoutingCurve.from_win_rates(np.linspace(0, 1, 200), outcomes, pair)
-    costs = CostCurve.from_tokens(curve, count_tokens(outcomes, (pair.strong, pair.weak)), load_prices("sample"))
-    explorer = Explorer.from_costs(costs, outcomes, traffic=5000, most_points=21, most_questions=50)
+    return outcomes.select(outcomes.prompts.index[:200])
+
+
+def test_a_curve_in_dollars_can_be_explored_with_its_questions(asked):
+    costs = sample_costs(asked, np.linspace(0, 1, 200))
+    curve = costs.curve
+    explorer = Explorer.from_costs(costs, asked, traffic=5000, most_points=21, most_texts=50, source="a part")
     assert len(explorer) == 21
     assert explorer.simulated
-    assert explorer.strong_dollars == pytest.approx(costs.strong_dollars)
-    assert len(explorer.questions) == 50
+    assert (explorer.strong_dollars, explorer.weak_dollars) == (costs.strong_dollars, costs.weak_dollars)
+    assert "Figures of 200 questions of mmlu, a part." in plain(explorer.page())
+    assert "Figures of 200 questions of mmlu, a part." in plain(explorer.widget().children[4].value)
+    assert explorer.questions["prompt"].notna().sum() == 50
+    assert set(explorer.questions["prompt"].dropna()) <= set(asked.prompts)
+    for before, position in ((0, 20), (4, 12)):  # all are counted: the share of strong calls says how many there are
+        moved = explorer.points["share"][position] - explorer.points["share"][before]
+        assert len(explorer.changed(before, position)) == round(200 * moved)
     row = explorer.state(10)
     called = curve.win_rate >= row["threshold"]
     assert row["share"] == pytest.approx(called.mean())
-    assert row["dollars"] == pytest.approx(1000 * np.where(called, costs.strong, costs.weak).mean())
+    assert row["dollars"] == pytest.approx(1000 * (np.where(called, costs.strong, costs.weak).mean() + costs.router))
     assert row["month"] == pytest.approx(5 * row["dollars"])
-    asked = explorer.questions.set_index("prompt")
-    assert set(asked.index) <= set(outcomes.prompts)
+    assert row["saving"] == pytest.approx(1 - row["dollars"] / costs.strong_dollars)
     assert Explorer.from_costs(costs).questions is None
+
+
+def test_intervals_of_a_curve_in_dollars_are_those_of_its_policy(asked):
+    costs = sample_costs(asked, np.random.default_rng(0).uniform(size=200))
+    ours = Explorer.from_costs(costs, most_points=5, level=0.9)
+    for row in ours.points.to_dict("records"):
+        told = ThresholdPolicy(costs.curve.pair, row["threshold"], "by hand").expect(costs, 0.9, 1000)
+        for name in ("share", "pgr", "saving"):
+            expected = getattr(told, name)
+            assert (row[f"{name}_low"], row[f"{name}_high"]) == pytest.approx(expected[1:], abs=1e-9)
+        assert row["random_quality_low"] < row["random_quality"] < row["random_quality_high"]
+
+
+def test_a_strong_model_that_is_not_surely_better_has_no_pgr(asked):
+    pair = default_pair("sample")
+    equal = dataclasses.replace(asked, scores=asked.scores.assign(**{pair.strong: asked.of(pair.weak)}))
+    ours = Explorer.from_costs(sample_costs(equal, np.linspace(0, 1, 200)), equal, most_points=11)
+    shown = ours.state(5)["shown"]
+    assert (shown["pgr"], shown["pgr_interval"]) == ("–", "the strong model is not surely better")
+    assert "the strong model is not surely better" in plain(ours.page())
+
+
+def test_win_rates_that_rank_nothing_are_refused(asked):
+    with pytest.warns(UserWarning, match="they rank nothing"):
+        costs = sample_costs(asked, np.full(200, 0.5))
+    with pytest.raises(DataError, match="a threshold can only send all questions to one model"):
+        Explorer.from_costs(costs, asked)

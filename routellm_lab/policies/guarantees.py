@@ -229,12 +229,12 @@ def guarantee_pgr(curve: RoutingCurve, pgr: float, delta: float = 0.1) -> Guaran
     if gain[-1] / n <= max(z, 0) * float(gaps.std(ddof=1)) / math.sqrt(n):
         return nothing  # the strong model is not surely better, so that PGR may be undefined
     unit = squares[-1] / np.abs(gaps).sum()  # what a lost question loses: 1 of 0/1 scores
-    needed = labels_needed_pgr(pgr, min(1.0, gain[-1] / n / unit), delta)
-    if n < needed:
+    gap = min(1.0, gain[-1] / n / unit)
+    if (1 - (1 - pgr) * gap) ** n > delta:
         raise DataError(
             f"{curve.name}: {n:,} labelled questions are too few to promise that at least {pgr:.0%} of the performance "
             f"gap ({gain[-1] / n:.3g} here) is recovered with probability {1 - delta:.0%}: it takes at least "
-            f"{needed:,} labels"
+            f"{labels_needed_pgr(pgr, gap, delta):,} labels"
         )
 
     def margin(x: float, calls: Any) -> Any:

@@ -12,7 +12,7 @@ import operator
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from decimal import ROUND_CEILING, ROUND_HALF_UP, Decimal
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -21,22 +21,19 @@ import pandas as pd
 
 from routellm_lab.benchmarks.outcomes import Outcomes
 from routellm_lab.errors import MissingExtraError, ParameterError, listed
+from routellm_lab.evaluation.significance import percentile_interval, resample_counts
 from routellm_lab.files import replacing
 from routellm_lab.policies.cost import CostCurve
+from routellm_lab.policies.guarantees import require_ranking
 from routellm_lab.preferences.models import ModelPair
 from routellm_lab.workbook.runs import writing
 
+_ESTIMATES = ("share", "quality", "pgr", "dollars", "random_quality")
 POINT_COLUMNS = (
     "threshold",
-    "share",
-    "quality",
-    "quality_low",
-    "quality_high",
-    "pgr",
-    "dollars",
-    "dollars_low",
-    "dollars_high",
-    "random_quality",
+    *(f"{name}{end}" for name in _ESTIMATES for end in ("", "_low", "_high")),
+    "saving_low",
+    "saving_high",
 )
 QUESTION_COLUMNS = ("prompt", "group", "win_rate", "strong_score", "weak_score")
 MOST_TRAFFIC = 10**12
@@ -48,6 +45,7 @@ _TEMPLATE = Path(__file__).with_name("explorer.html.j2")
 _BUDGETS = 100  # steps of the slider over budgets, few enough for their labels to differ
 _PROMPT_LENGTH = 300
 _STATIC_ROWS = 10
+_NO_PGR = "the strong model is not surely better"
 _NO_QUESTIONS = "There are no single questions here, only their means."
 _NOT_MOVED = "Move the slider: questions that change sides appear here."
 
@@ -61,8 +59,10 @@ class Explorer:
     points : DataFrame
         One row per cut-off, from the weak model alone to the strong model alone: ``threshold`` (the strong model is
         called where the win rate reaches it; infinity in the first row), ``share`` of strong calls in [0, 1],
-        ``quality``, ``quality_low``, ``quality_high``, ``pgr``, ``dollars``, ``dollars_low``, ``dollars_high`` (US
-        dollars per 1,000 questions) and ``random_quality``, what a random mix reaches for the same dollars.
+        ``quality``, ``pgr`` (NaN in all rows where it is undefined), ``dollars`` (US dollars per 1,000 questions) and
+        ``random_quality``, what a random mix reaches for the same dollars, each with its interval as ``share_low``,
+        ``share_high`` and so on; and ``saving_low``, ``saving_high``, the interval of the share of
+        ``strong_dollars`` that is saved.
     pair : ModelPair
     benchmark : str
     score_unit : str
@@ -72,14 +72,19 @@ class Explorer:
     note : str
         Where prices and tokens come from, in a sentence.
     questions : DataFrame, optional
-        ``prompt``, ``group``, ``win_rate``, ``strong_score``, ``weak_score``: to see which of them change sides.
+        ``prompt``, ``group``, ``win_rate``, ``strong_score``, ``weak_score``: to see which of them change sides. All
+        are counted; those without a prompt (None) are not shown.
+    n_questions : int, optional
+        That the figures are of; by default as many as ``questions``.
+    source : str
+        Which questions of the benchmark they are, and of what data, in words.
     traffic : int
         Questions a month to begin with.
     level : float
         Of the intervals.
-    strong_dollars : float, optional
-        US dollars per 1,000 questions of calling the strong model always, which needs no router; by default those of
-        the last row.
+    strong_dollars, weak_dollars : float, optional
+        US dollars per 1,000 questions of calling that model always, which needs no router; by default those of the
+        last and the first row.
 
     Raises
     ------
@@ -94,12 +99,17 @@ class Explorer:
     simulated: bool
     note: str
     questions: pd.DataFrame | None = field(default=None, repr=False)
+    n_questions: int | None = None
+    source: str = ""
     traffic: int = 1_000_000
     level: float = 0.95
     strong_dollars: float | None = None
+    weak_dollars: float | None = None
 
     def __post_init__(self) -> None:
-        points = _numbers(self.points, "points", POINT_COLUMNS, infinite=("threshold", 0))
+        points = _numbers(
+            self.points, "points", POINT_COLUMNS, infinite=("threshold", 0), undefined=("pgr", "pgr_low", "pgr_high")
+        )
         if len(points) < 2:
             raise ParameterError(f"points has {len(points)} row(s); the weak and the strong model alone are two")
         if points["threshold"].iloc[0] != math.inf or (np.diff(points["threshold"]) >= 0).any():
@@ -111,15 +121,20 @@ class Explorer:
             raise ParameterError("points: dollars must not be negative")
         object.__setattr__(self, "points", points)
         if self.questions is not None:
-            numbers = _numbers(self.questions, "questions", QUESTION_COLUMNS, text=QUESTION_COLUMNS[:2])
+            numbers = _numbers(
+                self.questions, "questions", QUESTION_COLUMNS, text=QUESTION_COLUMNS[:2], undefined=("prompt",)
+            )
             object.__setattr__(self, "questions", numbers.sort_values("win_rate", ascending=False, kind="stable"))
+            object.__setattr__(self, "n_questions", self.n_questions or len(numbers))
         object.__setattr__(self, "traffic", _whole_traffic(self.traffic))
         if not 0 < self.level < 1:
             raise ParameterError(f"level must lie between 0 and 1, such as 0.95, got {self.level!r}")
-        always = float(points["dollars"].iloc[-1] if self.strong_dollars is None else self.strong_dollars)
-        if not 0 <= always < math.inf:
-            raise ParameterError(f"strong_dollars must be US dollars per 1,000 questions, got {self.strong_dollars!r}")
-        object.__setattr__(self, "strong_dollars", always)
+        for name, row in (("strong_dollars", -1), ("weak_dollars", 0)):
+            given = getattr(self, name)
+            always = float(points["dollars"].iloc[row] if given is None else given)
+            if not 0 <= always < math.inf:
+                raise ParameterError(f"{name} must be US dollars per 1,000 questions, got {given!r}")
+            object.__setattr__(self, name, always)
 
     @classmethod
     def from_costs(
@@ -130,7 +145,8 @@ class Explorer:
         traffic: int = 1_000_000,
         level: float = 0.95,
         most_points: int = 201,
-        most_questions: int = 1000,
+        most_texts: int = 1000,
+        source: str = "",
         random_state: int | None = 0,
     ) -> "Explorer":
         """The explorer of a curve in dollars.
@@ -139,37 +155,56 @@ class Explorer:
         ----------
         costs : CostCurve
         outcomes : Outcomes, optional
-            With the questions of the curve, to see which of them change sides. Their text goes into the page.
-        traffic, level
+            With the questions of the curve, to see which of them change sides. Some of their texts go into the page.
+        traffic, level, source
             As in the class.
-        most_points, most_questions : int
-            Cut-offs offered, and questions drawn, at most.
+        most_points, most_texts : int
+            Cut-offs offered, and texts of questions drawn to be shown, at most; all questions are counted.
         random_state : int, optional
             Of the intervals and of the draw.
+
+        Raises
+        ------
+        DataError
+            When all win rates are the same.
         """
         curve, questions = costs.curve, None
+        require_ranking(curve.win_rate)
         if outcomes is not None:
             questions = pd.DataFrame({"prompt": outcomes.prompts, "group": outcomes.groups}).loc[curve.prompt_ids]
+            hidden = np.random.default_rng(random_state).permutation(len(questions)) >= most_texts
             questions = questions.assign(
-                win_rate=curve.win_rate, strong_score=curve.strong_scores, weak_score=curve.weak_scores
+                prompt=questions["prompt"].mask(hidden, None),
+                win_rate=curve.win_rate,
+                strong_score=curve.strong_scores,
+                weak_score=curve.weak_scores,
             )
-            questions = questions.sample(min(most_questions, len(questions)), random_state=random_state)
+        points = costs.points(most_points, level, random_state=random_state)
         return cls(
-            points=costs.points(most_points, level, random_state=random_state),
+            points=points.assign(**_intervals(costs, points["threshold"].to_numpy(), level, random_state)),
             pair=curve.pair,
             benchmark=curve.name,
             score_unit=curve.score_unit,
             simulated=curve.simulated,
             note=f"{costs.basis}.",
             questions=questions,
+            n_questions=len(curve),
+            source=source,
             traffic=traffic,
             level=level,
             strong_dollars=costs.strong_dollars,
+            weak_dollars=costs.weak_dollars,
         )
 
     def __len__(self) -> int:
         """How many cut-offs there are."""
         return len(self.points)
+
+    @property
+    def about(self) -> str:
+        """What the figures are of: the data, and how many questions."""
+        count = f"{self.n_questions:,} questions of " if self.n_questions else ""
+        return f"Figures of {count}{', '.join(filter(None, [self.benchmark, self.source]))}."
 
     @property
     def start(self) -> int:
@@ -190,7 +225,7 @@ class Explorer:
         -------
         dict
             ``position``, ``traffic``, the columns of ``points``, ``month`` and ``saved`` (US dollars a month, and less
-            than with the strong model always), ``saved_share``; and ``shown``, the strings that readers see.
+            than with the strong model always), ``saving``; and ``shown``, the strings that readers see.
 
         Raises
         ------
@@ -202,41 +237,28 @@ class Explorer:
         month = row["dollars"] * traffic / 1000
         saved = self._always * traffic / 1000 - month
         more = "less" if saved > 0 else "more"
-        told = f"{_money(abs(saved))} ({row['shown']['saved_share']}) {more} than the strong model always"
+        told = f"{_money(abs(saved))} {more} than the strong model always"
         shown = {
             "traffic": _fixed(traffic, 0),
             "month": _money(month),
+            "month_interval": " to ".join(_money(row[f"dollars_{end}"] * traffic / 1000) for end in ("low", "high")),
             "saved": told if saved else "as much as the strong model always",
         }
         return row | {
             "traffic": traffic,
             "month": month,
             "saved": saved,
-            "shown": {key: text for key, text in row["shown"].items() if key != "saved_share"} | shown,
+            "shown": row["shown"] | shown,
         }
 
-    def nearest(self, *, threshold: float | None = None, budget: float | None = None) -> int:
-        """The position nearest to a threshold, or the one with most strong calls that a budget allows.
-
-        Parameters
-        ----------
-        threshold : float, optional
-            On the win rate. Above 1, which no win rate is, no call is strong.
-        budget : float, optional
-            US dollars per 1,000 questions.
+    def within(self, budget: float) -> int:
+        """The position with most strong calls that a budget (US dollars per 1,000 questions) allows.
 
         Raises
         ------
         ParameterError
-            When both or none are given, or the budget is below the cheapest cut-off.
+            When the budget is below the cheapest cut-off.
         """
-        if (threshold is None) == (budget is None):
-            raise ParameterError("nearest() takes a threshold or a budget, one of them")
-        if threshold is not None:
-            if math.isnan(threshold):
-                raise ParameterError("threshold must be a number, got nan")
-            offered = self.points["threshold"].to_numpy()[1:]
-            return 0 if threshold > 1 else 1 + int(np.abs(offered - threshold).argmin())
         within = np.flatnonzero(self.points["dollars"] <= budget)
         if not len(within):
             cheapest = Decimal(float(self.points["dollars"].min()))
@@ -276,10 +298,11 @@ class Explorer:
         strong = int((moved["strong_score"] > moved["weak_score"]).sum())
         weak = int((moved["strong_score"] < moved["weak_score"]).sum())
         name = self.pair.strong if position > before else self.pair.weak
-        rest = f" The first {MOST_SHOWN} by win rate are shown, {n - MOST_SHOWN} more are not." * (n > MOST_SHOWN)
+        texts = len(_with_text(moved))
+        rest = f" Showing {texts:,} of {n:,} below." * (texts < n)
         return (
-            f"{n} {goes} to {name}. The strong model scores higher on {strong} of {n}, the weak model on {weak}, "
-            f"both the same on {n - strong - weak}.{rest}"
+            f"{n:,} {goes} to {name}. The strong model scores higher on {strong:,} of {n:,}, the weak model on "
+            f"{weak:,}, both the same on {n - strong - weak:,}.{rest}"
         )
 
     def page(self) -> str:
@@ -307,6 +330,7 @@ class Explorer:
             narrow=_NARROW.draw(self, self.start),
             chart_style=_CHART_STYLE,
             level=self._level,
+            figures=self._figures,
             most_traffic=MOST_TRAFFIC,
             first_words=_NO_QUESTIONS if self.questions is None else _NOT_MOVED,
             few=[self.state(int(position))["shown"] for position in few],
@@ -394,25 +418,40 @@ class Explorer:
         }
         rows = []
         for position, row in enumerate(points.to_dict("records")):
-            saved = (self._always - row["dollars"]) / self._always if self._always else 0.0
-            quality, dollars = (
-                {end: _fixed(row[name + end], digits[name]) for end in ("", "_low", "_high")}
-                for name in ("quality", "dollars")
-            )
+            row["saving"] = 1 - row["dollars"] / self._always if self._always else 0.0
             shown = {
-                "threshold": "∞" if row["threshold"] == math.inf else _fixed(row["threshold"], digits["threshold"]),
-                "share": _percent(row["share"]),
-                "quality": quality[""],
-                "quality_interval": f"{quality['_low']} to {quality['_high']}",
-                "pgr": _percent(row["pgr"]),
-                "random_quality": _fixed(row["random_quality"], digits["quality"]),
-                "dollars": "$" + dollars[""],
-                "dollars_interval": f"${dollars['_low']} to ${dollars['_high']}",
-                "saved_share": _percent(abs(saved)),
+                "threshold": "∞" if row["threshold"] == math.inf else _fixed(row["threshold"], digits["threshold"])
             }
+            for name, told in (
+                ("share", _percent),
+                ("quality", partial(_fixed, digits=digits["quality"])),
+                ("random_quality", partial(_fixed, digits=digits["quality"])),
+                ("pgr", _percent),
+                ("dollars", lambda dollars: "$" + _fixed(dollars, digits["dollars"])),
+                ("saving", _percent),
+            ):
+                if math.isnan(row[name]):
+                    shown |= {name: "–", f"{name}_interval": _NO_PGR}
+                    continue
+                low, high = (told(row[f"{name}_{end}"]) for end in ("low", "high"))
+                shown |= {name: told(row[name]), f"{name}_interval": f"{low.removesuffix(' %')} to {high}"}
             shown["sentence"] = self._sentence(row["share"], shown)
-            rows.append({"position": position, **row, "saved_share": saved, "shown": shown})
+            rows.append({"position": position, **row, "shown": shown})
         return rows
+
+    @property
+    def _figures(self) -> dict[str, str]:
+        """What stands in the table of figures, and under which name; all but the first with their intervals."""
+        return {
+            "threshold": "Threshold",
+            "share": "Strong calls",
+            "quality": f"Quality, {self.score_unit}",
+            "random_quality": "Random mix, same $",
+            "pgr": "Gap recovered (PGR)",
+            "dollars": "Per 1,000 questions",
+            "month": "A month",
+            "saving": "Saved",
+        }
 
     def _sentence(self, share: float, shown: Mapping[str, str]) -> str:
         strong, weak = self.pair.strong, self.pair.weak
@@ -429,7 +468,7 @@ class Explorer:
         dollars = self.points["dollars"]
         span = dollars.max() - dollars.min()
         steps = np.linspace(dollars.min(), dollars.max(), _BUDGETS + 1)
-        return [("$" + _fixed(budget, max(2, _digits(span))), self.nearest(budget=float(budget))) for budget in steps]
+        return [("$" + _fixed(budget, max(2, _digits(span))), self.within(float(budget))) for budget in steps]
 
     def _step_of(self, position: int) -> int:
         """The smallest step over budgets that pays for a position."""
@@ -464,7 +503,7 @@ class Explorer:
             "rows": [
                 {
                     "shown": row["shown"],
-                    "dollars": row["dollars"],
+                    "dollars": [row["dollars"], row["dollars_low"], row["dollars_high"]],
                     "wide": _WIDE.marker(self, position),
                     "narrow": _NARROW.marker(self, position),
                 }
@@ -483,7 +522,7 @@ class Explorer:
             for position in range(len(self)):
                 moved = self.questions[self._turns == position]
                 better = moved["strong_score"] - moved["weak_score"]
-                shown = [_question(row) for row in moved.head(MOST_SHOWN).to_dict("records")]
+                shown = [_question(row) for row in _with_text(moved).to_dict("records")]
                 turning.append([len(moved), int((better > 0).sum()), int((better < 0).sum()), shown])
             data["turning"] = turning
         return data
@@ -493,26 +532,17 @@ class Explorer:
             shown = {key: html.escape(text) for key, text in self.state(position, traffic)["shown"].items()}
         except ParameterError as error:
             return f"<p role='alert'>{html.escape(str(error))}</p>"
-        unit = html.escape(self.score_unit)
-        rows = [
-            ("Threshold", shown["threshold"], ""),
-            ("Strong calls", shown["share"], ""),
-            (
-                f"Quality ({unit})",
-                shown["quality"],
-                f"{self._level}: {shown['quality_interval']}; random mix: {shown['random_quality']}",
-            ),
-            ("Gap recovered (PGR)", shown["pgr"], "of what the strong model adds"),
-            ("Per 1,000 questions", shown["dollars"], f"{self._level}: {shown['dollars_interval']}"),
-            (f"A month, {shown['traffic']} questions", shown["month"], shown["saved"]),
-        ]
         table = "".join(
-            f"<tr><th>{name}</th><td><strong>{value}</strong></td><td>{aside}</td></tr>" for name, value, aside in rows
+            f"<tr><th>{html.escape(label)}</th><td><strong>{shown[name]}</strong></td>"
+            f"<td>{shown.get(f'{name}_interval', f'{self._level} interval')}</td></tr>"
+            for name, label in self._figures.items()
         )
         simulated = "<p><strong>Simulated data.</strong></p>" if self.simulated else ""
         return (
             f"<style>{_WIDGET_STYLE}{_CHART_STYLE}</style><div class='explorer'>{simulated}<p>{shown['sentence']}</p>"
-            f"{_WIDE.draw(self, position)}<table>{table}</table><p><small>{html.escape(self.note)}</small></p></div>"
+            f"{_WIDE.draw(self, position)}<table>{table}</table>"
+            f"<p>Of {shown['traffic']} questions a month: {shown['saved']}.</p>"
+            f"<p><small>{html.escape(self.about)} {html.escape(self.note)}</small></p></div>"
         )
 
     def _sides_as_html(self, before: int, position: int) -> str:
@@ -520,7 +550,7 @@ class Explorer:
             return f"<p>{_NO_QUESTIONS}</p>"
         if before == position:
             return f"<p>{_NOT_MOVED}</p>"
-        moved = self.changed(before, position).head(MOST_SHOWN)
+        moved = _with_text(self.changed(before, position))
         rows = "".join(
             "<tr>" + "".join(f"<td>{html.escape(text)}</td>" for text in _question(row))
             for row in moved.to_dict("records")
@@ -544,15 +574,15 @@ class _Chart:
 
     def draw(self, explorer: Explorer, position: int) -> str:
         points = explorer.points
-        x, y = self._scales(points)
-        random_mix, curve = (
-            " ".join(f"{x(d)},{y(q)}" for d, q in zip(points["dollars"], points[column], strict=True))
-            for column in ("random_quality", "quality")
-        )
+        x, y = self._scales(explorer)
+        curve = " ".join(f"{x(d)},{y(q)}" for d, q in zip(points["dollars"], points["quality"], strict=True))
         there = zip(points["dollars"], points["quality_high"], strict=True)
         back = zip(points["dollars"][::-1], points["quality_low"][::-1], strict=True)
         band = " ".join(f"{x(d)},{y(q)}" for d, q in (*there, *back))
-        weak, strong = ((x(points["dollars"].iloc[end]), y(points["quality"].iloc[end])) for end in (0, -1))
+        weak, strong = (
+            (x(dollars), y(points["quality"].iloc[end]))
+            for end, dollars in ((0, explorer.weak_dollars), (-1, explorer.strong_dollars))
+        )
         floor = self.height - self.bottom
         grid = [
             f'<line class="grid" x1="{self.left}" x2="{self.width - self.right}" y1="{y(q)}" y2="{y(q)}"/>'
@@ -561,7 +591,7 @@ class _Chart:
         ]
         grid += [
             f'<text x="{x(d)}" y="{floor + 22}" text-anchor="middle">${text}</text>'
-            for d, text in _ticks(points["dollars"].min(), points["dollars"].max(), self.width // 90)
+            for d, text in _ticks(*self._dollar_range(explorer), self.width // 90)
         ]
         at_x, at_y, low_x, high_x, low_y, high_y = self.marker(explorer, position)
         unit, end, below = html.escape(explorer.score_unit), self.width - self.right, "US dollars per 1,000 questions"
@@ -571,7 +601,8 @@ class _Chart:
             f'<line class="axis" x1="{self.left}" x2="{end}" y1="{floor}" y2="{floor}"/>'
             f'<text x="0" y="14">Quality, {unit}</text>'
             f'<text x="{end}" y="{floor + 42}" text-anchor="end">{below}</text>'
-            f'<polygon class="band" points="{band}"/><polyline class="random" points="{random_mix}"/>'
+            f'<polygon class="band" points="{band}"/>'
+            f'<line class="random" x1="{weak[0]}" y1="{weak[1]}" x2="{strong[0]}" y2="{strong[1]}"/>'
             f'<polyline class="curve" points="{curve}"/>'
             f'<rect class="weak" x="{weak[0] - 6}" y="{weak[1] - 6}" width="12" height="12"/>'
             f'<text class="end" x="{weak[0] + 12}" y="{weak[1] + 16}">weak</text>'
@@ -583,15 +614,16 @@ class _Chart:
 
     def marker(self, explorer: Explorer, position: int) -> list[float]:
         """Where the moving point lies, and the ends of its intervals, left, right, below and above, from there."""
-        x, y = self._scales(explorer.points)
+        x, y = self._scales(explorer)
         row = explorer.points.iloc[position]
         at_x, at_y = x(row["dollars"]), y(row["quality"])
         ends = [x(row[name]) - at_x for name in ("dollars_low", "dollars_high")]
         ends += [y(row[name]) - at_y for name in ("quality_low", "quality_high")]
         return [at_x, at_y, *(round(end, 1) for end in ends)]
 
-    def _scales(self, points: pd.DataFrame) -> tuple[Any, Any]:
-        low_x, high_x = points["dollars"].min(), points["dollars"].max()
+    def _scales(self, explorer: Explorer) -> tuple[Any, Any]:
+        points = explorer.points
+        low_x, high_x = self._dollar_range(explorer)
         low_y, high_y = self._quality_range(points)
         wide, high = self.width - self.left - self.right, self.height - self.top - self.bottom
 
@@ -603,6 +635,11 @@ class _Chart:
             return round(self.top + high * (1 - (quality - low_y) / ((high_y - low_y) or 1)), 1)
 
         return x, y
+
+    @staticmethod
+    def _dollar_range(explorer: Explorer) -> tuple[float, float]:
+        shown = [explorer.weak_dollars, explorer.strong_dollars, *explorer.points["dollars"]]
+        return min(shown), max(shown)
 
     @staticmethod
     def _quality_range(points: pd.DataFrame) -> tuple[float, float]:
@@ -635,19 +672,46 @@ _WIDGET_STYLE = """
 """
 
 
+def _intervals(costs: CostCurve, thresholds: np.ndarray, level: float, random_state: int | None) -> dict[str, Any]:
+    """Bootstrap intervals at fixed thresholds that `CostCurve.points` leaves out, on its resamples, as columns."""
+    curve, n = costs.curve, len(costs.curve)
+    called = (curve.win_rate[:, None] >= thresholds).astype(float)
+    gaps, extra = curve.strong_scores - curve.weak_scores, costs.strong - costs.weak
+    drawn: dict[str, list[np.ndarray]] = {name: [] for name in ("share", "pgr", "random_quality", "saving")}
+    for counts in resample_counts(n, 1000, random_state):
+        gap, dearer, weak = ((counts @ values / n)[:, None] for values in (gaps, extra, costs.weak))
+        added = counts @ (extra[:, None] * called) / n + costs.router
+        drawn["share"].append(counts @ called / n)
+        drawn["pgr"].append(counts @ (gaps[:, None] * called) / n / np.where(gap > 0, gap, np.nan))
+        drawn["random_quality"].append((counts @ curve.weak_scores / n)[:, None] + gap * np.clip(added / dearer, 0, 1))
+        drawn["saving"].append(1 - (weak + added) / (weak + dearer))
+    columns: dict[str, Any] = {}
+    for name, parts in drawn.items():
+        draws = np.concatenate(parts)
+        if name == "pgr" and np.isnan(draws).any(axis=1).mean() > min((1 - level) / 2, 0.05):
+            columns |= dict.fromkeys(("pgr", "pgr_low", "pgr_high"), math.nan)
+            continue
+        columns[f"{name}_low"], columns[f"{name}_high"] = percentile_interval(draws, level, curve.name)
+    return columns
+
+
 def _numbers(
     frame: pd.DataFrame,
     name: str,
     columns: tuple[str, ...],
     text: tuple[str, ...] = (),
     infinite: tuple[str, int] | None = None,
+    undefined: tuple[str, ...] = (),
 ) -> pd.DataFrame:
-    """The columns of a frame, numbers as such and checked; one place may be infinite."""
+    """The columns of a frame, numbers as such and checked; one place may be infinite, and some columns unknown."""
     missing = [column for column in columns if column not in frame]
     if missing:
         raise ParameterError(f"{name} has no column {listed(missing)}; it needs {listed(columns)}")
     checked = frame.loc[:, list(columns)].reset_index(drop=True)
+    unknown = checked[[column for column in undefined if column not in text]].isna().to_numpy()
     for column in columns:
+        if column in undefined and (column in text or unknown.all()):
+            continue
         if column in text:
             wrong = checked[column].isna().to_numpy()
         else:
@@ -698,6 +762,11 @@ def _ticks(low: float, high: float, most: int) -> list[tuple[float, str]]:
     digits = max(0, -math.floor(math.log10(step) + 1e-9))
     margin = 1e-9 * step
     return [(tick, _fixed(tick, digits)) for tick in places if low - margin <= tick <= high + margin]
+
+
+def _with_text(moved: pd.DataFrame) -> pd.DataFrame:
+    """Those of the questions that are shown."""
+    return moved[moved["prompt"].notna()].head(MOST_SHOWN)
 
 
 def _question(row: Mapping[Any, Any]) -> list[str]:
