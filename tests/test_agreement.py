@@ -119,7 +119,7 @@ def test_what_does_not_match_is_refused(judged):
 
 
 @given(votes=st.lists(st.tuples(verdicts, verdicts), min_size=1, max_size=40))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_share_and_kappa_are_those_of_scikit_learn(votes):
     first, second = zip(*votes, strict=True)
     found = agreement(matched_votes(first, second), n_resamples=20)
@@ -134,7 +134,7 @@ def test_share_and_kappa_are_those_of_scikit_learn(votes):
 
 
 @given(st.integers(0, 2**32 - 1))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_many_kappas_at_once_are_those_of_scikit_learn(seed):
     tables = np.random.default_rng(seed).multinomial(30, np.full(9, 1 / 9), size=5)
     _, kappas = _share_and_kappa(tables)
@@ -144,7 +144,7 @@ def test_many_kappas_at_once_are_those_of_scikit_learn(seed):
 
 
 @given(sides=st.lists(st.booleans(), min_size=60, max_size=60))
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=8)
 def test_swapped_sides_of_the_second_set_change_nothing(judged, sides):
     people, again = (votes.head(60) for votes in judged)
     mixed = again.copy()

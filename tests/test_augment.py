@@ -106,7 +106,7 @@ def test_a_share_of_the_votes_is_redrawn_and_a_larger_one_holds_it(arena):
     assert (changed[0.2] <= changed[0.6]).all()
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(
     table=st.lists(st.lists(st.sampled_from([0, 1e-9, 1, 7, 1e9]), min_size=3, max_size=3), min_size=3, max_size=3),
     share=st.floats(0, 1),

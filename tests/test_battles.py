@@ -160,7 +160,7 @@ def write(frame, path):
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".parquet"])
-@settings(deadline=None, max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @example(prompts=TRICKY)
 @example(prompts=["007"])
 @given(prompts=st.lists(TEXT | st.sampled_from(TRICKY), min_size=1, max_size=5))

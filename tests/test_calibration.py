@@ -129,7 +129,7 @@ def test_values_and_intervals_are_those_of_a_literal_loop():
     assert (found.n, found.level) == (83, 0.9)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(small_worlds, st.integers(1, 12))
 def test_parts_add_up(curve, n_bins):
     found = calibration(curve, n_bins, n_resamples=20)
@@ -222,7 +222,7 @@ def test_the_sigmoid_finds_slope_and_intercept():
     assert turned.slope_ == pytest.approx(-1, abs=1e-4)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(small_worlds)
 def test_isotonic_is_increasing_and_the_best_on_its_own_prompts(curve):
     fitted = WinRateCalibrator().fit(curve)
@@ -239,7 +239,7 @@ def test_isotonic_is_increasing_and_the_best_on_its_own_prompts(curve):
     assert found.miscalibration == pytest.approx(found.brier.value - own)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(small_worlds, st.floats(0, 1))
 def test_an_increasing_sigmoid_changes_nothing_at_a_fixed_share(curve, share):
     calibrator = WinRateCalibrator("sigmoid").fit(curve)
@@ -378,7 +378,7 @@ def test_ties_that_a_map_makes_are_decided_by_lot():
     assert row["to_strong"] == pytest.approx(row["to_weak"]) == pytest.approx(1 / 6)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(small_worlds, st.floats(0, 1), st.sampled_from(METHODS))
 def test_quality_at_a_share_is_that_of_the_curve(curve, share, method):
     after = cross_calibrated(curve, method)

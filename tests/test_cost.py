@@ -113,7 +113,7 @@ def literal_crossing(costs: CostCurve, x: float) -> float:
     raise AssertionError
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(seed=st.integers(0, 10_000), x=st.integers(1, 100))
 def test_dollars_at_a_share_of_the_gap_equal_a_literal_loop(seed, x):
     costs = costs_of(np.random.default_rng(seed), router=1e-4)
@@ -124,7 +124,7 @@ def test_dollars_at_a_share_of_the_gap_equal_a_literal_loop(seed, x):
     assert costs.value(f"ratio{x}") == pytest.approx(mix / spent)
 
 
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 @given(seed=st.integers(0, 10_000), ties=st.booleans())
 def test_ends_of_the_curve_are_both_models_alone(seed, ties):
     costs = costs_of(np.random.default_rng(seed), ties=ties)

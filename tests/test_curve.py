@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from routellm_lab.benchmarks.outcomes import Outcomes
@@ -74,7 +74,6 @@ def worlds(draw, max_n=40, distinct=False):
     return np.array(win_rate), np.array(strong, float), np.array(weak, float)
 
 
-@settings(deadline=None)
 @given(worlds(max_n=6), st.sampled_from([0.2, 0.5, 0.8, 1.0]))
 def test_equals_the_definition_averaged_over_the_order_of_ties(world, x):
     win_rate, strong, weak = world
@@ -115,7 +114,6 @@ def test_paper_counts_of_a_hundred_scores():
     assert paper_counts(100).tolist() == [0, 10, 20, 30, 40, 50, 60, 70, 80, 90, 100]
 
 
-@settings(deadline=None)
 @given(worlds(), st.randoms(use_true_random=False))
 def test_unchanged_by_increasing_transforms_and_the_order_of_prompts(world, random):
     win_rate, strong, weak = world
@@ -129,14 +127,12 @@ def test_unchanged_by_increasing_transforms_and_the_order_of_prompts(world, rand
             assert other.value(metric) == pytest.approx(curve.value(metric), abs=1e-9)
 
 
-@settings(deadline=None)
 @given(worlds())
 def test_reversed_ranking_mirrors_the_area(world):
     win_rate, strong, weak = world
     assert curve_of(win_rate, strong, weak).apgr + curve_of(1 - win_rate, strong, weak).apgr == pytest.approx(1)
 
 
-@settings(deadline=None)
 @given(worlds(), st.floats(0.01, 1), st.floats(0.01, 1))
 def test_cpt_rises_with_the_level_and_pgr_reaches_it_there(world, x, y):
     curve = curve_of(*world)
@@ -146,7 +142,6 @@ def test_cpt_rises_with_the_level_and_pgr_reaches_it_there(world, x, y):
     assert curve.pgr(curve.cpt(x)) == pytest.approx(x, abs=1e-9)
 
 
-@settings(deadline=None)
 @given(worlds())
 def test_no_ranking_beats_the_oracle(world):
     curve = curve_of(*world)
@@ -155,7 +150,6 @@ def test_no_ranking_beats_the_oracle(world):
     assert curve.oracle().apgr >= curve.apgr - 1e-12
 
 
-@settings(deadline=None)
 @given(worlds(max_n=5, distinct=True))
 def test_random_ranking_has_mean_one_half_and_the_closed_form_spread(world):
     win_rate, strong, weak = world

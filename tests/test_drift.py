@@ -29,7 +29,7 @@ def test_an_online_threshold_keeps_the_share_where_a_fixed_one_does_not():
     assert online["called"][5000:].mean() == pytest.approx(0.3, abs=0.02)
 
 
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 @given(seed=st.integers(0, 1000), share=st.floats(0.1, 0.9), kind=st.sampled_from(["rising", "two", "uniform"]))
 def test_the_share_keeps_its_bound_whatever_the_traffic(seed, share, kind):
     rng = np.random.default_rng(seed)

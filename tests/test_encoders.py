@@ -66,7 +66,7 @@ def own_cache(tmp_path, monkeypatch):
     settings_module.settings.cache_clear()
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(st.lists(st.text(max_size=40), min_size=1, max_size=6))
 def test_hashing_gives_unit_vectors_and_a_batch_equals_its_single_texts(texts):
     vectors = make_encoder("hashing").transform(texts)
@@ -111,7 +111,7 @@ TEXTS = st.lists(
 )
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(TEXTS, st.integers(1, 4))
 def test_static_vectors_are_those_of_model2vec(static_encoder, texts, at_once):
     texts = as_texts([*texts, "a known word"])

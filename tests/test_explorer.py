@@ -146,7 +146,7 @@ def test_thresholds_have_digits_enough_to_differ():
 
 
 @given(st.floats(0, 1.2), st.randoms())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_within_a_budget_is_the_largest_share_that_it_pays_for(where, random):
     points, _ = world(n=80, cutoffs=20)
     points["dollars"] *= [random.uniform(0.8, 1.2) for _ in range(len(points))]  # a dear answer may be a weak one

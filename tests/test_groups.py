@@ -21,7 +21,7 @@ def world(n=300, seed=0):
     return curve, pd.Series(rng.choice(["b", "a", "c"], n, p=[0.6, 0.3, 0.1]), index=ids)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.integers(0, 10_000), st.integers(1, 100))
 def test_a_group_is_the_benchmark_of_its_prompts(seed, minimum):
     curve, groups = world(seed=seed)
@@ -73,7 +73,7 @@ def test_prompts_must_have_a_group_unless_it_is_missing_on_purpose():
 points = st.lists(st.tuples(st.integers(0, 6), st.integers(0, 6)), min_size=5, max_size=25)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(points)
 def test_rho_is_scipys_and_knows_only_ranks(pairs):
     x, y = np.array(pairs, float).T

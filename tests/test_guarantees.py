@@ -145,7 +145,7 @@ def test_the_same_seed_draws_the_same():
     pd.testing.assert_frame_equal(first, second)
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(
     seed=st.integers(0, 500),
     alpha=st.floats(0.03, 0.5),
@@ -169,7 +169,7 @@ def test_bound_and_estimate_are_those_at_the_threshold(seed, alpha, kind):
     assert found.bound == pytest.approx(stats.binomtest(misses, size).proportion_ci(1 - 2 * 0.1 / tests).high)
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(seed=st.integers(0, 500), pgr=st.floats(0.1, 0.95))
 def test_the_bound_on_pgr_passes_where_the_test_does(seed, pgr):
     curve = drawn(1500, seed)

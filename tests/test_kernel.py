@@ -317,7 +317,7 @@ class TestFamiliarity:
         np.testing.assert_allclose(router.familiarity(texts), told, atol=1e-6)
         np.testing.assert_allclose(router.win_rate(texts), rates, atol=1e-12)
 
-    @settings(max_examples=25, deadline=None)
+    @settings(max_examples=25)
     @given(st.lists(st.text(max_size=40), max_size=5))
     def test_any_text_has_one_in_range(self, pool, texts):
         told = make(sets={"two": 1.0}).fit(pool).familiarity(texts)

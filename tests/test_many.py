@@ -123,7 +123,7 @@ def literal_aiq(points, log, n_steps=4000):
 
 
 @given(worlds)
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 def test_the_curve_and_its_area_are_those_of_literal_loops(made):
     log, utilities = made
     prices = 1000 * log.dollars.mean()
@@ -146,7 +146,7 @@ def test_aiq_is_that_of_a_fine_literal_loop():
 
 
 @given(worlds, st.integers(0, 100))
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 def test_order_of_questions_does_not_matter_and_hulls_are_concave(made, seed):
     log, utilities = made
     ids = log.prompts.index[np.random.default_rng(seed).permutation(len(log))]
@@ -164,7 +164,7 @@ def test_order_of_questions_does_not_matter_and_hulls_are_concave(made, seed):
 
 
 @given(worlds)
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 def test_nothing_beats_the_oracle_and_constants_are_at_most_the_random_mix(made):
     log, utilities = made
     oracle, mix = CostQuality.oracle(log), CostQuality.random_mix(log)

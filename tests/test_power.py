@@ -117,7 +117,7 @@ def test_only_the_benchmark_counts_and_not_its_router():
     assert questions_needed(one, **few) == questions_needed(other, **few)
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(st.floats(0.02, 0.3), st.floats(0.3, 0.95))
 def test_needed_questions_deliver_the_power_and_one_fewer_does_not(difference, power):
     first, second = benchmark(200), benchmark(200)

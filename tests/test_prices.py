@@ -53,7 +53,7 @@ amounts = st.floats(min_value=1e-9, max_value=1e9)
 row = st.tuples(amounts, amounts, st.dates().map(str) | st.just(""), st.text(max_size=20))
 
 
-@examples(max_examples=50, deadline=None)
+@examples(max_examples=50)
 @given(st.dictionaries(st.text(min_size=1, max_size=12).filter(str.strip), row, max_size=8))
 def test_prices_survive_the_way_through_their_table(rows):
     prices = Prices(pd.DataFrame([(model, *cells) for model, cells in rows.items()], columns=list(COLUMNS)))

@@ -112,7 +112,6 @@ def within(values, cuts):
     return sum(((part - part.mean()) ** 2).sum() for part in parts)
 
 
-@settings(deadline=None)
 @given(st.lists(st.floats(-3000, 3000), min_size=1, max_size=9).map(sorted), st.data())
 def test_optimal_partition_equals_brute_force(values, data):
     groups = data.draw(st.integers(1, len(values)))
@@ -123,7 +122,6 @@ def test_optimal_partition_equals_brute_force(values, data):
     assert within(values, np.flatnonzero(np.diff(labels)) + 1) == pytest.approx(best, abs=1e-6 + 1e-9 * best)
 
 
-@settings(deadline=None)
 @given(st.lists(st.integers(-50, 50), min_size=2, max_size=8).map(sorted), st.data())
 def test_the_released_rule_of_tiers_equals_brute_force(values, data):
     groups = data.draw(st.integers(1, len(values)))
@@ -215,7 +213,7 @@ def test_tiers_that_never_lost_or_never_won_join_their_neighbour():
     assert merge_unrateable_tiers(merged, battles).tier == merged.tier
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(
     st.lists(st.tuples(st.integers(0, 5), st.integers(0, 5)).filter(lambda g: g[0] != g[1]), min_size=1, max_size=20)
 )

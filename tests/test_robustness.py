@@ -45,7 +45,7 @@ options = st.lists(words, min_size=2, max_size=4).map(
 )
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(prompts_of_any_kind, st.sampled_from(sorted(PERTURBATIONS)), st.integers(0, 99))
 def test_a_prompt_is_perturbed_alike_in_any_company(prompts, name, seed):
     changed = perturb(prompts, name, seed)
@@ -60,7 +60,7 @@ def test_another_seed_perturbs_in_another_way(name):
     assert perturb(prompts, name, 1) != perturb(prompts, name, 2)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(questions)
 def test_typos_swap_two_letters_in_one_word_in_ten(question):
     before, after = question.split(" "), perturb([question], "typos")[0].split(" ")
@@ -75,7 +75,7 @@ def test_typos_swap_two_letters_in_one_word_in_ten(question):
         assert new == old[:at] + old[at + 1] + old[at] + old[at + 2 :]
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(questions.map("Explain {}".format), options, st.sampled_from(KEEPS_FORM))
 def test_options_and_the_closing_answer_line_are_kept(question, form, name):
     changed = perturb([question + form], name)[0]

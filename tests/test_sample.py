@@ -47,7 +47,7 @@ def votes():
 
 
 @given(name=st.sampled_from(list(BATTLE_SETS)), size=st.integers(1, 60), seed=st.integers(0, 2**32))
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 def test_the_same_name_size_and_seed_give_the_same_votes(name, size, seed):
     first, second = sample_battles(name, size, seed), sample_battles(name, size, seed)
     assert first.equals(second)
@@ -90,7 +90,7 @@ def test_the_law_is_a_law(a, b):
 
 
 @given(strong=models, weak=models)
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_the_true_win_rate_ranks_as_the_gap_in_competence(strong, weak):
     if strong == weak:
         return

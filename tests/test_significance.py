@@ -165,7 +165,7 @@ def test_comparison_equals_the_plain_loop(metric):
     assert (result.metric, result.n, result.level) == (metric, 60, 0.8)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.integers(0, 10_000), st.booleans(), st.sampled_from(METRICS))
 def test_comparison_is_antisymmetric(seed, tied, metric):
     first, strong, weak = world(n=50, seed=seed, tied=tied)
@@ -242,7 +242,7 @@ def routers(n=80, count=4, tied=False, **options):
     }
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.integers(0, 10_000), st.booleans(), st.sampled_from(METRICS))
 def test_all_pairs_equal_their_comparisons(seed, tied, metric):
     curves = routers(tied=tied)
@@ -315,7 +315,6 @@ def test_holm_on_a_worked_example():
     assert holm([]).shape == (0,)
 
 
-@settings(deadline=None)
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=12))
 def test_holm_equals_the_step_down_definition(values):
     adjusted = holm(values)

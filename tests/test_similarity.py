@@ -228,7 +228,7 @@ def tables(draw):
     return np.array(draw(st.lists(st.lists(cell, min_size=size, max_size=size), min_size=size, max_size=size)))
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(tables())
 def test_newton_equals_an_independent_optimiser(wins):
     ours = bradley_terry_newton(wins[None])[0]

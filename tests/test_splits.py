@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from routellm_lab.benchmarks import outcomes_from_frames
@@ -56,7 +56,6 @@ def questions(keys, groups):
     return outcomes_from_frames("toy", prompts, pd.DataFrame({"prompt_id": ids, "model": "m", "score": 1.0}))
 
 
-@settings(deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 12), st.integers(0, 2)), min_size=2, max_size=40), st.data())
 def test_samples_are_at_most_so_large_and_keep_equal_prompts_together(rows, data):
     keys, groups = zip(*rows, strict=True)

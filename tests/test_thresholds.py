@@ -16,7 +16,7 @@ from routellm_lab.policies import CostCurve, ThresholdPolicy, policy_table
 RNG = np.random.default_rng
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(seed=st.integers(0, 1000), share=st.floats(0.02, 0.98))
 def test_a_share_of_the_calls_goes_to_the_strong_model(seed, share):
     rates = RNG(seed).random(200)
@@ -40,7 +40,7 @@ def test_tied_win_rates_that_allow_no_such_share_are_said():
     assert policy.threshold == 0.8
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(seed=st.integers(0, 1000), part=st.floats(0.0, 1.0))
 def test_a_budget_is_kept_and_used(seed, part):
     costs = costs_of(RNG(seed), router=1e-5)
@@ -63,7 +63,7 @@ def test_a_budget_below_the_weak_model_says_the_least():
         ThresholdPolicy.for_budget(costs.curve, 1.0)
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(seed=st.integers(0, 1000), pgr=st.floats(0.01, 1.0))
 def test_a_quality_is_reached_with_the_fewest_calls(seed, pgr):
     curve = curve_of(RNG(seed))

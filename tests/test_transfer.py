@@ -100,7 +100,7 @@ def test_each_row_is_the_curve_of_its_router_and_pair():
     assert 0.1 < frame["achieved"].iloc[3] < 0.9
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.integers(0, 10_000))
 def test_the_oracle_achieves_one_its_reverse_minus_one_and_nothing_achieves_more(seed):
     outcomes = toy(60, seed)
@@ -149,7 +149,7 @@ def test_no_interval_where_the_strong_model_is_hardly_better():
     assert row["apgr"] == pytest.approx(0.005)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.lists(st.tuples(st.booleans(), st.booleans()), min_size=2, max_size=30))
 def test_properties_of_right_and_wrong(pairs):
     ids = pd.Index([f"q{number}" for number in range(len(pairs))])
@@ -378,7 +378,7 @@ def ladder(models=8, n=200, seed=0):
     return Outcomes("ladder", prompts, pd.DataFrame(scores, index=ids), pd.Series("all", index=ids), prompts)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.integers(2, 9), st.integers(1, 8))
 def test_pairs_go_from_small_gaps_to_large_and_use_no_model_thrice(models, number):
     outcomes = ladder(models)

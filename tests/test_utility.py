@@ -312,7 +312,7 @@ def test_logistic_is_that_of_scikit_learn(toy):
 
 
 @given(seed=st.integers(0, 10_000), models=st.integers(1, 6), labels=st.integers(1, 12))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_one_more_is_the_posterior_mean(seed, models, labels):
     rng = np.random.default_rng(seed)
     known, own = rng.normal(size=(4, models)), rng.normal(size=(4, 2))
@@ -325,7 +325,7 @@ def test_one_more_is_the_posterior_mean(seed, models, labels):
 
 
 @given(seed=st.integers(0, 10_000))
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 def test_logistic_ends_where_the_gradient_is_none(seed):
     rng = np.random.default_rng(seed)
     features, targets = rng.normal(size=(40, 3)), rng.random((40, 2))
@@ -337,7 +337,7 @@ def test_logistic_ends_where_the_gradient_is_none(seed):
 
 
 @given(seed=st.integers(0, 10_000), pairs=st.integers(1, 12))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_votes_of_random_pairs_agree_with_the_scores(seed, pairs):
     outcomes = make_outcomes(seed, 30, models=4, missing=0.3)
     battles = random_battles(outcomes, pairs, seed)
@@ -352,7 +352,7 @@ def test_votes_of_random_pairs_agree_with_the_scores(seed, pairs):
 
 
 @given(order=st.permutations(range(5)))
-@settings(max_examples=5, deadline=None)
+@settings(max_examples=5)
 @pytest.mark.parametrize("name", ["ridge", "nearest", "clusters"])
 def test_the_order_of_the_models_does_not_matter(fitted, toy, name, order):
     turned = replace(toy, scores=toy.scores.iloc[:, list(order)])

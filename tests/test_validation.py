@@ -96,7 +96,7 @@ seeds, levels = st.integers(0, 10_000), st.integers(2, 40)
 
 
 class TestMetric:
-    @settings(max_examples=40, deadline=None)
+    @settings(max_examples=40)
     @given(seeds, levels, st.booleans())
     def test_one_group_is_the_curve(self, seed, ties, named):
         outcomes = quiz(60, seed)
@@ -108,7 +108,7 @@ class TestMetric:
         assert (row["apgr"], row["random_sd"]) == pytest.approx((curve.apgr, curve.null_sd), abs=1e-12)
         assert (row["source"], row["prompts"]) == ("quiz", 60)
 
-    @settings(max_examples=25, deadline=None)
+    @settings(max_examples=25)
     @given(seeds, levels)
     def test_only_ranks_within_groups_count(self, seed, ties):
         outcomes = quiz(80, seed)
@@ -129,7 +129,7 @@ class TestMetric:
         shift = outcomes.groups.map({"a": 0.7, "b": 0.0, "c": 0.35}).to_numpy()
         assert abs(curve_of(outcomes, rates).apgr - curve_of(outcomes, rates + shift).apgr) > 0.01
 
-    @settings(max_examples=25, deadline=None)
+    @settings(max_examples=25)
     @given(seeds)
     def test_groups_count_by_their_gap(self, seed):
         outcomes = quiz(120, seed)
@@ -159,7 +159,7 @@ class TestMetric:
         assert row["apgr"] == pytest.approx(curve_of(outcomes.select(some), rates[some]).apgr)
         assert row["prompts"] == some.sum()
 
-    @settings(max_examples=15, deadline=None)
+    @settings(max_examples=15)
     @given(seeds)
     def test_prompts_may_be_ranked_in_smaller_groups_than_are_held_out(self, seed):
         outcomes = quiz(120, seed)
@@ -357,7 +357,7 @@ class TestVotesAsOutcomes:
         outcomes = outcomes_from_battles(votes.drop(columns="weight"), PAIR, ["l1", "l2"], ["s1", "s2"])
         np.testing.assert_allclose(outcomes.of("large"), [(1 + 0 + 0.5) / 3, 1.0, 0.0])
 
-    @settings(max_examples=25, deadline=None)
+    @settings(max_examples=25)
     @given(seeds)
     def test_sides_may_be_swapped(self, seed):
         rng = np.random.default_rng(seed)

@@ -50,7 +50,7 @@ def test_a_perfect_router_saves_what_the_closed_form_says(tolerance):
     assert not verdict.beats_models
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.floats(0.01, 100), st.floats(1.01, 1000), st.floats(0.05, 1), st.integers(0, 1000))
 def test_savings_follow_the_share_of_strong_calls_whatever_the_unit_of_price(weak, ratio, tolerance, seed):
     curve = world(0.4, n=150, seed=seed)
