@@ -30,6 +30,7 @@ from routellm_lab.policies.calibration import Calibration
 from routellm_lab.policies.cost import CostCurve
 from routellm_lab.policies.many import CostQuality, many_tests, single_models
 from routellm_lab.preferences.battles import models_of, score_a, vote_weights
+from routellm_lab.systems.base import cheapest_match
 
 PALETTE: list[str] = list(sns.color_palette("colorblind").as_hex())
 INK, MUTED, SIMULATED = "#222222", "#666666", "#b34700"
@@ -1639,7 +1640,7 @@ def promises(frame: pd.DataFrame, delta: float, *, simulated: bool, name: str = 
     """
     columns = ("promise", "labels", "broken", "broken_low", "broken_high")
     _require(frame, (*columns, "weak_share", "weak_low", "weak_high", "abstained"), "promises")
-    figure, panels = plt.subplots(1, 3, figsize=(WIDTH, 4.6), layout="constrained")
+    figure, panels = plt.subplots(1, 3, figsize=(WIDTH, 5.0), layout="constrained")
     handles = []
     kinds = list(dict.fromkeys(frame["promise"]))
     for number, kind in enumerate(kinds):
@@ -1696,11 +1697,12 @@ def cost_quality(
     Parameters
     ----------
     curves : dict of CostQuality
-        By router; on the same log. Models, mix and oracle are those of the first.
+        By router; on the same log. The first is the one that the title is about: name it before you look. Models, mix
+        and oracle are those of its log.
     simulated : bool, optional
         By default as the log says.
     title : str, optional
-        By default where the best router lies beside the mix, held out (see `many_tests`).
+        By default where the first router lies beside the mix, held out (see `many_tests`).
     level : float
         Of the bands.
     n_resamples, random_state
@@ -1760,15 +1762,16 @@ def cost_quality(
         "mean quality over the logarithm of dollars (hulls, with hindsight); bands: intervals",
         columns=2,
     )
-    best = max(curves, key=lambda name: curves[name].aiq_log)
     detail = f"{log.outcomes.name}, {len(log):,} questions, {len(log.models)} models"
     if title is None:
-        tested = many_tests(log, {best: curves[best]}, log.models[0], None, "aiq_log", level, n_resamples, random_state)
+        name, curve = next(iter(curves.items()))
+        options: dict[str, Any] = {"level": level, "n_resamples": n_resamples, "random_state": random_state}
+        tested = many_tests(log, {name: curve}, log.models[0], metric="aiq_log", **options)
         apart, low, high = (float(tested[column].iloc[0]) for column in ("difference", "low", "high"))
         away = Estimate(apart, low, high) if apart > 0 else Estimate(-apart, -high, -low)
         place = f"lies {away:.3f} {'above' if apart > 0 else 'below'}" if away.low > 0 else "is not told from"
         title = (
-            f"{_capital(_words(best))} {place} the best random mix of single models, held out, averaged over budgets"
+            f"{_capital(_words(name))} {place} the best random mix of single models, held out, averaged over budgets"
         )
     _title(figure, axes, title, detail, log.outcomes.simulated if simulated is None else simulated)
     return figure
@@ -1792,7 +1795,7 @@ def usage_map(frame: pd.DataFrame, *, simulated: bool, name: str = "", title: st
     name : str
         The benchmark and the budget.
     title : str, optional
-        By default the model whose share differs most between groups.
+        By default the model whose share differs most between groups; of a single group, the one used most.
 
     Returns
     -------
@@ -1823,12 +1826,10 @@ def usage_map(frame: pd.DataFrame, *, simulated: bool, name: str = "", title: st
     for label in axes.get_xticklabels():
         label.set(ha="right", rotation_mode="anchor")
     axes.set(xlabel="model, cheapest first", ylabel="group of questions")
-    apart = cells.drop(index="all", errors="ignore")
-    most = (apart.max() - apart.min()).idxmax()
-    finding = (
-        f"{most} answers {apart[most].max():.0%} of {_words(apart[most].idxmax())} and {apart[most].min():.0%} of "
-        f"{_words(apart[most].idxmin())}"
-    )
+    apart = cells.drop(index="all", errors="ignore") if len(cells) > 1 else cells
+    most = (apart.max() - apart.min()).idxmax() if len(apart) > 1 else apart.iloc[0].idxmax()
+    ends = apart[most].sort_values(ascending=False, kind="stable").iloc[[0, -1]].drop_duplicates()
+    finding = f"{most} answers {' and '.join(f'{share:.0%} of {_words(group)}' for group, share in ends.items())}"
     _title(figure, axes, title or finding, name, simulated)
     return figure
 
@@ -1843,6 +1844,7 @@ def systems(
     title: str | None = None,
     alone: pd.DataFrame | None = None,
     mix: pd.DataFrame | None = None,
+    best: str | None = None,
 ) -> Figure:
     """Quality of systems against what they take, with intervals both ways, beside the single models.
 
@@ -1850,18 +1852,22 @@ def systems(
     ----------
     frame : DataFrame
         One row per setting of a system: ``family``, and as `routellm_lab.systems.systems_table` makes them ``system``,
-        ``quality``, the ``x`` column, each with ``_low`` and ``_high``.
+        ``quality``, the ``x`` column, each with ``_low`` and ``_high``. With ``best`` also ``gain``, ``gain_low`` and
+        ``gain_high`` of `routellm_lab.systems.paired_gains`; NaN where a row cannot be paired.
     x : {"dollars", "rounds", "calls"}
         Dollars (USD per 1,000 questions) are on a log scale.
     simulated : bool
     name : str
         The benchmark.
     title : str, optional
-        By default the best system, and what it takes.
+        By default how many systems surely beat the best single model, and what the cheapest that reaches it takes.
+        Without ``best``, which has the highest mean.
     alone : DataFrame, optional
-        ``quality`` and the ``x`` column of every single model.
+        ``quality`` and the ``x`` column of every single model; with ``best`` also ``system``, their names.
     mix : DataFrame, optional
-        The best random mix of the single models: ``quality`` and the ``x`` column, by rising cost.
+        A random mix of single models: ``quality`` and the ``x`` column, by rising cost.
+    best : str, optional
+        The single model that ``gain`` is over, one of ``alone``.
 
     Returns
     -------
@@ -1879,7 +1885,7 @@ def systems(
     if mix is not None:
         dollars = np.geomspace(mix[x].iloc[0], mix[x].iloc[-1], 300)
         axes.plot(dollars, np.interp(dollars, mix[x], mix["quality"]), color="#888888", linewidth=1.2, zorder=1)
-        handles.append(Line2D([], [], color="#888888", linewidth=1.2, label="best random mix of models"))
+        handles.append(Line2D([], [], color="#888888", linewidth=1.2, label="random mix of models"))
     for number, family in enumerate(dict.fromkeys(frame["family"])):
         rows = frame[frame["family"] == family].sort_values(x)
         look: dict[str, Any] = {"color": PALETTE[number % len(PALETTE)], "marker": MARKERS[number % len(MARKERS)]}
@@ -1907,11 +1913,26 @@ def systems(
     axes.set(xlabel=labels.get(x, _words(x)), ylabel="quality (% correct)")
     axes.yaxis.set_major_formatter(PercentFormatter(1, symbol=""))
     _legend_below(figure, handles, "bars: intervals, both ways", columns=3)
-    best = max(frame.to_dict("records"), key=lambda row: row["quality"])
-    worth = {"dollars": f"{best[x]:.2g} USD per 1,000 questions", "rounds": f"{best[x]:.2g} rounds"}
-    finding = f"{_capital(_words(best['system']))} is best, {best['quality']:.1%}, for {worth.get(x, f'{best[x]:.2g}')}"
-    _title(figure, axes, title or finding, name, simulated)
+    _title(figure, axes, title or _systems_finding(frame, x, alone, best), name, simulated)
     return figure
+
+
+def _systems_finding(frame: pd.DataFrame, x: str, alone: pd.DataFrame | None, best: str | None) -> str:
+    if best is None or alone is None:
+        top = frame.iloc[int(frame["quality"].argmax())]
+        around = f"{top['quality']:.1%} [{top['quality_low']:.1%}, {top['quality_high']:.1%}]"
+        return f"{_capital(_words(top['system']))} has the highest mean, {around}, of {len(frame)} settings"
+    _require(frame, ("gain", "gain_low", "gain_high"), "systems")
+    paired = frame[frame["gain"].notna()]
+    sure = int((paired["gain_low"] > 0).sum())
+    one = cheapest_match(paired, x)
+    took = alone.set_index("system")[x][best]
+    at = f"at {one[x] / took:.0%} of its cost" if x == "dollars" else f"with {one[x]:.2f} {_words(x)} for {took:g}"
+    apart = f"{one['gain']:+.3f} [{one['gain_low']:+.3f}, {one['gain_high']:+.3f}]"
+    beats = f"{sure} of {len(paired)} settings surely beat" if sure else f"None of {len(paired)} settings surely beats"
+    reaches = "reaches it" if one["gain"] >= 0 else "comes nearest"
+    short = _words(one["system"]).partition(":")[0]  # a panel without its members
+    return f"{beats} {best} alone; seen afterwards, {short} {reaches} ({apart}) {at}"
 
 
 @_figure
@@ -1967,6 +1988,8 @@ def adaptation(frame: pd.DataFrame, *, simulated: bool, name: str = "", title: s
             axes.annotate(
                 _words(domain), (0.03, 0.97), xycoords="axes fraction", va="top", fontsize=10, fontweight="bold"
             )
+    if "domain" in frame:
+        panels[0][0].margins(y=0.14)  # room for the names
     panels[0][0].set_ylabel(_metric_label("apgr"))
     panels[0][len(parts) // 2].set_xlabel("labelled questions of the domain (log scale, and 0)")
     handles = [Line2D([], [], label=_words(choice), **look) for choice, look in looks.items()]
@@ -1980,8 +2003,8 @@ def adaptation(frame: pd.DataFrame, *, simulated: bool, name: str = "", title: s
         most = sure.sort_values("gain").to_dict("records")[-1]
         where = f" ({_words(most['domain'])})" if "domain" in most else ""
         finding = (
-            f"{len(sure)} of {len(labelled)} sets of labels surely beat the general router, at most by "
-            f"{most['gain']:.3f} APGR: {most['labels']:,} {_words(most['choice'])} questions{where}"
+            f"{len(sure)} of {len(labelled)} sets of labels surely beat the general router, each by its own interval, "
+            f"by up to {most['gain']:.3f} APGR: {most['labels']:,} {_words(most['choice'])} questions{where}"
         )
     _title(figure, panels[0][0], title or finding, name, simulated)
     return figure

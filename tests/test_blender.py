@@ -6,12 +6,12 @@ import pytest
 from sklearn.exceptions import NotFittedError
 from tiny_models import tiny
 
-from routellm_lab import load_outcomes
+from routellm_lab import load_battles, load_outcomes
 from routellm_lab.benchmarks import Outcomes
 from routellm_lab.errors import DataError, ParameterError
 from routellm_lab.policies import Prices, load_prices
 from routellm_lab.policies.answers import log_answers
-from routellm_lab.preferences import prompt_key, sample_questions, validate_battles
+from routellm_lab.preferences import prompt_key, sample_questions, split_by_prompt, validate_battles
 from routellm_lab.routers import Training
 from routellm_lab.systems.blender import (
     Blender,
@@ -19,6 +19,7 @@ from routellm_lab.systems.blender import (
     Ranker,
     TextPairRanker,
     answer_pairs,
+    judged_answers,
     ranker_accuracy,
     with_responses,
 )
@@ -114,6 +115,31 @@ def test_graded_answers_become_votes():
     assert answer_pairs(log([[0, 1, 1]]))["winner"].tolist() == ["model_b", "model_b"]
 
 
+def test_votes_against_one_opponent_grade_answers():
+    votes = validate_battles(
+        pd.DataFrame(
+            [
+                ("one", "base", "m1", "model_a", 0.9, "by base", "by m1"),
+                ("one", "base", "m2", "model_b", None, "by base", "by m2"),
+                ("two", "m1", "base", "model_a", 0.7, "m1 again", "base again"),
+                ("two", "m1", "base", "tie", None, "m1 again", "base again"),
+                ("two", "m1", "m2", "model_a", 0.8, "m1 again", "unheard"),
+            ],
+            columns=["prompt", "model_a", "model_b", "winner", "preference_a", "response_a", "response_b"],
+        )
+    )
+    graded = judged_answers(votes, "base")
+    assert graded.models == ["base", "m1", "m2"]
+    np.testing.assert_allclose(graded.scores, [[0.5, 0.1, 1.0], [0.5, 0.6, np.nan]])
+    assert graded.responses.loc[prompt_key("one")].tolist() == ["by base", "by m1", "by m2"]
+    assert graded.responses["m1"].tolist() == ["by m1", "m1 again"]
+    assert graded.prompts.tolist() == ["one", "two"]
+    assert graded.answer_chars["base"].tolist() == [len("by base"), len("base again")]
+    assert judged_answers(votes.drop(columns=["response_a", "response_b"]), "base").responses is None
+    with pytest.raises(DataError, match="no vote on nobody; the votes have base, m1, m2"):
+        judged_answers(votes, "nobody")
+
+
 # --- rankers --------------------------------------------------------------------------------------------------------
 
 
@@ -138,7 +164,9 @@ def test_a_planted_marker_is_learned_whatever_the_order(kind, request):
 
 
 def test_the_cross_encoder_tells_how_it_trained(cross_encoder):
-    assert cross_encoder.history_["held_out_loss"].min() < 0.3 < np.log(2)
+    losses = cross_encoder.history_["held_out_loss"].dropna()
+    assert losses.iloc[-1] < losses.iloc[0]
+    assert losses.min() < 0.3  # a coin toss: log 2 = .69
 
 
 def test_one_seed_one_cross_encoder(cross_encoder):
@@ -168,7 +196,7 @@ def test_what_rankers_refuse(light):
         told().fit(marked(3).drop(columns=["response_a", "response_b"]))
     with pytest.raises(DataError, match="all 3 are ties"):
         told().fit(marked(3).assign(winner="tie"))
-    with pytest.raises(DataError, match="needs votes on three prompts or more"):
+    with pytest.raises(DataError, match="TextPairRanker: needs three questions or more"):
         TextPairRanker("hashing:256").fit(marked(2))
     with pytest.raises(ParameterError, match="as many questions as answers on either side, got 1, 2, 1"):
         light.chance(["q"], ["a", "b"], ["c"])
@@ -264,3 +292,18 @@ def test_a_live_model_gets_the_best_answers_first():
     answers = np.array([["a", "abc", "ab", "abcd"], ["wxyz", "w", "wxy", "wx"]])
     seen = Blender(Longest(), ["p", "q"]).fuse(["one?", "two?"], answers, lambda question, best: f"{question} {best}")
     assert seen == ["one? ['abcd', 'abc', 'ab']", "two? ['wxyz', 'wxy', 'wx']"]
+
+
+@pytest.mark.real_data
+def test_a_text_ranker_on_the_answers_of_alpacaeval(real_folder):
+    """It agrees with held-out votes far more often than a coin, about as often as the rule that the longer one wins."""
+    votes = load_battles("alpacaeval_judge", data=real_folder)
+    votes = with_responses(votes.sample(1_500, random_state=0), real_folder)
+    train, test = (votes.iloc[rows] for rows in split_by_prompt(votes, 0.5, 0))
+    found = ranker_accuracy(TextPairRanker("hashing:256").fit(train), test, n_resamples=300)
+    assert found.loc["ranker", "low"] > 0.7
+    assert abs(found.loc["longer answer", "ahead"]) < 0.1
+    soft = votes[votes["preference_a"].notna()]
+    graded = judged_answers(soft, "gpt-4-1106-preview")
+    assert graded.scores["gpt-4-1106-preview"].eq(0.5).all()
+    assert graded.scores.drop(columns="gpt-4-1106-preview").mean().mean() < 0.3

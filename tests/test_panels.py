@@ -17,6 +17,7 @@ from routellm_lab.systems.panels import (
     best_of_n_gain,
     layered_mixture,
     majority,
+    panel_gains,
     sample_panels,
 )
 
@@ -52,6 +53,53 @@ def test_a_panel_of_equal_models_gains_nothing():
     assert majority(log, ["a", "b", "c"]).quality.tolist() == majority(log, ["a"]).quality.tolist()
 
 
+def test_random_panels_of_equal_models_gain_nothing_at_any_size():
+    names = "abcdefgh"
+    answers = {name: said(1, 2, 3, 4) for name in names}
+    log = log_of({name: [1, 0, 1, 1] for name in names}, dict.fromkeys(names, 1.0), answers)
+    table = panel_gains(log, log, n=10, n_resamples=50)
+    assert table["size"].tolist() == [1, 3, 5, 7]
+    assert table["panels"].tolist() == [8, 10, 10, 8]
+    figures = [f"over_{what}{end}" for what in ("mean", "best") for end in ("", "_low", "_high")]
+    assert (table[[*figures, "ahead"]] == 0).all(axis=None)
+    assert table["dollars"].tolist() == pytest.approx((table["size"] * 1000 * log.costs[:, 0].mean()).tolist())
+    assert table["best_dollars"].tolist() == pytest.approx([1000 * log.costs[:, 0].mean()] * 4)
+
+
+def test_random_panels_of_independent_models_gain_with_their_size():
+    """Eight models, each right in 7 of 10 by itself, whose errors differ: a majority of k is right as often as
+    counting says."""
+    rng, n, names = np.random.default_rng(0), 2000, "abcdefgh"
+    right = {name: rng.random(n) < 0.7 for name in names}
+    answers = {
+        name: [f"{row if ok else (number + 1) * 10_000 + row}" for row, ok in enumerate(right[name])]
+        for number, name in enumerate(names)
+    }
+    log = log_of(right, dict.fromkeys(names, 1.0), answers)
+    table = panel_gains(log, log, n=20, n_resamples=200).set_index("size")
+    assert table.loc[1, ["over_mean_low", "over_mean_high", "over_best_low", "over_best_high"]].eq(0).all()
+    assert table["over_mean"].is_monotonic_increasing
+    of_two = 0.7**3 + 3 * 0.7**2 * 0.3 + 3 * 0.7 * 0.3**2 / 3  # two right, or one of three that all differ
+    assert table.loc[3, "quality"] == pytest.approx(of_two, abs=0.02)
+    for size in (3, 5, 7):
+        assert 0 < table.loc[size, "over_best_low"] < table.loc[size, "over_best"] < table.loc[size, "over_mean"]
+        assert table.loc[size, "over_best"] < table.loc[size, "over_best_high"]
+    assert table.loc[7, "ahead"] == 1
+    again = panel_gains(log, log, n=20, n_resamples=200).set_index("size")
+    pd.testing.assert_frame_equal(table, again)
+
+
+def test_the_best_member_is_the_one_of_the_training_part():
+    log = make_log()
+    other = log_of({"a": [0, 0], "b": [0, 0], "c": [1, 1]}, USD)
+    (row,) = panel_gains(log, other, (3,), n_resamples=50).to_dict("records")
+    member = log.outcomes.scores.mean()
+    assert row["over_best"] == pytest.approx(row["quality"] - member["c"])
+    assert row["over_mean"] == pytest.approx(row["quality"] - member.mean())
+    with pytest.raises(ParameterError, match="no model c"):
+        panel_gains(log, other.only(["a", "b"]), (3,))
+
+
 def test_a_panel_on_the_sample_beats_its_mean_member():
     log = log_answers(load_outcomes("gsm8k", data="sample"), load_prices("sample"))
     panel = log.models[4:9]
@@ -62,10 +110,11 @@ def test_a_panel_on_the_sample_beats_its_mean_member():
 @pytest.mark.parametrize(
     ("panel", "error", "message"),
     [
-        ([], ParameterError, "panel"),
-        (["a", "a"], ParameterError, "a"),
-        (["a", "x"], ParameterError, "x"),
-        ("abc", ParameterError, "one bare string"),
+        ([], ParameterError, "a panel has 1 to 7 models, got 0"),
+        ([*"abcdefgh"], ParameterError, "a panel has 1 to 7 models, got 8: a, b"),
+        (["a", "a"], ParameterError, "panel a, a: a model is named twice"),
+        (["a", "x"], ParameterError, "log of toy: no model x; it has a, b, c"),
+        ("abc", ParameterError, r"one bare string; wrap it in a list: \['abc'\]"),
     ],
 )
 def test_panels_that_make_no_sense_are_refused(panel, error, message):
@@ -133,8 +182,26 @@ def test_the_router_asks_a_panel_only_where_the_text_says_that_it_pays():
     assert set(router.choose(log.prompts)) == {("a",)}
 
 
+def test_a_router_spends_its_budget_on_architectures_of_several_sizes():
+    log = log_answers(load_outcomes("gsm8k", data="sample"), load_prices("sample"))
+    router, lams = PanelRouter(sample_panels(log, (3, 5), 8), encoder="hashing:128").fit(log), []
+    for budget in (0.3, 2.0, 8.0):
+        router.lam = router.lam_at(budget, log.prompts)
+        lams.append(router.lam)
+        assert 1000 * router.play(log).dollars.mean() == pytest.approx(budget, rel=0.25)
+    assert lams[0] > lams[1] > lams[2] > 0
+    router.lam = lams[1]
+    assert len({len(panel) for panel in router.choose(log.prompts)}) >= 3
+    assert router.lam_at(1000.0, log.prompts) == 0
+    for budget in (1e-6, np.nan, np.inf):
+        with pytest.raises(ParameterError, match=r"cheapest architectures cost 0\.\d+ USD .* the budget must be above"):
+            router.lam_at(budget, log.prompts)
+
+
 def test_a_router_says_what_it_lacks():
     log = make_log()
+    with pytest.raises(ParameterError, match="not fitted"):
+        PanelRouter(encoder="hashing").lam_at(1.0, ["x"])
     with pytest.raises(ParameterError, match="not fitted"):
         PanelRouter(encoder="hashing").choose(["x"])
     with pytest.raises(ParameterError, match="lam must be a number from 0"):

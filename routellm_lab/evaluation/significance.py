@@ -81,6 +81,24 @@ def resample_counts(n: int, n_resamples: int, random_state: Any = 0) -> Iterator
         yield np.bincount(draws.ravel(), minlength=rows * n).reshape(rows, n).astype(float)
 
 
+def mean_draws(values: np.ndarray, n_resamples: int = 2000, random_state: Any = 0) -> np.ndarray:
+    """Means on bootstrap resamples of the prompts.
+
+    Parameters
+    ----------
+    values : (n,) or (n, k) array
+        One row per prompt.
+    n_resamples, random_state
+        As in `resample_counts`.
+
+    Returns
+    -------
+    (n_resamples,) or (n_resamples, k) array
+    """
+    n = len(values)
+    return np.concatenate([counts @ values for counts in resample_counts(n, n_resamples, random_state)]) / n
+
+
 def bootstrap(
     curve: "RoutingCurve",
     names: Iterable[str | Callable[[metrics.Sweep], np.ndarray]],

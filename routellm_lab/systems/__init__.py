@@ -1,5 +1,25 @@
 """Systems: the neighbours of routing, played back on logged answers: cascades, blenders, panels, a cache."""
 
-from routellm_lab.systems.base import FIGURES, Played, System, compare_systems, mixed_at, played_choices, systems_table
+from routellm_lab.systems.base import (
+    FIGURES,
+    Played,
+    System,
+    cheapest_match,
+    compare_systems,
+    mixed_at,
+    paired_gains,
+    played_choices,
+    systems_table,
+)
 
-__all__ = ["FIGURES", "Played", "System", "compare_systems", "mixed_at", "played_choices", "systems_table"]
+__all__ = [
+    "FIGURES",
+    "Played",
+    "System",
+    "cheapest_match",
+    "compare_systems",
+    "mixed_at",
+    "paired_gains",
+    "played_choices",
+    "systems_table",
+]

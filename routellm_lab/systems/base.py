@@ -1,23 +1,26 @@
 """What every system reports of every question: how good its answer was, and what it took to get it."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import pandas as pd
 
-from routellm_lab.errors import DataError, listed
+from routellm_lab.errors import DataError, ParameterError, listed
 from routellm_lab.evaluation.significance import (
     Difference,
     bootstrap_p_value,
+    mean_draws,
     percentile_interval,
-    resample_counts,
 )
 from routellm_lab.policies.answers import AnswerLog
 from routellm_lab.policies.cost import PER
 
 FIGURES = ("quality", "dollars", "calls", "rounds")
+
+_ROUNDING = 1e-9
+"""Sums of dollars in another order differ by less, relatively."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,13 +34,18 @@ class Played:
     prompt_ids : Index
         (n,).
     quality : (n,) array
-        Score of the answer that it gave.
+        Score of the answer that it gave; finite.
     dollars : (n,) array
-        USD for all calls of that question.
+        USD for all calls of that question, >= 0 as calls and rounds are.
     calls : (n,) array
         Model calls.
     rounds : (n,) array
         Calls one after the other: how often somebody waits for a model. Calls side by side are one round.
+
+    Raises
+    ------
+    DataError
+        When a figure is not one usable number per question.
     """
 
     name: str
@@ -50,8 +58,15 @@ class Played:
     def __post_init__(self) -> None:
         for name in FIGURES:
             values = np.array(getattr(self, name), dtype=float)
-            if values.shape != (len(self.prompt_ids),) or np.isnan(values).any():
+            if values.shape != (len(self.prompt_ids),):
                 raise DataError(f"{self.name}: {name} must be one number per question, shape ({len(self.prompt_ids)},)")
+            bad = ~np.isfinite(values) if name == "quality" else ~(np.isfinite(values) & (values >= 0))
+            if bad.any():
+                row = int(bad.argmax())
+                raise DataError(
+                    f"{self.name}: {name} must be finite{'' if name == 'quality' else ' and not negative'}, got "
+                    f"{values[row]} for {self.prompt_ids[row]}; leave such questions out (AnswerLog.select)"
+                )
             values.flags.writeable = False
             object.__setattr__(self, name, values)
 
@@ -109,8 +124,14 @@ def mixed_at(settings: Sequence[Played], dollars: float, name: str = "") -> Play
     return Played(name or f"mix at {dollars:.3g} USD", ranked[0].prompt_ids, *figures)
 
 
+@runtime_checkable
 class System(Protocol):
-    """What a system offers: it learns on one part of the log, and is played back on another."""
+    """What `Cascade`, `AutoMix`, `Blender` and `PanelRouter` offer: they learn on one part of the log, and are played
+    back on another.
+
+    Not everything that is played is one. What decides before any answer (a router such as `HybridRouter`, a model
+    alone) learns from votes and is played by `played_choices`, a fixed panel by `majority`, a cache by `play_stream`.
+    """
 
     def fit(self, log: AnswerLog) -> "System": ...
 
@@ -134,11 +155,9 @@ def systems_table(
         When they were not played on the same questions.
     """
     systems = _same_questions(list(played))
-    n = len(systems[0])
     values = np.stack([getattr(system, name) for system in systems for name in FIGURES], axis=1)
     values[:, 1 :: len(FIGURES)] *= PER
-    draws = np.concatenate([counts @ values for counts in resample_counts(n, n_resamples, random_state)]) / n
-    low, high = percentile_interval(draws, level)
+    low, high = percentile_interval(mean_draws(values, n_resamples, random_state), level)
     means = values.mean(axis=0)
     rows = []
     for number, system in enumerate(systems):
@@ -150,7 +169,12 @@ def systems_table(
 
 
 def compare_systems(
-    first: Played, second: Played, what: str = "quality", n_resamples: int = 2000, random_state: int | None = 0
+    first: Played,
+    second: Played,
+    what: str = "quality",
+    n_resamples: int = 2000,
+    random_state: int | None = 0,
+    level: float = 0.95,
 ) -> Difference:
     """One system minus another, question by question (paired bootstrap).
 
@@ -160,13 +184,105 @@ def compare_systems(
         On the same questions.
     what : {"quality", "dollars", "calls", "rounds"}
         Dollars are USD per 1,000 questions.
+
+    Raises
+    ------
+    ParameterError
+        When there is no such figure.
+    DataError
+        When they were played on other questions.
     """
+    if what not in FIGURES:
+        raise ParameterError(f"compare_systems: what must be one of {listed(FIGURES)}, got {what!r}")
     first, second = _same_questions([first, second])
     apart = (getattr(first, what) - getattr(second, what)) * (PER if what == "dollars" else 1)
-    n = len(apart)
-    draws = np.concatenate([counts @ apart for counts in resample_counts(n, n_resamples, random_state)]) / n
-    low, high = percentile_interval(draws[:, None])[:, 0]
-    return Difference(float(apart.mean()), float(low), float(high), bootstrap_p_value(draws), n)
+    draws = mean_draws(apart, n_resamples, random_state)
+    low, high = percentile_interval(draws[:, None], level)[:, 0]
+    return Difference(float(apart.mean()), float(low), float(high), bootstrap_p_value(draws), len(apart), level)
+
+
+def paired_gains(
+    families: Mapping[str, Iterable[Played]],
+    router: Sequence[Played],
+    best: Played,
+    level: float = 0.95,
+    n_resamples: int = 2000,
+    random_state: int | None = 0,
+) -> pd.DataFrame:
+    """What every setting of every system gains, question by question, over one model and over a router at its cost.
+
+    Parameters
+    ----------
+    families : mapping of str to iterable of Played
+        Settings by system.
+    router : sequence of Played
+        The router's settings: the random mix of the two around a system's cost is what it is paired with (`mixed_at`).
+    best : Played
+        The best single model, as known before the test.
+    level, n_resamples, random_state
+
+    Returns
+    -------
+    DataFrame
+        One row per setting: ``family``, ``system``, the means ``quality``, ``dollars`` (USD per 1,000 questions),
+        ``calls``, ``rounds``; quality less that of the best model, ``gain``, with ``gain_low``, ``gain_high`` and
+        ``gain_p``; less that of the router at the same cost, ``over_router`` with ``_low``, ``_high`` and ``_p``: NaN
+        where the setting is cheaper or dearer than all of the router's, which then has nothing of its cost. Settings of
+        one system with the same figures on every question stand here once.
+    """
+    ends = [PER * end(one.dollars.mean() for one in router) for end in (min, max)]
+    rows, seen = [], set()
+    for family, runs in families.items():
+        for told in runs:
+            figures = np.stack([getattr(told, name) for name in FIGURES])
+            if (decided := (family, figures.tobytes())) in seen:
+                continue
+            seen.add(decided)
+            row: dict[str, object] = {"family": family, "system": told.name}
+            row |= dict(zip(FIGURES, figures.mean(axis=1) * [1, PER, 1, 1], strict=True))
+            cost = PER * told.dollars.mean()
+            inside = ends[0] * (1 - _ROUNDING) <= cost <= ends[1] * (1 + _ROUNDING)
+            for name, rival in (("gain", best), ("over_router", mixed_at(router, cost) if inside else None)):
+                found = [np.nan] * 4
+                if rival is not None:
+                    apart = compare_systems(told, rival, "quality", n_resamples, random_state, level)
+                    found = [apart.difference, apart.low, apart.high, apart.p_value]
+                row |= dict(zip((name, f"{name}_low", f"{name}_high", f"{name}_p"), found, strict=True))
+            rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def cheapest_match(gains: pd.DataFrame, x: str = "dollars") -> pd.Series:
+    """The setting that reaches the best single model for least, seen afterwards.
+
+    Parameters
+    ----------
+    gains : DataFrame
+        With ``gain``, ``gain_low``, ``gain_high`` of `paired_gains`; rows without are passed over, and so are those
+        that give the single model's score on every question.
+    x : str
+        Column of what is to be little.
+
+    Returns
+    -------
+    Series
+        Its row: of those with a gain of 0 or more that with the least ``x``; where none reaches 0, the largest gain.
+
+    Raises
+    ------
+    DataError
+        When no row is left.
+    """
+    paired = gains[gains["gain_low"] < gains["gain_high"]]
+    if paired.empty:
+        raise DataError("cheapest_match: no setting decides otherwise than the single model; give others")
+    reached = paired[paired["gain"] >= 0]
+    return paired.iloc[int(paired["gain"].argmax())] if reached.empty else reached.iloc[int(reached[x].argmin())]
+
+
+def whole(value: object) -> bool:
+    """Whether something is a whole number from 1."""
+    return isinstance(value, (int, np.integer)) and not isinstance(value, bool) and bool(value >= 1)
 
 
 def _same_questions(systems: list[Played]) -> list[Played]:

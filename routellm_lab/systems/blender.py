@@ -1,12 +1,12 @@
 """LLM-Blender (Jiang et al. 2023, arXiv 2306.02561): ask a whole panel, compare its answers pairwise, give the best.
 
 A ranker reads a question and two answers and says which is better (section 3 of the paper); the answer that is better
-by the most, over all the others, is taken (MaxLogits, section 3.3). All models of the panel are paid, side by side.
+by the most, over all the others, is taken (MaxLogits). All models of the panel are paid, side by side.
 
-Limits. The paper ranks with DeBERTa-v3-large, trained on 100,000 questions with 11 answers each, compared by three
-scores (BERTScore, BLEURT, BARTScore); here it is an encoder of a twentieth of the size, a few thousand pairs, and the
-verdicts of one judge or grader. Its second half, GenFuser, writes a new answer from the best three (section 4): logs
-hold no such answers (`Blender.fuse` has a hook for a live model). The ranker itself is counted as free.
+Limits. The paper ranks with DeBERTa-v3-large, trained on 100,000 questions with 11 answers each; here it is an encoder
+of a twentieth of the size, a few hundred or thousand pairs, and the verdicts of one judge or grader. Its second half,
+GenFuser, writes a new answer from the best three (section 4): logs hold no such answers (`Blender.fuse` has a hook for
+a live model). The ranker itself is counted as free.
 """
 
 import itertools
@@ -21,18 +21,20 @@ import pandas as pd
 from sklearn.base import BaseEstimator, clone
 from sklearn.utils.validation import check_is_fitted
 
+from routellm_lab.benchmarks.outcomes import Outcomes
 from routellm_lab.encoders import as_texts, make_encoder
 from routellm_lab.errors import DataError, ParameterError, listed
-from routellm_lab.evaluation.significance import percentile_interval, resample_counts
+from routellm_lab.evaluation.significance import mean_draws, percentile_interval
 from routellm_lab.files import data_folder, read_table
 from routellm_lab.policies.answers import AnswerLog
-from routellm_lab.preferences.battles import models_of, validate_battles, vote_weights, with_prompts
+from routellm_lab.preferences.battles import models_of, score_a, validate_battles, vote_weights, with_prompts
 from routellm_lab.preferences.splits import split_by_prompt
 from routellm_lab.routers.base import sigmoid
 from routellm_lab.routers.training import Training, device, fine_tune, probe, seeded
 from routellm_lab.routers.transformer import Inputs, load_pretrained
 from routellm_lab.settings import settings
 from routellm_lab.systems.base import Played
+from routellm_lab.systems.scorer import feature_scale, fit_logistic
 
 if TYPE_CHECKING:
     from routellm_lab.routers.classifier import Classifier
@@ -119,6 +121,64 @@ def answer_pairs(log: AnswerLog) -> pd.DataFrame:
     return validate_battles(battles, where=f"pairs of answers of {log.outcomes.name}")
 
 
+def judged_answers(battles: pd.DataFrame, opponent: str, name: str = "votes") -> Outcomes:
+    """Votes against one opponent as graded answers: how likely each answer is preferred to the opponent's.
+
+    Parameters
+    ----------
+    battles : DataFrame
+        Of one judge, as that is what scores mean; votes without the opponent are left out.
+    opponent : str
+        Such as AlpacaEval's baseline.
+    name : str
+        Of the outcomes.
+
+    Returns
+    -------
+    Outcomes
+        (prompts, models), the opponent first with a score of .5 throughout. A score is the judge's own probability
+        (``preference_a``) where it gives one, else 1, .5 or 0 by the winner; of several votes the mean. ``responses``
+        are of the first vote, where the votes have texts (`with_responses`).
+
+    Raises
+    ------
+    DataError
+        When no vote is on the opponent.
+    """
+    votes = with_prompts(validate_battles(battles))
+    preferred = pd.Series(score_a(votes), index=votes.index)
+    if "preference_a" in votes:
+        preferred = votes["preference_a"].fillna(preferred)
+    sides = []
+    for side, other, scores in (("a", "b", preferred), ("b", "a", 1 - preferred)):
+        parts = {"prompt_key": votes["prompt_key"], "model": votes[f"model_{side}"], "score": scores}
+        texts = {
+            part: votes.get(f"response_{at}", pd.Series(None, votes.index, dtype="str"))
+            for part, at in (("said", side), ("opposed", other))
+        }
+        sides.append(pd.DataFrame(parts | texts)[votes[f"model_{other}"] == opponent])
+    rows = pd.concat(sides)
+    if rows.empty:
+        raise DataError(f"judged_answers: no vote on {opponent}; the votes have {listed(models_of(votes), 8)}")
+    prompts = votes.drop_duplicates("prompt_key").set_index("prompt_key")["prompt"]
+    graded = rows.groupby(["prompt_key", "model"])["score"].mean().unstack("model")
+    said = rows.groupby(["prompt_key", "model"])["said"].first().unstack("model")
+    prompts = prompts[prompts.index.isin(graded.index)].rename_axis("prompt_id")
+    graded.insert(0, opponent, 0.5)
+    said.insert(0, opponent, rows.groupby("prompt_key")["opposed"].first())
+    responses = pd.DataFrame({model: said[model].reindex(prompts.index) for model in said if said[model].notna().any()})
+    return Outcomes(
+        name,
+        prompts,
+        pd.DataFrame({model: graded[model].reindex(prompts.index) for model in graded}),
+        pd.Series("all", index=prompts.index),
+        pd.Series(prompts.index, index=prompts.index),
+        score_unit=f"preferred to {opponent}",
+        responses=None if responses.empty else responses,
+        answer_chars=None if responses.empty else responses.apply(lambda texts: texts.str.len().astype(float)),
+    )
+
+
 class Ranker(BaseEstimator):
     """Base of the rankers: `fit` learns from votes with answers, `chance` says which of two answers is better.
 
@@ -145,7 +205,7 @@ class Ranker(BaseEstimator):
         return sigmoid(self._logits(*texts)) if texts[0] else np.zeros(0)
 
     def scores(self, questions: Sequence[str], answers: np.ndarray) -> np.ndarray:
-        """Sum of each answer's logits over all the others to its question (MaxLogits, section 3.3).
+        """Sum of each answer's logits over all the others to its question (MaxLogits).
 
         Parameters
         ----------
@@ -174,7 +234,7 @@ class Ranker(BaseEstimator):
 
 
 class PairRanker(Ranker):
-    """A cross-encoder that reads the question and both answers at once, fine-tuned on the votes (section 3.2).
+    """A cross-encoder that reads the question and both answers at once, fine-tuned on the votes.
 
     The head reads the mean of A's token vectors less that of B's. Each vote is shown in an order drawn at random; a
     logit is half the difference of those in both orders.
@@ -300,28 +360,23 @@ class TextPairRanker(Ranker):
         self.random_state = random_state
 
     def _fit(self, votes: pd.DataFrame) -> None:
-        from sklearn.linear_model import LogisticRegression
-        from sklearn.model_selection import GridSearchCV, GroupKFold
-
-        if votes["prompt_key"].nunique() < 3:
-            raise DataError("TextPairRanker: needs votes on three prompts or more, to choose its penalty")
         questions = votes["prompt"].tolist()
         apart = self._features(questions, votes["response_a"].tolist())
         apart -= self._features(questions, votes["response_b"].tolist())
-        scale = np.sqrt((apart**2).mean(axis=0)) + 1e-12
-        scale[-2:] /= _FAVOUR
-        # a pair and its reverse say the same, and both classes occur in every fold
-        apart, won = np.vstack([apart, -apart]) / scale, (votes["winner"] == "model_a").to_numpy()
-        search = GridSearchCV(
-            LogisticRegression(fit_intercept=False, max_iter=500),
-            {"C": list(self.penalties)},
-            scoring="neg_log_loss",
-            cv=GroupKFold(3, shuffle=True, random_state=self.random_state),
-        )
+        won = (votes["winner"] == "model_a").to_numpy()
         groups, weight = (np.tile(votes[column].to_numpy(), 2) for column in ("prompt_key", "weight"))
-        search.fit(apart, np.append(won, ~won), groups=groups, sample_weight=weight / 2)
-        self.C_ = float(search.best_params_["C"])
-        self.coefficients_ = search.best_estimator_.coef_[0] / scale
+        # a pair and its reverse say the same, and both classes occur in every fold
+        self.C_, self.coefficients_, _ = fit_logistic(
+            np.vstack([apart, -apart]),
+            np.append(won, ~won),
+            weight / 2,
+            groups,
+            scale=feature_scale(apart, 2, _FAVOUR),
+            penalties=self.penalties,
+            random_state=self.random_state,
+            who="TextPairRanker",
+            intercept=False,
+        )
 
     def _features(self, questions: list[str], answers: list[str]) -> np.ndarray:
         encoder = make_encoder(self.encoder)
@@ -364,10 +419,10 @@ def ranker_accuracy(
     }
     # half a point for no opinion
     hits = np.column_stack([np.where(guess == 0, 0.5, (guess > 0) == won) for guess in guesses.values()])
-    codes, prompts = pd.factorize(votes["prompt_key"])
+    codes = pd.factorize(votes["prompt_key"])[0]
     sums, sizes = np.stack([np.bincount(codes, each) for each in hits.T], axis=1), np.bincount(codes)
-    resamples = resample_counts(len(prompts), n_resamples, random_state)
-    draws = np.concatenate([(counts @ sums) / (counts @ sizes)[:, None] for counts in resamples])
+    drawn = mean_draws(np.column_stack([sums, sizes]), n_resamples, random_state)
+    draws = drawn[:, :-1] / drawn[:, -1:]
     accuracy, (low, high) = hits.mean(axis=0), percentile_interval(draws, level)
     ahead_low, ahead_high = percentile_interval(draws[:, :1] - draws, level)
     found = {"accuracy": accuracy, "low": low, "high": high, "ahead": accuracy[0] - accuracy}

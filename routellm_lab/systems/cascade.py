@@ -3,12 +3,14 @@
 `Cascade` is FrugalGPT (Chen et al. 2023, arXiv 2305.05176, section 3): a scorer reads question and answer; models are
 asked by rising price until a score reaches the threshold of its place. Order and thresholds are those of the highest
 quality within a budget on a training part. The paper searches all orders, pruned by how seldom models disagree, and
-interpolates between thresholds; here few models are left by price and quality, and a grid is searched whole.
+interpolates between thresholds; here few models are left by price and quality, and a grid is searched whole. What the
+scorer itself takes, to read every answer, is counted as nothing: no dollars, no round.
 
 `AutoMix` (Aggarwal et al. 2023, arXiv 2310.12963): a small model verifies its own answer several times, and a
 meta-verifier decides on that noisy evidence whether to ask the large one. Logs hold no self-verification. The stand-in
 here is how many of a few cheap models end in the same number: each vote costs an answer, and whether
-self-verification is as good a sign cannot be told from it.
+self-verification is as good a sign cannot be told from it. Such votes do not read the small model's answer and are
+asked beside it, in one round; verification proper waits for that answer, one round more than is counted here.
 """
 
 import itertools
@@ -22,7 +24,7 @@ from sklearn.base import BaseEstimator, clone
 from sklearn.utils.validation import check_is_fitted
 
 from routellm_lab.benchmarks.grading import final_number
-from routellm_lab.errors import ParameterError, listed
+from routellm_lab.errors import DataError, ParameterError, listed
 from routellm_lab.policies.answers import AnswerLog
 from routellm_lab.policies.cost import PER
 from routellm_lab.preferences.splits import split_by_prompt
@@ -34,6 +36,8 @@ LONGEST = 3
 """Most models of a cascade, as in the paper: the grid grows with a power of its length."""
 METAS = ("threshold", "pomdp")
 
+_ROUNDING = 1e-9
+"""Sums of dollars in another order differ by less, relatively."""
 _STEPS = 20
 """Thresholds tried per place: evenly spaced quantiles of its scores."""
 
@@ -99,6 +103,8 @@ class Cascade(BaseEstimator):
         """
         if isinstance(self.candidates, str):
             raise ParameterError(f"Cascade: candidates must be a list of models, got {self.candidates!r}")
+        if not isinstance(self.budget, (int, float, np.number)) or isinstance(self.budget, bool):
+            raise ParameterError(f"Cascade: budget must be a number, USD per {PER:,} questions, got {self.budget!r}")
         if not isinstance(self.max_length, (int, np.integer)) or not 1 <= self.max_length <= LONGEST:
             raise ParameterError(
                 f"Cascade: max_length must be a whole number from 1 to {LONGEST}, got {self.max_length!r}"
@@ -106,11 +112,11 @@ class Cascade(BaseEstimator):
         part = log.only(_pareto(log) if self.candidates is None else self.candidates)
         rows, others = split_by_prompt(log.outcomes.keys.to_frame("prompt_key"), 0.5, self.random_state)
         choose = part.select(log.prompts.index[others])
-        dollars = PER * choose.dollars[part.models].mean()
-        if not self.budget >= dollars.min():
+        dollars = (PER * choose.dollars[part.models]).mean()
+        if not self._pays(dollars.min()):
             raise ParameterError(
                 f"Cascade: budget {self.budget!r} USD per {PER:,} questions does not pay for the cheapest candidate, "
-                f"{dollars.idxmin()}: give at least {dollars.min():.4g}, or cheaper candidates"
+                f"{dollars.idxmin()}: give at least {_rounded_up(dollars.min()):.4g}, or cheaper candidates"
             )
         self.candidates_ = list(dollars.sort_values(kind="stable").index)
         self.chosen_on_ = choose.prompts.index
@@ -135,7 +141,7 @@ class Cascade(BaseEstimator):
                 reached = np.where(stop, quality[model], reached).reshape(-1, n)
                 paid = (cost[model] + np.where(stop, 0.0, paid)).reshape(-1, n)
             mean, dollars = np.round(reached.mean(axis=1), 12), paid.mean(axis=1)
-            mean[dollars > self.budget] = -math.inf
+            mean[~self._pays(dollars)] = -math.inf
             place = int(np.lexsort((dollars, -mean))[0])
             found = (float(mean[place]), -float(dollars[place]))
             if found > best:
@@ -143,6 +149,10 @@ class Cascade(BaseEstimator):
                 places = np.unravel_index(place, [len(grid[model]) for model in early]) if early else ()
                 self.thresholds_ = tuple(float(grid[model][at]) for model, at in zip(early, places, strict=True))
         self.quality_, self.dollars_ = best[0], -best[1]
+
+    def _pays(self, dollars: Any) -> Any:
+        """Whether the budget is enough, but for rounding."""
+        return self.budget * (1 + _ROUNDING) >= dollars
 
     def play(self, log: AnswerLog) -> Played:
         """Play back on logged answers: every model that was asked is paid, each in a round of its own.
@@ -166,7 +176,7 @@ class Cascade(BaseEstimator):
             given = asked & (scores.get(model, 0.0) >= threshold)
             quality[given] = log.outcomes.scores[model].to_numpy(float)[given]
             asked &= ~given
-        return Played(f"cascade within {self.budget:g} USD", log.prompts.index, quality, dollars, calls, calls)
+        return Played(f"cascade within {self.budget:.3g} USD", log.prompts.index, quality, dollars, calls, calls)
 
 
 class AutoMix(BaseEstimator):
@@ -182,9 +192,13 @@ class AutoMix(BaseEstimator):
         What a dollar per 1,000 questions must bring in mean score, from 0.
     meta : {"threshold", "pomdp"}
         Always verify, and ask the large model where fewer votes agree than a threshold. Or decide by expected utility,
-        quality - lam x dollars (section 3 of the paper): the state of a question is that both models are right,
-        only the large one is, or else; how likely each number of votes is in each state, and what either answer is
-        worth in it, is learned (counts plus one). First of all it decides whether votes are worth their price.
+        quality - lam x dollars (the paper's router and R = P - lambda C, section 4.2): the state of a question is that
+        both models are right, only the large one is, or else (scores in [0, 1], right from .5); how likely each number
+        of votes is in each state, and what either answer is worth in it, is learned (counts plus one). First of all it
+        decides whether votes are worth their price. In the paper a state is the performances of the models,
+        observations go through a kernel density, all states are as likely at first, a solver plans (AdaOps), and
+        verification always comes first; these three states, shares as seen in training and the choice to skip the
+        votes are of this package.
 
     Attributes
     ----------
@@ -217,7 +231,7 @@ class AutoMix(BaseEstimator):
         ParameterError
             When there is no verifier, a model is unknown or has two parts, or a parameter cannot be used.
         DataError
-            When answers are not known.
+            When answers are not known, or scores are not in [0, 1] with ``meta="pomdp"``.
         """
         if self.meta not in METAS:
             raise ParameterError(f"AutoMix: meta must be one of {listed(METAS)}, got {self.meta!r}")
@@ -235,7 +249,13 @@ class AutoMix(BaseEstimator):
             self.asks_large_ = np.arange(bins) < self.threshold_
             after = (worth[:, 0].sum() + totals[self.threshold_]) / len(votes)
         else:
-            right = scores[[self.small, self.large]].to_numpy(float) >= 0.5
+            both = scores[[self.small, self.large]].to_numpy(float)
+            if both.min() < 0 or both.max() > 1:
+                raise DataError(
+                    f"outcomes {log.outcomes.name}: meta='pomdp' needs scores in [0, 1], got {log.outcomes.score_unit} "
+                    f"up to {both.max():g}; scale them, or use meta='threshold'"
+                )
+            right = both >= 0.5
             state = np.where(right.all(axis=1), 0, np.where(right[:, 1], 1, 2))
             counts = np.bincount(state * bins + votes, minlength=3 * bins).reshape(3, bins) + 1.0
             seen = counts / counts.sum(axis=1, keepdims=True)
@@ -250,7 +270,7 @@ class AutoMix(BaseEstimator):
         return self
 
     def play(self, log: AnswerLog) -> Played:
-        """Play back on logged answers: every vote is paid; all votes together are one round more."""
+        """Play back on logged answers: every vote is paid and asked beside the small model, the large one after."""
         check_is_fitted(self)
         name, index, n = f"automix ({self.meta}), lam={self.lam:g}", log.prompts.index, len(log)
         if self.first_ != "verify":
@@ -265,7 +285,7 @@ class AutoMix(BaseEstimator):
             np.where(large, scores[self.large], scores[self.small]),
             before + large * dollars[self.large].to_numpy(float),
             1 + len(self.verifiers) + large,
-            2 + large,
+            1 + large,
         )
 
     def _panel(self, log: AnswerLog) -> AnswerLog:
@@ -283,6 +303,12 @@ class AutoMix(BaseEstimator):
         numbers = [[final_number(text) for text in texts[name]] for name in (self.small, *self.verifiers)]
         first, *others = np.array(numbers, object)
         return ((np.array(others) == first) & (first != None)).sum(axis=0)  # noqa: E711 (element by element)
+
+
+def _rounded_up(dollars: float) -> float:
+    """To four digits, so that what is printed is enough."""
+    step = 10.0 ** (math.floor(math.log10(dollars)) - 3) if dollars > 0 else 1.0
+    return math.ceil(dollars / step) * step
 
 
 def _pareto(log: AnswerLog) -> list[str]:

@@ -1,8 +1,9 @@
 """Mixture of agents as a routing problem: how many models to ask of a question, which, and when one is enough.
 
 Wang et al. 2024 (arXiv 2406.04692) let several models propose, layer by layer, and one aggregate. Three parts of that
-are here. On logged answers with a number at their end: panels whose majority answers (`majority`), and a router that
-chooses the architecture per question (`PanelRouter`). On votes: what the best of n samples by a ranker gains over its
+are here. On logged answers with a number at their end: panels whose majority answers (`majority`), what panels drawn at
+random gain by their size (`panel_gains`), and a router that chooses the architecture per question (`PanelRouter`). On
+votes: what the best of n samples by a ranker gains over its
 model (`best_of_n_gain`). With live models: the layers themselves (`layered_mixture`).
 """
 
@@ -20,12 +21,12 @@ import pandas as pd
 from routellm_lab.benchmarks.grading import final_number
 from routellm_lab.encoders import as_texts, make_encoder
 from routellm_lab.errors import DataError, ParameterError, listed
-from routellm_lab.evaluation.significance import percentile_interval, resample_counts
+from routellm_lab.evaluation.significance import mean_draws, percentile_interval, resample_counts
 from routellm_lab.policies.answers import AnswerLog
 from routellm_lab.policies.cost import PER
 from routellm_lab.preferences.battles import validate_battles
 from routellm_lab.preferences.endpoint import Call, Endpoint, Messages, Reply, check_budget, paid_file, pay
-from routellm_lab.systems.base import Played
+from routellm_lab.systems.base import Played, whole
 
 LARGEST_PANEL = 7
 """Most proposers of a panel."""
@@ -103,11 +104,11 @@ def sample_panels(
         When a size is not from 1 to 7, or larger than the number of models.
     """
     most = min(LARGEST_PANEL, len(log.models))
-    if not _whole(n):
+    if not whole(n):
         raise ParameterError(f"sample_panels: n must be a whole number from 1, got {n!r}")
     rng, models, panels = np.random.default_rng(random_state), log.models, []
     for size in sizes:
-        if not _whole(size) or size > most:
+        if not whole(size) or size > most:
             raise ParameterError(f"sample_panels: sizes must be whole numbers from 1 to {most}, got {size!r}")
         if math.comb(len(models), size) <= n:
             panels += list(combinations(models, size))
@@ -117,6 +118,61 @@ def sample_panels(
             drawn.add(tuple(sorted(rng.choice(len(models), size, replace=False).tolist())))
         panels += [tuple(models[number] for number in numbers) for numbers in sorted(drawn)]
     return panels
+
+
+def panel_gains(
+    log: AnswerLog,
+    train: AnswerLog,
+    sizes: Iterable[int] = (1, 3, 5, 7),
+    n: int = 50,
+    level: float = 0.95,
+    n_resamples: int = 2000,
+    random_state: int = 0,
+) -> pd.DataFrame:
+    """What the majority of panels drawn at random gains, by their size.
+
+    Parameters
+    ----------
+    log : AnswerLog
+        With ``responses``; its models are drawn from (`AnswerLog.only` narrows them).
+    train : AnswerLog
+        Says which member is the best, as somebody without the panel would choose it, and ranks for `majority`.
+    sizes, n
+        As in `sample_panels`.
+    level, n_resamples
+        Of the intervals: bootstrap over panels and questions at once.
+    random_state : int
+        Of the panels and the bootstrap.
+
+    Returns
+    -------
+    DataFrame
+        One row per size: ``size``, ``panels``, ``quality`` and ``dollars`` (means over the panels; USD per 1,000
+        questions), ``best_dollars`` (of their best members alone), ``over_mean`` and ``over_best`` (mean score less
+        that of the panel's mean and best member), each with ``_low`` and ``_high``, and ``ahead`` (share of the panels
+        that are better than their best member).
+
+    Raises
+    ------
+    ParameterError, DataError
+        As `sample_panels` and `majority`.
+    """
+    panels = [_ranked(_checked_panel(panel, train), train) for panel in sample_panels(log, sizes, n, random_state)]
+    codes, rows = _answer_codes(log, panels), []
+    for size in sorted({len(panel) for panel in panels}):
+        drawn = [panel for panel in panels if len(panel) == size]
+        played = [_vote(log, panel, codes) for panel in drawn]
+        quality = np.stack([one.quality for one in played])
+        members = np.stack([log.outcomes.scores[list(panel)].to_numpy(float) for panel in drawn])  # (panels, n, size)
+        over = {"over_mean": quality - members.mean(axis=2), "over_best": quality - members[:, :, 0]}
+        row: dict[str, float] = {"size": size, "panels": len(drawn), "quality": float(quality.mean())}
+        row["dollars"] = PER * float(np.mean([one.dollars.mean() for one in played]))
+        row["best_dollars"] = PER * float(np.mean([log.dollars[panel[0]].mean() for panel in drawn]))
+        for name, gains in over.items():
+            low, high = _mean_interval(gains, level, n_resamples, random_state)
+            row |= {name: float(gains.mean()), f"{name}_low": low, f"{name}_high": high}
+        rows.append(row | {"ahead": float((over["over_best"].mean(axis=1) > 0).mean())})
+    return pd.DataFrame(rows)
 
 
 class PanelRouter:
@@ -131,7 +187,8 @@ class PanelRouter:
         Beside the single models, which are always there; by default 20 panels each of 3, 5 and 7 of the log's models
         (`sample_panels`), sizes that the log has too few models for left out.
     lam : float
-        What a dollar per 1,000 questions must bring in mean score, from 0.
+        What a dollar per 1,000 questions must bring in mean score, from 0. Which lambdas mix panels and single models
+        depends on the prices (on real answers to GSM8K .003 to .02 do): `lam_at` finds the one for a budget.
     encoder : str or Encoder
     random_state : int
         Of the default panels.
@@ -188,12 +245,52 @@ class PanelRouter:
     def utilities(self, prompts: Iterable[str]) -> np.ndarray:
         """Predicted score - lam x dollars of every architecture: (n, a)."""
         self._require_lam()
+        quality, dollars = self._predicted(prompts)
+        return quality - self.lam * dollars
+
+    def lam_at(self, dollars: float, prompts: Iterable[str]) -> float:
+        """The smallest lam that is predicted to spend at most a budget.
+
+        Parameters
+        ----------
+        dollars : float
+            USD per 1,000 questions.
+        prompts : iterable of str
+            To spend it on; those of the training part, say.
+
+        Raises
+        ------
+        ParameterError
+            When not even the cheapest architecture is within the budget.
+        """
+        quality, costs = self._predicted(prompts)
+        if not costs.min(axis=1).mean() < dollars < math.inf:
+            raise ParameterError(
+                f"PanelRouter: the cheapest architectures cost {costs.min(axis=1).mean():.3g} USD per 1,000 questions; "
+                f"the budget must be above, got {dollars!r}"
+            )
+
+        def within(lam: float) -> bool:
+            best = (quality - lam * costs).argmax(axis=1)
+            return bool(costs[np.arange(len(costs)), best].mean() <= dollars)
+
+        if within(0.0):
+            return 0.0
+        low, high = 0.0, 1.0
+        while not within(high):
+            low, high = high, 2 * high
+        for _ in range(50):
+            low, high = (low, (low + high) / 2) if within((low + high) / 2) else ((low + high) / 2, high)
+        return high
+
+    def _predicted(self, prompts: Iterable[str]) -> tuple[np.ndarray, np.ndarray]:
+        """Score and USD per 1,000 questions of every architecture: (n, a) each."""
         if not hasattr(self, "architectures_"):
             raise ParameterError("PanelRouter: not fitted; call fit with the log of a training part first")
         vectors = make_encoder(self.encoder).transform(as_texts(prompts)).astype(float)
         n, a = len(vectors), len(self.architectures_)
         quality, dollars = (m.predict(vectors).reshape(n, a) for m in (self._quality_model, self._dollars_model))
-        return quality - self.lam * np.maximum(dollars, 0.0)
+        return quality, np.maximum(dollars, 0.0)
 
     def choose(self, prompts: Iterable[str]) -> list[Panel]:
         """The architecture for each prompt."""
@@ -270,12 +367,9 @@ def best_of_n_gain(
             continue
         for (name, opponent), met in rates[[base, run]].dropna().groupby(level=["judge", "opponent"]):
             apart = (met[run] - met[base]).to_numpy()
-            n = len(apart)
-            draws = np.concatenate([counts @ apart for counts in resample_counts(n, n_resamples, random_state)]) / n
-            low, high = percentile_interval(draws[:, None], level)[:, 0]
-            rows.append(
-                (base, run, ranker, name, opponent, met[base].mean(), met[run].mean(), apart.mean(), low, high, n)
-            )
+            low, high = _mean_interval(apart[None], level, n_resamples, random_state)
+            means = met[base].mean(), met[run].mean(), apart.mean()
+            rows.append((base, run, ranker, name, opponent, *means, low, high, len(apart)))
     if not rows:
         raise DataError(
             f"best_of_n_gain: no vote on {listed(runs)} beside votes on its base model against the same opponent; "
@@ -294,7 +388,9 @@ def layered_mixture(
     budget_usd: float,
     layers: int = 1,
 ) -> pd.DataFrame:
-    """A mixture of agents with live models (Wang et al. 2024, section 2.2).
+    """A mixture of agents with live models (the layers of Wang et al. 2024, section 2.2).
+
+    The prompt that hands the proposals on is this project's own, not the paper's (its Table 1).
 
     In the first layer every proposer answers the question; in each further one it reads all answers of the layer before
     and writes a better one; at last the aggregator does.
@@ -335,7 +431,7 @@ def layered_mixture(
     with its questions in parallel), so that one budget holds them all.
     """
     texts, budget, path = as_texts(questions), check_budget(budget_usd), Path(path)
-    if not _whole(layers):
+    if not whole(layers):
         raise ParameterError(f"layered_mixture: layers must be a whole number from 1, got {layers!r}")
     names = _distinct(proposers)
     if unknown := [name for name in (*names, aggregator) if name not in endpoints]:
@@ -442,6 +538,15 @@ def _answer_codes(log: AnswerLog, panels: Iterable[Panel]) -> pd.DataFrame:
     return pd.DataFrame(pd.factorize(np.array(answers, object))[0].reshape(texts.shape), texts.index, texts.columns)
 
 
+def _mean_interval(values: np.ndarray, level: float, n_resamples: int, random_state: int | None) -> tuple[float, float]:
+    """Bootstrap interval of the mean of (panels, questions) values, both drawn anew."""
+    panels, rng = len(values), np.random.default_rng(random_state)
+    means = mean_draws(values.T, n_resamples, rng)
+    drawn = np.concatenate(list(resample_counts(panels, n_resamples, rng)))
+    low, high = percentile_interval((means * drawn).sum(axis=1, keepdims=True) / panels, level)[:, 0]
+    return float(low), float(high)
+
+
 def _vote(log: AnswerLog, members: Panel, codes: pd.DataFrame) -> Played:
     names, n = list(members), len(log)
     scores, costs = log.outcomes.scores[names].to_numpy(float), log.dollars[names].to_numpy(float).sum(axis=1)
@@ -452,7 +557,3 @@ def _vote(log: AnswerLog, members: Panel, codes: pd.DataFrame) -> Played:
     votes = ((given[:, :, None] == given[:, None, :]) & (given >= 0)[:, :, None]).sum(axis=2)
     first = votes.argmax(axis=1)  # the first of those with most votes: the best in rank
     return Played(name, log.prompts.index, scores[np.arange(n), first], costs, np.full(n, len(members)), np.ones(n))
-
-
-def _whole(value: object) -> bool:
-    return isinstance(value, (int, np.integer)) and not isinstance(value, bool) and bool(value >= 1)

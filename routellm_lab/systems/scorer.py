@@ -1,6 +1,6 @@
 """Is this answer right? A score of one question and one answer: what a cascade stops by.
 
-FrugalGPT (Chen et al. 2023, arXiv 2305.05176, section 3) fine-tunes DistilBERT to tell right answers from wrong ones
+FrugalGPT (Chen et al. 2023, arXiv 2305.05176, section 4) fine-tunes DistilBERT to tell right answers from wrong ones
 and reads nothing but the question and the answer, not who gave it. `CrossEncoderScorer` is that, with a smaller
 encoder; `TextScorer` is a logistic regression that trains in seconds.
 
@@ -112,31 +112,23 @@ class TextScorer(AnswerScorer):
         self.random_state = random_state
 
     def _fit(self, questions: list[str], answers: list[str], right: np.ndarray) -> None:
-        from sklearn.linear_model import LogisticRegression
-        from sklearn.model_selection import GridSearchCV, GroupKFold
-
-        if len(questions) < 3:
-            raise DataError("TextScorer: needs three questions or more, to choose its penalty")
         features = self._features(questions, answers)
-        centre, scale = features.mean(axis=0), features.std(axis=0) + 1e-9
-        scale[-_PLAIN:] /= _FAVOUR
-        features = (features - centre) / scale
+        centre = features.mean(axis=0)
         group = np.repeat(np.arange(len(questions)), len(answers) // len(questions))
         # an answer that is right in part counts in part on either side
         weight = np.concatenate([right, 1 - right])
         kept = weight > 0
-        search = GridSearchCV(
-            LogisticRegression(max_iter=500),
-            {"C": list(self.penalties)},
-            scoring="neg_log_loss",
-            cv=GroupKFold(3, shuffle=True, random_state=self.random_state),
+        self.C_, weights, intercept = fit_logistic(
+            np.tile(features - centre, (2, 1))[kept],
+            np.repeat([True, False], len(right))[kept],
+            weight[kept],
+            np.tile(group, 2)[kept],
+            scale=feature_scale(features - centre, _PLAIN, _FAVOUR),
+            penalties=self.penalties,
+            random_state=self.random_state,
+            who="TextScorer",
         )
-        label = np.repeat([True, False], len(right))
-        twice = np.tile(np.arange(len(right)), 2)[kept]
-        search.fit(features[twice], label[kept], groups=group[twice], sample_weight=weight[kept])
-        self.C_ = float(search.best_params_["C"])
-        weights = search.best_estimator_.coef_[0] / scale
-        self.coefficients_ = np.append(weights, search.best_estimator_.intercept_[0] - weights @ centre)
+        self.coefficients_ = np.append(weights, intercept - weights @ centre)
 
     def _score(self, questions: list[str], answers: list[str]) -> np.ndarray:
         return sigmoid(self._features(questions, answers) @ self.coefficients_[:-1] + self.coefficients_[-1])
@@ -149,6 +141,77 @@ class TextScorer(AnswerScorer):
         lengths = np.repeat(np.log1p([len(text) for text in questions]), each)
         plain = np.array([_plain(text) for text in answers])
         return np.column_stack([asked, said, (asked * said).sum(axis=1), lengths, plain])
+
+
+def fit_logistic(
+    features: np.ndarray,
+    label: np.ndarray,
+    weight: np.ndarray,
+    groups: np.ndarray,
+    *,
+    scale: np.ndarray,
+    penalties: Sequence[float],
+    random_state: int,
+    who: str,
+    intercept: bool = True,
+) -> tuple[float, np.ndarray, float]:
+    """A logistic regression whose penalty is chosen by cross-validated loss over groups.
+
+    Parameters
+    ----------
+    features : (n, d) array
+    label : (n,) array of bool
+    weight : (n,) array
+    groups : (n,) array
+        Rows of one group are in one fold.
+    scale : (d,) array
+        What the features are divided by before they are penalised.
+    penalties : sequence of float
+        Inverse strengths C, above 0.
+    random_state : int
+        Of the folds.
+    who : str
+        For messages.
+    intercept : bool
+
+    Returns
+    -------
+    C : float
+    weights : (d,) array
+        Of the features as they came.
+    intercept : float
+
+    Raises
+    ------
+    ParameterError
+        When no penalty can be used.
+    DataError
+        When there are fewer than three groups.
+    """
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.model_selection import GridSearchCV, GroupKFold
+
+    numbers = [value for value in penalties if isinstance(value, (int, float, np.number)) and 0 < value < np.inf]
+    if not numbers or len(numbers) < len(penalties):
+        raise ParameterError(f"{who}: penalties must be one number above 0 or more, got {penalties!r}")
+    if len(pd.unique(groups)) < 3:
+        raise DataError(f"{who}: needs three questions or more, to choose its penalty")
+    search = GridSearchCV(
+        LogisticRegression(fit_intercept=intercept, max_iter=500),
+        {"C": numbers},
+        scoring="neg_log_loss",
+        cv=GroupKFold(3, shuffle=True, random_state=random_state),
+    )
+    search.fit(features / scale, label, groups=groups, sample_weight=weight)
+    best = search.best_estimator_
+    return float(search.best_params_["C"]), best.coef_[0] / scale, float(best.intercept_[0]) if intercept else 0.0
+
+
+def feature_scale(centred: np.ndarray, plain: int, favour: float) -> np.ndarray:
+    """Root mean square of each column, the last few so much smaller that the penalty heeds them less."""
+    scale = np.sqrt((centred**2).mean(axis=0)) + 1e-9
+    scale[-plain:] /= favour
+    return scale
 
 
 class CrossEncoderScorer(AnswerScorer):
