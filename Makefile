@@ -77,6 +77,8 @@ $(VENV)/.workbook: pyproject.toml constraints.txt
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@echo "Installing what the workbook needs into $(VENV) (some minutes the first time)"
 	@$(BIN)/python -m pip install -q -c constraints.txt -e '.[all]'
+	@echo "Distilling the static encoder, once"
+	@HF_HUB_OFFLINE=1 $(BIN)/python -c 'from routellm_lab.encoders import make_encoder; make_encoder("static").transform(["once"])'
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.workbook

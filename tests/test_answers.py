@@ -92,7 +92,7 @@ def test_a_log_without_any_question_is_refused():
 
 @pytest.mark.parametrize("share", [-0.1, 1.1, np.nan, "few", True, None])
 def test_most_missing_is_a_share(share):
-    with pytest.raises(ParameterError, match="most_missing must be a share"):
+    with pytest.raises(ParameterError, match="most_missing must be a number from 0 to 1"):
         log_answers(outcomes_of(), PRICES, most_missing=share)
 
 

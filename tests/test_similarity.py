@@ -175,7 +175,7 @@ def test_what_the_approximate_method_measures_never_takes_a_tier_its_only_win():
 
 @pytest.mark.parametrize("size", [0, -3, 2.5, True])
 def test_a_batch_that_holds_nothing_is_refused(arena, size):
-    with pytest.raises(ParameterError, match="batch_size must be a whole number above 0"):
+    with pytest.raises(ParameterError, match="batch_size must be a whole number from 1"):
         SimilarityWeightedRouter(SAMPLE_PAIR, encoder="hashing:64", batch_size=size).fit(arena)
 
 

@@ -11,7 +11,7 @@ import pandas as pd
 from routellm_lab.benchmarks.outcomes import Outcomes
 from routellm_lab.encoders import make_encoder
 from routellm_lab.engine import parallel
-from routellm_lab.errors import DataError, ParameterError, listed, nearest
+from routellm_lab.errors import DataError, ParameterError, listed, nearest, require_number
 from routellm_lab.evaluation import metrics
 from routellm_lab.evaluation.curve import RoutingCurve, checked_win_rates
 from routellm_lab.evaluation.significance import bootstrap_p_value, defined, percentile_interval, resample_counts
@@ -424,8 +424,7 @@ def arrival_curve(
     """
     sizes = [size for size in _checked_labels(labels) if size]
     for name, value in (("newcomers", newcomers), ("n_draws", n_draws)):
-        if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
-            raise ParameterError(f"{name} must be a whole number from 1, got {value!r}")
+        require_number(name, value, 1, whole=True)
     if not routers or not sizes:
         raise ParameterError("arrival_curve: name one router or more, and one number of labels or more above 0")
     if len(train.models) < 3 or not set(train.models) <= set(test.models):

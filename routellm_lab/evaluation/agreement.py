@@ -10,7 +10,7 @@ from itertools import pairwise
 import numpy as np
 import pandas as pd
 
-from routellm_lab.errors import DataError, ParameterError, listed
+from routellm_lab.errors import DataError, ParameterError, listed, require_number
 from routellm_lab.evaluation.significance import Difference, bootstrap_p_value, percentile_interval, resample_counts
 from routellm_lab.preferences.battles import WINNERS, answer_length
 
@@ -269,8 +269,7 @@ def length_groups(matched: pd.DataFrame, bins: int = 4) -> pd.Series:
 
 
 def _quantile_groups(values: pd.Series, bins: int, between: str, unit: str = "") -> pd.Series:
-    if isinstance(bins, bool) or not isinstance(bins, (int, np.integer)) or bins < 1:
-        raise ParameterError(f"bins must be a whole number of at least 1, got {bins!r}")
+    require_number("bins", bins, 1, whole=True)
     numbers = values.to_numpy(float)
     if np.isnan(numbers).all():
         raise DataError(f"no numbers in {values.name!r} to make groups of")

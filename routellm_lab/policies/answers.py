@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from routellm_lab.benchmarks.outcomes import Outcomes
-from routellm_lab.errors import DataError, ParameterError, listed
+from routellm_lab.errors import DataError, ParameterError, listed, require_number
 from routellm_lab.policies.cost import PER, Tokens, count_tokens
 from routellm_lab.policies.prices import Prices
 
@@ -193,9 +193,7 @@ def log_answers(
     DataError
         When no model or no question is left, or a model that is named has no scores or lengths.
     """
-    number = isinstance(most_missing, (int, float, np.number)) and not isinstance(most_missing, bool)
-    if not number or not 0 <= most_missing <= 1:
-        raise ParameterError(f"most_missing must be a share from 0 to 1, got {most_missing!r}")
+    require_number("most_missing", most_missing, 0, 1)
     stand_ins = {model: other for model, other in (priced_as or {}).items() if model not in prices}
     excluded: dict[str, str] = {}
     if models is None:

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from routellm_lab.errors import DataError, ParameterError, listed, nearest
+from routellm_lab.errors import DataError, ParameterError, listed, nearest, require_number
 from routellm_lab.evaluation.significance import bootstrap_p_value, holm, percentile_interval, resample_counts
 from routellm_lab.policies.answers import AnswerLog, named_models
 from routellm_lab.policies.cost import PER
@@ -909,8 +909,7 @@ def _priced(prices: Mapping[str, float] | pd.Series, models: list[str]) -> np.nd
 
 
 def _checked_lam(lam: Any) -> float:
-    if isinstance(lam, bool) or not isinstance(lam, (int, float, np.number)) or not lam >= 0:
-        raise ParameterError(f"lam must be a number from 0, or infinity, got {lam!r}")
+    require_number("lam", lam, 0)  # infinity takes the cheapest
     return float(lam)
 
 

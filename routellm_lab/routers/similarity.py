@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from routellm_lab.errors import DataError, ParameterError
+from routellm_lab.errors import DataError, ParameterError, require_number
 from routellm_lab.preferences.battles import score_a, vote_weights
 from routellm_lab.preferences.models import ModelPair
 from routellm_lab.preferences.ratings import Tiers, merge_unrateable_tiers
@@ -100,8 +100,7 @@ class SimilarityWeightedRouter(ManyModelRouter, TieredRouter):
             raise ParameterError(f"gamma must be above 0, got {self.gamma!r}")
         if self.normalizer not in ("question", "none", "vote"):
             raise ParameterError(f"normalizer must be 'question', 'none' or 'vote', got {self.normalizer!r}")
-        if isinstance(self.batch_size, bool) or not isinstance(self.batch_size, int) or self.batch_size < 1:
-            raise ParameterError(f"batch_size must be a whole number above 0, got {self.batch_size!r}")
+        require_number("batch_size", self.batch_size, 1, whole=True)
         if self.method not in ("exact", "approximate"):
             raise ParameterError(f"method must be 'exact' or 'approximate', got {self.method!r}")
         tiers = self._resolve_tiers(battles)
