@@ -15,7 +15,13 @@ import numpy as np
 import pandas as pd
 
 from routellm_lab.errors import DataError, ParameterError, listed, nearest, require_number
-from routellm_lab.evaluation.significance import bootstrap_p_value, holm, percentile_interval, resample_counts
+from routellm_lab.evaluation.significance import (
+    bootstrap_p_value,
+    holm,
+    mean_draws,
+    percentile_interval,
+    resample_counts,
+)
 from routellm_lab.policies.answers import AnswerLog, named_models
 from routellm_lab.policies.cost import PER
 from routellm_lab.policies.guarantees import share_interval
@@ -639,12 +645,12 @@ def panel_against(
     ways |= {goal: np.full(len(log), log.models.index(goal)) for goal in goals}
     held = [("router", alone), *((way, goal) for goal in goals for way in ("router", alone, ORACLE))]
 
-    rows, n, order = np.arange(len(log)), len(log), list(ways)
+    rows, order = np.arange(len(log)), list(ways)
     values = np.stack(
         [log.scores[rows, way] for way in ways.values()] + [PER * log.costs[rows, way] for way in ways.values()], axis=1
     )
-    drawn = [values.mean(axis=0)[None], *(c @ values / n for c in resample_counts(n, n_resamples, random_state))]
-    quality, dollars = (dict(zip(order, part, strict=True)) for part in np.split(np.concatenate(drawn).T, 2))
+    drawn = np.vstack([values.mean(axis=0), mean_draws(values, n_resamples, random_state)])
+    quality, dollars = (dict(zip(order, part, strict=True)) for part in np.split(drawn.T, 2))
     frame = _tested([(way, other, quality[way] - quality[other]) for way, other in held], level)
     frame = frame.rename(columns={"router": "panel"})
     frame.insert(2, "quality", [quality[way][0] for way, _ in held])

@@ -11,7 +11,7 @@ import pandas as pd
 
 from routellm_lab.errors import DataError, ParameterError, require_number
 from routellm_lab.evaluation.curve import RoutingCurve
-from routellm_lab.evaluation.significance import percentile_interval, resample_counts
+from routellm_lab.evaluation.significance import mean_draws, percentile_interval
 from routellm_lab.evaluation.verdict import UNKNOWN, Estimate, flattened
 from routellm_lab.policies.cost import PER, CostCurve
 from routellm_lab.policies.guarantees import Guarantee, guarantee_missed, guarantee_pgr, require_ranking
@@ -344,8 +344,7 @@ def expectation(
     if costs is not None:
         columns += [np.where(called, costs.strong, costs.weak) + costs.router, costs.strong]
     values = np.stack(columns, axis=1).astype(float)
-    n = len(curve)
-    draws = np.concatenate([counts @ values for counts in resample_counts(n, n_resamples, random_state)]) / n
+    draws = mean_draws(values, n_resamples, random_state)
     means = values.mean(axis=0)
 
     def estimate(value: float, drawn: np.ndarray) -> Estimate:
@@ -361,6 +360,7 @@ def expectation(
     if costs is not None:
         dollars = estimate(PER * means[4], PER * draws[:, 4])
         saving = estimate(1 - means[4] / means[5], 1 - draws[:, 4] / draws[:, 5])
+    n = len(curve)
     return Expectation(curve.name, n, share, quality, strong, weak, pgr, dollars, saving, curve.score_unit, level)
 
 

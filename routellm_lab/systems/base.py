@@ -280,11 +280,6 @@ def cheapest_match(gains: pd.DataFrame, x: str = "dollars") -> pd.Series:
     return paired.iloc[int(paired["gain"].argmax())] if reached.empty else reached.iloc[int(reached[x].argmin())]
 
 
-def whole(value: object) -> bool:
-    """Whether something is a whole number from 1."""
-    return isinstance(value, (int, np.integer)) and not isinstance(value, bool) and bool(value >= 1)
-
-
 def _same_questions(systems: list[Played]) -> list[Played]:
     if not systems:
         raise DataError("no systems given")

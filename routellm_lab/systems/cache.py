@@ -16,14 +16,14 @@ import pandas as pd
 from scipy import stats
 
 from routellm_lab.encoders import Encoder, as_texts, make_encoder
-from routellm_lab.errors import DataError, ParameterError, listed
+from routellm_lab.errors import DataError, ParameterError, listed, require_number
 from routellm_lab.evaluation.robustness import perturb
 from routellm_lab.evaluation.significance import mean_draws, percentile_interval
 from routellm_lab.policies.answers import AnswerLog
 from routellm_lab.policies.cost import PER
 from routellm_lab.policies.prices import Price
 from routellm_lab.preferences.battles import prompt_key
-from routellm_lab.systems.base import Played, played_choices, whole
+from routellm_lab.systems.base import Played, played_choices
 
 THRESHOLDS = (*(round(0.5 + 0.02 * step, 2) for step in range(25)), 0.99)
 """Cosines that `choose_threshold` tries: fixed before any data is seen, so that its correction for them is exact."""
@@ -383,8 +383,7 @@ def zipf_stream(
         raise ParameterError(
             f"zipf_stream: prompts must be a Series by prompt id, such as log.prompts, got {type(prompts).__name__}"
         )
-    if not whole(n):
-        raise ParameterError(f"zipf_stream: n must be a whole number from 1, got {n!r}")
+    require_number("zipf_stream: n", n, 1, whole=True)
     if exponent != 0 and (not _number_in(exponent, 0, math.inf) or exponent == math.inf):
         raise ParameterError(f"zipf_stream: exponent must be a number from 0, got {exponent!r}")
     _require_shares("zipf_stream", near_share, changed_share)

@@ -20,13 +20,13 @@ import pandas as pd
 
 from routellm_lab.benchmarks.grading import final_number
 from routellm_lab.encoders import as_texts, make_encoder
-from routellm_lab.errors import DataError, ParameterError, listed
+from routellm_lab.errors import DataError, ParameterError, listed, require_number
 from routellm_lab.evaluation.significance import mean_draws, percentile_interval, resample_counts
 from routellm_lab.policies.answers import AnswerLog
 from routellm_lab.policies.cost import PER
 from routellm_lab.preferences.battles import validate_battles
 from routellm_lab.preferences.endpoint import Call, Endpoint, Messages, Reply, check_budget, paid_file, pay
-from routellm_lab.systems.base import Played, whole
+from routellm_lab.systems.base import Played
 
 LARGEST_PANEL = 7
 """Most proposers of a panel."""
@@ -104,12 +104,10 @@ def sample_panels(
         When a size is not from 1 to 7, or larger than the number of models.
     """
     most = min(LARGEST_PANEL, len(log.models))
-    if not whole(n):
-        raise ParameterError(f"sample_panels: n must be a whole number from 1, got {n!r}")
+    require_number("sample_panels: n", n, 1, whole=True)
     rng, models, panels = np.random.default_rng(random_state), log.models, []
     for size in sizes:
-        if not whole(size) or size > most:
-            raise ParameterError(f"sample_panels: sizes must be whole numbers from 1 to {most}, got {size!r}")
+        require_number("sample_panels: each of sizes", size, 1, most, whole=True)
         if math.comb(len(models), size) <= n:
             panels += list(combinations(models, size))
             continue
@@ -431,8 +429,7 @@ def layered_mixture(
     with its questions in parallel), so that one budget holds them all.
     """
     texts, budget, path = as_texts(questions), check_budget(budget_usd), Path(path)
-    if not whole(layers):
-        raise ParameterError(f"layered_mixture: layers must be a whole number from 1, got {layers!r}")
+    require_number("layered_mixture: layers", layers, 1, whole=True)
     names = _distinct(proposers)
     if unknown := [name for name in (*names, aggregator) if name not in endpoints]:
         raise ParameterError(f"layered_mixture: no endpoint for {listed(unknown)}; endpoints has {listed(endpoints)}")
