@@ -31,7 +31,7 @@ from routellm_lab.preferences import (
     judge_battles,
     validate_battles,
 )
-from routellm_lab.preferences.endpoint import LONGEST_WAIT, _asked_wait
+from routellm_lab.preferences.chat import LONGEST_WAIT, asked_wait
 
 KEY, VARIABLE = "sk-no-real-key-7f3a9b2c", "TEST_JUDGE_KEY"
 LONG = 20.0  # seconds; only a test that fails waits so long
@@ -447,7 +447,7 @@ def test_a_lost_attempt_counts_towards_the_budget_of_the_next_call(server, path)
 
 
 def test_openai_is_asked_by_default_whatever_the_environment_says(server, path, monkeypatch):
-    monkeypatch.setattr("routellm_lab.preferences.endpoint.OPENAI_URL", server.endpoint().base_url)
+    monkeypatch.setattr("routellm_lab.preferences.chat.OPENAI_URL", server.endpoint().base_url)
     monkeypatch.setenv("OPENAI_BASE_URL", "http://elsewhere.invalid/v1")
     endpoint = Endpoint("a-judge", (1, 1), key_env=VARIABLE, max_tokens=77, temperature=None)
     judge_battles(make_pairs(1), endpoint, path, budget_usd=1)
@@ -801,14 +801,14 @@ def test_a_bound_counts_every_byte(texts):
 
 
 def test_the_wait_that_a_server_asks_for():
-    assert _asked_wait({}) is None
-    assert _asked_wait({"retry-after": "2.5"}) == 2.5
-    assert _asked_wait({"retry-after-ms": "250", "retry-after": "9"}) == 0.25
-    assert _asked_wait({"retry-after": "-3"}) == 0
-    assert _asked_wait({"retry-after": "nan"}) is None
-    assert _asked_wait({"retry-after": "soon"}) is None
-    assert _asked_wait({"retry-after": formatdate(0)}) == 0
-    assert _asked_wait({"retry-after": formatdate(time.time() + 3600)}) > LONGEST_WAIT
+    assert asked_wait({}) is None
+    assert asked_wait({"retry-after": "2.5"}) == 2.5
+    assert asked_wait({"retry-after-ms": "250", "retry-after": "9"}) == 0.25
+    assert asked_wait({"retry-after": "-3"}) == 0
+    assert asked_wait({"retry-after": "nan"}) is None
+    assert asked_wait({"retry-after": "soon"}) is None
+    assert asked_wait({"retry-after": formatdate(0)}) == 0
+    assert asked_wait({"retry-after": formatdate(time.time() + 3600)}) > LONGEST_WAIT
 
 
 WITHOUT_MARKS = st.text(st.characters(exclude_characters="[]", exclude_categories=["Cs"]), max_size=40)

@@ -7,8 +7,6 @@ votes: what the best of n samples by a ranker gains over its
 model (`best_of_n_gain`). With live models: the layers themselves (`layered_mixture`).
 """
 
-import hashlib
-import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import combinations
@@ -25,7 +23,9 @@ from routellm_lab.evaluation.significance import mean_draws, percentile_interval
 from routellm_lab.policies.answers import AnswerLog
 from routellm_lab.policies.cost import PER
 from routellm_lab.preferences.battles import validate_battles
-from routellm_lab.preferences.endpoint import Call, Endpoint, Messages, Reply, check_budget, paid_file, pay
+from routellm_lab.preferences.chat import Reply
+from routellm_lab.preferences.endpoint import Endpoint, Messages, check_budget
+from routellm_lab.preferences.paid import Call, digest, paid_file, pay
 from routellm_lab.systems.base import Played
 
 LARGEST_PANEL = 7
@@ -447,7 +447,7 @@ def layered_mixture(
         def replies_of(layer: int, name: str, asked: dict[int, Messages]) -> dict[int, str]:
             endpoint = endpoints[name]
             # the layer counts: drafts that stay the same are asked and paid again, as the figures say
-            keys = {row: _digest(layer, name, endpoint.model, messages) for row, messages in asked.items()}
+            keys = {row: digest(layer, name, endpoint.model, messages) for row, messages in asked.items()}
             done = {line["item"] for line in file.lines if line["reply"] is not None}
             calls = {key: Call((key, "mixture"), asked[row], f"question {row + 1}") for row, key in keys.items()}
 
@@ -495,10 +495,6 @@ def _mixture_messages(question: str, drafts: Sequence[str]) -> Messages:
 def _no_reply_of_a_mixture(line: dict) -> str | None:
     known = isinstance(line.get("item"), str) and isinstance(line.get("model"), str)
     return None if known else "is no reply of layered_mixture: it needs item and model; name another path"
-
-
-def _digest(*parts: object) -> str:
-    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]
 
 
 def _distinct(panel: Iterable[str]) -> Panel:
