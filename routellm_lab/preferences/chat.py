@@ -1,115 +1,151 @@
-"""One attempt at a call: the client of an endpoint, what it brings back, and what its failures mean.
+"""One attempt at a call: the client of an endpoint, what goes out and comes back, and what its failures mean.
 
 Keys are read from the environment, sent in the header of a call and kept out of everything else: files, messages, logs
-and the exceptions of the client.
+and the exceptions of the client. Redirects are not followed, as a key must not reach another host.
 """
 
-import json
+import asyncio
+import re
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 from math import isfinite
+from threading import Thread
 from typing import Any
+from urllib.parse import parse_qsl
 
-from routellm_lab.errors import MissingExtraError
-from routellm_lab.preferences.endpoint import OPENAI_URL, Endpoint, Messages, is_amount, sendable
+from routellm_lab.errors import MissingExtraError, ParameterError
+from routellm_lab.preferences.endpoint import LIMIT_NAMES, OPENAI_URL, Endpoint, Messages, sendable
+from routellm_lab.preferences.replies import Failure, Reply, failure_of, read_reply, shown
 from routellm_lab.settings import secret
 
 LONGEST_WAIT = 120.0
 """Seconds; an endpoint that asks for a longer wait ends the run, which goes on later."""
+LARGEST_REPLY = 2**26
+"""Bytes; more is no reply of a chat model."""
 _NO_KEY = "none"
 """What the client sends where there is no key, as it asks for one."""
-
-
-@dataclass(frozen=True)
-class Reply:
-    """What a call brought: its text (None where every attempt was lost), tokens (None if not told) and cost."""
-
-    text: str | None
-    cost_usd: float
-    input_tokens: int | None = None
-    output_tokens: int | None = None
-    finish_reason: str | None = None
-
-    def as_line(self) -> dict[str, object]:
-        """The part of a line that every kind of paid call shares."""
-        tokens = {"input_tokens": self.input_tokens, "output_tokens": self.output_tokens}
-        return {**tokens, "cost_usd": self.cost_usd, "finish_reason": self.finish_reason, "reply": self.text}
-
-
-@dataclass(frozen=True)
-class Failure:
-    """An attempt without a reply.
-
-    ``wait`` is what the endpoint asked for, in seconds; ``billed``: it may be paid; ``refused``: the prompt may be why.
-    """
-
-    why: str
-    again: bool
-    billed: bool = False
-    refused: bool = False
-    wait: float | None = None
+_HEADERS = "host accept accept-encoding connection content-length content-type transfer-encoding user-agent".split()
+"""What hosts other than OpenAI get beside the key: the client adds what the variables OPENAI_... say."""
+_UNSENT = ("ConnectError", "ConnectTimeout", "ProxyError", "UnsupportedProtocol", "LocalProtocolError", "InvalidURL")
+"""Exceptions of the client after which the server cannot have seen the call."""
 
 
 class Chat:
-    """The client of an endpoint. Attempts return their failures: no exception of the client leaves this class."""
+    """The client of an endpoint. Attempts return their failures: no exception of the client leaves this class.
+
+    Attempts may be made by several threads. The client itself works in an event loop of its own, where a whole exchange
+    can be given up at its deadline, however slowly bytes come.
+    """
 
     def __init__(self, endpoint: Endpoint) -> None:
+        openai = require_client()
         name = endpoint.key_env or ("OPENAI_API_KEY" if endpoint.at_openai else None)
         self._endpoint, self._key = endpoint, secret(name) if name else _NO_KEY
-        self._client = require_client().OpenAI(
-            api_key=self._key,
-            base_url=endpoint.base_url or OPENAI_URL,
-            timeout=endpoint.timeout,
-            max_retries=0,  # the budget must know of every attempt
-        )
+        self._limit = (
+            endpoint.limit_name or LIMIT_NAMES[endpoint.at_openai]
+        )  # OpenAI's newer models know the second only
+        url, _, query = (endpoint.base_url or OPENAI_URL).partition("?")
+        timeout = openai.Timeout(endpoint.timeout, connect=endpoint.timeout / 2)
+        try:
+            self._client = openai.AsyncOpenAI(
+                api_key=self._key,
+                base_url=url,
+                default_query=dict(parse_qsl(query)),
+                timeout=timeout,
+                max_retries=0,  # the budget must know of every attempt
+                http_client=openai.DefaultAsyncHttpxClient(
+                    timeout=timeout, follow_redirects=False, event_hooks={"request": [self._set_headers]}
+                ),
+            )
+        except Exception as error:
+            problem = f"{type(error).__name__}: {self._clean(str(error))}"
+        else:
+            return
+        raise ParameterError(f"Endpoint: no client for base_url and the environment's proxies can be made: {problem}")
 
     def __enter__(self) -> "Chat":
+        self._loop = asyncio.new_event_loop()
+        self._thread = Thread(target=self._loop.run_forever, daemon=True)
+        self._thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._client.close()
+        for closing in (self._client.close(), self._loop.shutdown_asyncgens()):
+            asyncio.run_coroutine_threadsafe(closing, self._loop).result()
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
 
     def attempt(self, messages: Messages) -> Reply | Failure:
-        """Ask once."""
-        endpoint = self._endpoint
-        limit = "max_completion_tokens" if endpoint.at_openai else "max_tokens"  # OpenAI's newer models know no other
-        options: dict[str, Any] = {limit: endpoint.max_tokens}
-        if endpoint.temperature is not None:
-            options["temperature"] = endpoint.temperature
-        whole: Any = [{**message, "content": sendable(message["content"])} for message in messages]
+        """Ask once; once more where the server calls the limit of a reply by its other name."""
         try:
-            create = self._client.chat.completions.with_raw_response.create
-            answer = create(model=endpoint.model, messages=whole, **options)
-        except Exception as error:
-            return self._failure(error)
-        try:
-            body = json.loads(answer.content)
-            text = body["choices"][0]["message"].get("content") or ""
-            told, finish = body.get("usage") or {}, body["choices"][0].get("finish_reason")
-            sent, got = told.get("prompt_tokens"), told.get("completion_tokens")
-        except (ValueError, LookupError, TypeError, AttributeError):
-            return Failure("a reply that is no chat completion", again=True, billed=True)
-        finish = None if finish is None else self._clean(finish)
-        if not (is_amount(sent) and is_amount(got)):
-            return Reply(self._clean(text), endpoint.usd_at_most(messages), finish_reason=finish)
-        return Reply(self._clean(text), endpoint.usd(sent, got), int(sent), int(got), finish)
+            limit = self._limit
+            result = self._ask(messages, limit)
+            other = LIMIT_NAMES[limit == LIMIT_NAMES[0]]
+            refused = isinstance(result, Failure) and result.refused and _refuses_name(result.why, limit, other)
+            if refused and self._endpoint.limit_name is None:
+                result = self._ask(messages, other)
+                if isinstance(result, Reply):
+                    self._limit = other
+            return result
+        except Exception as error:  # a reply that nobody thought of must not lose those in flight beside it
+            return Failure(f"{type(error).__name__}: {shown(self._clean(str(error)))}", again=False, billed=True)
 
-    def _failure(self, error: Exception) -> Failure:
+    def _ask(self, messages: Messages, limit: str) -> Reply | Failure:
+        options: dict[str, Any] = {"model": self._endpoint.model, limit: self._endpoint.max_tokens}
+        if self._endpoint.temperature is not None:
+            options["temperature"] = self._endpoint.temperature
+        options["messages"] = [{**message, "content": sendable(message["content"])} for message in messages]
+        content = asyncio.run_coroutine_threadsafe(self._exchange(options), self._loop).result()
+        if isinstance(content, Failure):
+            return content
+        return read_reply(content, self._endpoint, messages, self._clean)
+
+    async def _exchange(self, options: dict[str, Any]) -> bytes | Failure:
+        create, answered = self._client.chat.completions.with_streaming_response.create, False
+        try:
+            async with asyncio.timeout(self._endpoint.timeout), create(**options) as response:
+                answered = True
+                content = bytearray()
+                async for part in response.iter_bytes():
+                    content += part
+                    if len(content) > LARGEST_REPLY:
+                        return Failure(f"a reply of more than {LARGEST_REPLY:,} bytes", True, billed=True, odd=True)
+                return bytes(content)
+        except TimeoutError:
+            return Failure(f"no reply in {self._endpoint.timeout:g} s", again=True, billed=True)
+        except Exception as error:
+            return self._failure(error, answered)
+
+    async def _set_headers(self, request: Any) -> None:
+        headers, azure = request.headers, "api-version" in request.url.params
+        if not self._endpoint.at_openai:
+            for name in set(headers) - set(_HEADERS):
+                if not name.startswith("x-stainless-"):  # by these the client knows how to read the reply
+                    del headers[name]
+        headers.pop("Authorization", None)  # the variable OPENAI_CUSTOM_HEADERS may have set another
+        headers["api-key" if azure else "Authorization"] = self._key if azure else f"Bearer {self._key}"
+
+    def _failure(self, error: Exception, answered: bool) -> Failure:
         openai = require_client()
         if isinstance(error, openai.APIStatusError):
-            status, passes = error.status_code, error.code != "insufficient_quota"  # that is a 429 which stays
-            why, wait = f"status {status}: {self._clean(error.message)[:300]}", asked_wait(error.response.headers)
-            again = passes and (status in (408, 409, 429) or status >= 500)
-            if again and wait and wait > LONGEST_WAIT:
-                why, again = f"{why}; it asks for a wait of {wait:.0f} s, more than {LONGEST_WAIT:.0f} s", False
-            refused = passes and status in (400, 413, 422)
-            return Failure(why, again, billed=status == 408, refused=refused, wait=wait)
+            status, headers = error.status_code, error.response.headers
+            passes = error.code != "insufficient_quota"  # that is a 429 which stays
+            why, wait = f"status {status}: {shown(self._clean(error.message))}", asked_wait(headers)
+            if 300 <= status < 400:
+                why = f"status {status}: it redirects, which is not followed; base_url must name the place itself"
+            if passes and wait and wait > LONGEST_WAIT:
+                why, passes = f"{why}; it asks for a wait of {wait:.0f} s, more than {LONGEST_WAIT:.0f} s", False
+            failure = failure_of(status, why, passes)
+            return Failure(why, failure.again, failure.billed, failure.refused, wait=wait)
+        if answered:
+            return Failure("a connection that broke, or content that cannot be decoded", again=True, billed=True)
         if isinstance(error, openai.APIConnectionError):
-            unsent = type(error.__cause__).__name__ in ("ConnectError", "ConnectTimeout")  # nothing was asked
-            why = f"no reply in {self._endpoint.timeout:g} s" if isinstance(error, openai.APITimeoutError) else ""
-            return Failure(why or "no connection, or one that broke", again=True, billed=not unsent)
-        return Failure(f"{type(error).__name__}: {self._clean(str(error))[:300]}", again=False)
+            billed = type(error.__cause__).__name__ not in _UNSENT
+            late = billed and isinstance(error, openai.APITimeoutError)
+            why = f"no reply in {self._endpoint.timeout:g} s" if late else "no connection, or one that broke"
+            return Failure(why, again=True, billed=billed)
+        return Failure(f"{type(error).__name__}: {shown(self._clean(str(error)))}", again=False)
 
     def _clean(self, text: object) -> str:
         text = sendable(str(text))
@@ -117,7 +153,20 @@ class Chat:
         return text.replace(self._key, "<key>") if len(self._key) >= 8 else text
 
 
-def require_client():
+def _refuses_name(why: str, limit: str, other: str) -> bool:
+    """Whether a server refuses the name of the limit, not its value: a name that it ignores would lift the limit."""
+    named = re.search(rf"\b{limit}\b", why) is not None
+    unknown = re.search("unsupported|not supported|unrecognized|unknown|not permitted|unexpected|extra", why, re.I)
+    return named and (re.search(rf"\b{other}\b", why) is not None or unknown is not None)
+
+
+def require_client() -> Any:
+    """The client of the protocol, of the extra ``judge``.
+
+    Raises
+    ------
+    MissingExtraError
+    """
     try:
         import filelock  # noqa: F401  # of the same extra: told before anything is paid
         import openai
@@ -138,5 +187,5 @@ def asked_wait(headers: Mapping[str, str]) -> float | None:
         return max(seconds, 0.0) if isfinite(seconds) else None
     try:
         return max(parsedate_to_datetime(headers["retry-after"]).timestamp() - time.time(), 0.0)
-    except (KeyError, ValueError):
+    except (KeyError, ValueError, OverflowError):
         return None

@@ -1,5 +1,6 @@
 """What a judge is asked, and how its verdict is read."""
 
+import re
 from dataclasses import dataclass
 from string import Formatter
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 from routellm_lab.errors import ParameterError, listed
 from routellm_lab.preferences.endpoint import Messages
 from routellm_lab.preferences.paid import digest
+from routellm_lab.preferences.replies import final_text
 
 
 @dataclass(frozen=True)
@@ -65,11 +67,23 @@ class JudgeTemplate:
         asked = {"role": "user", "content": self.user.format(prompt=prompt, answer_1=first, answer_2=second)}
         return [{"role": "system", "content": self.system}, asked] if self.system else [asked]
 
-    def verdict(self, reply: str) -> str | None:
-        """``first``, ``second`` or ``tie`` by the last mark in a reply; None without one."""
-        reply = reply.casefold()
-        at, verdict = max((reply.rfind(mark.casefold()), verdict) for mark, verdict in self.marks)
-        return verdict if at >= 0 else None
+    def verdict(self, reply: str, cut_off: bool = False) -> str | None:
+        """``first``, ``second`` or ``tie`` by the last mark of a reply; None without one.
+
+        Parameters
+        ----------
+        reply : str
+            Only its final text is read: what follows the last thought (see `final_text` in
+            `routellm_lab.preferences.replies`). While a thought is open there is no verdict.
+        cut_off : bool
+            Whether ``max_tokens`` ended the reply. Then a mark in the middle may be one that the model was about to
+            give up: the last mark counts only if the text begins or ends with it.
+        """
+        text = (final_text(reply) or "").casefold()
+        at, mark, verdict = max((text.rfind(mark.casefold()), mark.casefold(), verdict) for mark, verdict in self.marks)
+        if at < 0 or (cut_off and re.search(r"\w", text[:at]) and re.search(r"[\w?]", text[at + len(mark) :])):
+            return None
+        return verdict
 
 
 PAIRWISE = JudgeTemplate(

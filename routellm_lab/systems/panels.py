@@ -23,9 +23,9 @@ from routellm_lab.evaluation.significance import mean_draws, percentile_interval
 from routellm_lab.policies.answers import AnswerLog
 from routellm_lab.policies.cost import PER
 from routellm_lab.preferences.battles import validate_battles
-from routellm_lab.preferences.chat import Reply
 from routellm_lab.preferences.endpoint import Endpoint, Messages, check_budget
-from routellm_lab.preferences.paid import Call, digest, paid_file, pay
+from routellm_lab.preferences.paid import Call, digest, paid_file, pay, was_cut_short
+from routellm_lab.preferences.replies import Reply, answer_text
 from routellm_lab.systems.base import Played
 
 LARGEST_PANEL = 7
@@ -448,7 +448,8 @@ def layered_mixture(
             endpoint = endpoints[name]
             # the layer counts: drafts that stay the same are asked and paid again, as the figures say
             keys = {row: digest(layer, name, endpoint.model, messages) for row, messages in asked.items()}
-            done = {line["item"] for line in file.lines if line["reply"] is not None}
+            replies = [line for line in file.lines if line["reply"] is not None]
+            done = {line["item"] for line in replies if not was_cut_short(line, endpoint.max_tokens)}
             calls = {key: Call((key, "mixture"), asked[row], f"question {row + 1}") for row, key in keys.items()}
 
             def as_line(call: Call, reply: Reply) -> dict:
@@ -459,7 +460,8 @@ def layered_mixture(
             paid, last = lines["cost_usd"].sum(), lines["reply"].last()  # lost attempts have a price and no reply
             figures.loc[list(keys), "dollars"] += paid[list(keys.values())].to_numpy()
             figures.loc[list(keys), "calls"] += 1
-            return {row: last[key] for row, key in keys.items() if last[key].strip()}
+            answers = {row: answer_text(last[key]) for row, key in keys.items()}
+            return {row: answer for row, answer in answers.items() if answer.strip()}
 
         rows = list(range(len(texts)))
         for layer in range(layers):
