@@ -31,7 +31,7 @@ from routellm_lab.preferences import (
     judge_battles,
     validate_battles,
 )
-from routellm_lab.preferences.endpoint import LONGEST_WAIT, _asked_wait
+from routellm_lab.preferences.chat import LONGEST_WAIT, asked_wait
 
 KEY, VARIABLE = "sk-no-real-key-7f3a9b2c", "TEST_JUDGE_KEY"
 LONG = 20.0  # seconds; only a test that fails waits so long
@@ -46,6 +46,7 @@ class Handler(BaseHTTPRequestHandler):
             server.asked.append(body["messages"][-1]["content"])
             server.bodies.append(body)
             server.keys.add(self.headers["Authorization"])
+            server.headers.append({"path": self.path, **{name.lower(): text for name, text in self.headers.items()}})
             server.in_flight += 1
             server.most_in_flight = max(server.most_in_flight, server.in_flight)
             fault = server.faults.popleft() if server.faults else server.refusal(server.asked[-1])
@@ -59,6 +60,9 @@ class Handler(BaseHTTPRequestHandler):
             server.released.wait(LONG)
             return
         if fault == "drop":
+            return
+        if callable(fault):
+            fault(self)
             return
         status, headers, content = fault or (200, {}, server.reply(body))
         content = content if isinstance(content, bytes) else json.dumps(content).encode()
@@ -82,6 +86,7 @@ class Server(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), Handler)
         self.lock, self.released, self.barrier = threading.Lock(), threading.Event(), None
         self.asked, self.bodies, self.keys, self.faults = [], [], set(), deque()
+        self.headers = []
         self.in_flight, self.most_in_flight, self.hold_from = 0, 0, None
         self.judge, self.refused = fair, None
         self.usage = {"prompt_tokens": 50, "completion_tokens": 20}
@@ -447,7 +452,7 @@ def test_a_lost_attempt_counts_towards_the_budget_of_the_next_call(server, path)
 
 
 def test_openai_is_asked_by_default_whatever_the_environment_says(server, path, monkeypatch):
-    monkeypatch.setattr("routellm_lab.preferences.endpoint.OPENAI_URL", server.endpoint().base_url)
+    monkeypatch.setattr("routellm_lab.preferences.chat.OPENAI_URL", server.endpoint().base_url)
     monkeypatch.setenv("OPENAI_BASE_URL", "http://elsewhere.invalid/v1")
     endpoint = Endpoint("a-judge", (1, 1), key_env=VARIABLE, max_tokens=77, temperature=None)
     judge_battles(make_pairs(1), endpoint, path, budget_usd=1)
@@ -584,6 +589,13 @@ def test_a_reason_that_is_not_told_stays_null(server, path):
         (b"\xff\xfe", "line 2 is damaged, not JSON"),
         (b"[1]", "line 2 is no paid reply"),
         (b'{"cost_usd": -1, "reply": "x"}', "line 2 is no paid reply"),
+        (b'{"cost_usd": NaN, "reply": "x"}', "line 2 is no paid reply"),
+        (b'{"cost_usd": 1' + b"0" * 400 + b', "reply": "x"}', "line 2 is no paid reply"),
+        (b'{"cost_usd": 1e308, "reply": "x"}', r"line 2 says that it cost \$1e\+308"),
+        (b'{"cost_usd": 1, "cost_usd": 0, "reply": "x"}', "line 2 is damaged, not JSON: a key stands there twice"),
+        (b'{"cost_usd": 0, "reply": ' + b"[" * 200_000, "line 2 is damaged, not JSON: nested too deep"),
+        (b'{"cost_usd": 0, "reply": 5}', "line 2 is no paid reply: reply and finish_reason must be text or null"),
+        (b'{"cost_usd": 0, "reply": "", "finish_reason": []}', "line 2 is no paid reply: reply and finish_reason"),
         (b'{"cost_usd": 0, "reply": "x", "item": "i", "order": "ab", "verdict": "left"}', "line 2 is no verdict"),
         (b'{"cost_usd": 0, "reply": "x", "item": "i", "model": "alpha"}', "line 2 is no verdict"),
     ],
@@ -770,6 +782,11 @@ def test_a_key_must_be_there_and_fit_a_header(server, path, monkeypatch):
         ({"base_url": f"https://user:{KEY}@host/v1"}, "base_url holds user info"),
         ({"base_url": f"https://{KEY}@host/v1"}, "base_url holds user info"),
         ({"base_url": f"https://host/v1?api-key={KEY}"}, "base_url holds user info, a query"),
+        ({"base_url": f"https://host/v1?api-version={KEY}"}, "base_url holds user info, a query"),
+        ({"base_url": f"https://host/v1?api-version=2024-10-21&code={KEY}"}, "base_url holds user info, a query"),
+        ({"base_url": "https://host:99999/v1"}, "base_url must look like"),
+        ({"limit_name": "max_output_tokens"}, "limit_name must be max_tokens or max_completion_tokens"),
+        ({"prices": (10**400, 1)}, "prices are USD per million"),
         ({"key_env": KEY}, "key_env is the name of an environment variable"),
         ({"max_tokens": 0}, "max_tokens must be a whole number from 1, got 0"),
         ({"concurrency": True}, "concurrency must be a whole number from 1"),
@@ -801,14 +818,14 @@ def test_a_bound_counts_every_byte(texts):
 
 
 def test_the_wait_that_a_server_asks_for():
-    assert _asked_wait({}) is None
-    assert _asked_wait({"retry-after": "2.5"}) == 2.5
-    assert _asked_wait({"retry-after-ms": "250", "retry-after": "9"}) == 0.25
-    assert _asked_wait({"retry-after": "-3"}) == 0
-    assert _asked_wait({"retry-after": "nan"}) is None
-    assert _asked_wait({"retry-after": "soon"}) is None
-    assert _asked_wait({"retry-after": formatdate(0)}) == 0
-    assert _asked_wait({"retry-after": formatdate(time.time() + 3600)}) > LONGEST_WAIT
+    assert asked_wait({}) is None
+    assert asked_wait({"retry-after": "2.5"}) == 2.5
+    assert asked_wait({"retry-after-ms": "250", "retry-after": "9"}) == 0.25
+    assert asked_wait({"retry-after": "-3"}) == 0
+    assert asked_wait({"retry-after": "nan"}) is None
+    assert asked_wait({"retry-after": "soon"}) is None
+    assert asked_wait({"retry-after": formatdate(0)}) == 0
+    assert asked_wait({"retry-after": formatdate(time.time() + 3600)}) > LONGEST_WAIT
 
 
 WITHOUT_MARKS = st.text(st.characters(exclude_characters="[]", exclude_categories=["Cs"]), max_size=40)

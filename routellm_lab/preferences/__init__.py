@@ -12,14 +12,8 @@ from routellm_lab.preferences.battles import models_of, prompt_key, score_a, val
 from routellm_lab.preferences.decontamination import decontaminate, largest_cosine
 from routellm_lab.preferences.difficulty import Difficulty, battles_from_difficulty, fit_difficulty
 from routellm_lab.preferences.endpoint import BudgetError, Endpoint, EndpointError
-from routellm_lab.preferences.judge import (
-    PAIRWISE,
-    JudgeTemplate,
-    JudgingEstimate,
-    answer_missing,
-    estimate_judging,
-    judge_battles,
-)
+from routellm_lab.preferences.judge import JudgingEstimate, answer_missing, estimate_judging, judge_battles
+from routellm_lab.preferences.judge_template import PAIRWISE, JudgeTemplate
 from routellm_lab.preferences.models import PAPER_PAIR, STAND_INS, ModelPair, find_model, resolve_pair
 from routellm_lab.preferences.ratings import Tiers, fit_ratings, fit_tiers
 from routellm_lab.preferences.sources import battle_names, list_battles, load_battles, with_answer_lengths

@@ -7,8 +7,6 @@ votes: what the best of n samples by a ranker gains over its
 model (`best_of_n_gain`). With live models: the layers themselves (`layered_mixture`).
 """
 
-import hashlib
-import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import combinations
@@ -25,7 +23,9 @@ from routellm_lab.evaluation.significance import mean_draws, percentile_interval
 from routellm_lab.policies.answers import AnswerLog
 from routellm_lab.policies.cost import PER
 from routellm_lab.preferences.battles import validate_battles
-from routellm_lab.preferences.endpoint import Call, Endpoint, Messages, Reply, check_budget, paid_file, pay
+from routellm_lab.preferences.endpoint import Endpoint, Messages, check_budget
+from routellm_lab.preferences.paid import Call, digest, paid_file, pay, was_cut_short
+from routellm_lab.preferences.replies import Reply, answer_text
 from routellm_lab.systems.base import Played
 
 LARGEST_PANEL = 7
@@ -447,8 +447,9 @@ def layered_mixture(
         def replies_of(layer: int, name: str, asked: dict[int, Messages]) -> dict[int, str]:
             endpoint = endpoints[name]
             # the layer counts: drafts that stay the same are asked and paid again, as the figures say
-            keys = {row: _digest(layer, name, endpoint.model, messages) for row, messages in asked.items()}
-            done = {line["item"] for line in file.lines if line["reply"] is not None}
+            keys = {row: digest(layer, name, endpoint.model, messages) for row, messages in asked.items()}
+            replies = [line for line in file.lines if line["reply"] is not None]
+            done = {line["item"] for line in replies if not was_cut_short(line, endpoint.max_tokens)}
             calls = {key: Call((key, "mixture"), asked[row], f"question {row + 1}") for row, key in keys.items()}
 
             def as_line(call: Call, reply: Reply) -> dict:
@@ -459,7 +460,8 @@ def layered_mixture(
             paid, last = lines["cost_usd"].sum(), lines["reply"].last()  # lost attempts have a price and no reply
             figures.loc[list(keys), "dollars"] += paid[list(keys.values())].to_numpy()
             figures.loc[list(keys), "calls"] += 1
-            return {row: last[key] for row, key in keys.items() if last[key].strip()}
+            answers = {row: answer_text(last[key]) for row, key in keys.items()}
+            return {row: answer for row, answer in answers.items() if answer.strip()}
 
         rows = list(range(len(texts)))
         for layer in range(layers):
@@ -495,10 +497,6 @@ def _mixture_messages(question: str, drafts: Sequence[str]) -> Messages:
 def _no_reply_of_a_mixture(line: dict) -> str | None:
     known = isinstance(line.get("item"), str) and isinstance(line.get("model"), str)
     return None if known else "is no reply of layered_mixture: it needs item and model; name another path"
-
-
-def _digest(*parts: object) -> str:
-    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]
 
 
 def _distinct(panel: Iterable[str]) -> Panel:
