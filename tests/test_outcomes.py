@@ -3,6 +3,8 @@
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from routellm_lab import ModelPair, Outcomes, evaluate
 from routellm_lab.benchmarks import outcomes_from_frames
@@ -130,6 +132,59 @@ def test_the_released_rule_and_the_one_it_should_have_been(text, number, digits)
 @pytest.mark.parametrize(("text", "number"), [("$-5", "-5"), ("-$5", "-5"), ("10-5", "5"), ("from 3-4", "4")])
 def test_a_minus_is_a_sign_only_where_no_number_precedes(text, number):
     assert last_number(text) == number
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "#### Step 1: add\n2 + 3 = 5\n#### Step 2: double it\nThe answer is 10.",
+        "#### 1. Add\n2 + 3 = 5\n#### 2) Double\nIn all 10",
+        "##### 3 parts\n#### Result\n10",
+        "#### **Solution of part 2**\n\n**10**",
+    ],
+)
+def test_a_heading_marks_no_answer(text):
+    assert last_number(text) == final_number(text) == "10"
+
+
+@pytest.mark.parametrize(
+    ("text", "number"),
+    [
+        ("#### 1,234\nThat is 7 more.", "1234"),
+        ("#### Answer: **$1,234.50**\nin 3 days", "1234.5"),
+        ("####18", "18"),
+        ("First 4.\n#### 18\nChecked twice: 9 + 9.\n#### 19", "19"),
+        (r"So \boxed{10} of the 12", "10"),
+        (r"\boxed{\$1{,}200} in 3 parts", "1200"),
+        (r"\boxed{none}, so 4", "4"),
+        ("The answer is 10. It takes 3 steps.", "10"),
+        ("The final answer is: **$10**\n\nChecked in 2 ways.", "10"),
+        ("Answer: -7 (2 below)", "-7"),
+        ("The answer is therefore 5 + 5 = 10, in 2 parts", "10"),
+        ("The answer is 4? No: #### 5", "5"),
+        ("The answer is in 2 steps: 3, then 8", "8"),
+        ("\u22125 degrees", "-5"),
+        ("it grew by 15%", "15"),
+        ("1, 2, 3", "3"),
+        ("(1,2)", "2"),
+        ("10,000,000 people", "10000000"),
+        ("\u20ac20.00", "20"),
+        ("about .50", "0.5"),
+        ("1.5e3 grams", "1500"),
+        ("-0.0", "0"),
+        ("12345678901234567891", "12345678901234567891"),
+        ("\u0661\u0662", "12"),
+    ],
+)
+def test_the_final_number_in_the_forms_that_answers_take(text, number):
+    assert final_number(text) == number
+
+
+@given(st.text(st.sampled_from('#0123456789.,-$\\{}boxedanswer is:"\n*=+')))
+def test_any_text_has_a_final_number_or_none_and_reading_it_again_changes_nothing(text):
+    for read in (final_number, last_number):
+        number = read(text)
+        assert number is None or read(number) == number
 
 
 def test_a_number_of_hundreds_of_digits_is_its_digits():

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from routellm_lab.benchmarks.grading import last_number
+from routellm_lab.benchmarks.grading import final_number
 from routellm_lab.benchmarks.outcomes import Outcomes
 from routellm_lab.columns import (
     flag_column,
@@ -421,7 +421,7 @@ def _read_released(name: str, folder: str, path: Path | None) -> tuple[pd.DataFr
             score["score"] = float(row[model] == "True")
             if name == "gsm8k":
                 score["response"] = row[f"{model}_response"]
-                score["score_regraded"] = float(last_number(row[f"{model}_response"]) == references[row["id"]])
+                score["score_regraded"] = float(final_number(row[f"{model}_response"]) == references[row["id"]])
             scores.append(score)
     return prompts, pd.DataFrame(scores)
 
@@ -429,7 +429,7 @@ def _read_released(name: str, folder: str, path: Path | None) -> tuple[pd.DataFr
 def _gsm8k_references(folder: str, prompts: pd.DataFrame, path: str | Path | None) -> dict[str, str | None]:
     """The right number of every question by prompt id: the released answers name neither, the test questions do."""
     file = f"{folder}/test.jsonl"
-    number = {test["question"]: last_number(test["answer"]) for test in _released_rows(file, path)}
+    number = {test["question"]: final_number(test["answer"]) for test in _released_rows(file, path)}
     unknown = prompts.loc[~prompts["prompt"].isin(number), "prompt_id"]
     if len(unknown):
         raise DataError(f"{file}: holds no answer to {listed(unknown)} of gsm8k_responses.csv")
