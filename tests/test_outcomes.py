@@ -1,5 +1,8 @@
 """The contract of outcomes, and the grading of answers."""
 
+from dataclasses import replace
+from decimal import Decimal
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -72,11 +75,57 @@ def test_missing_scores_are_legal_and_counted_by_evaluate(arena):
         (lambda p, s: (p.assign(prompt_id="q0"), s), "prompt id twice: q0"),
         (lambda p, s: (p.assign(prompt=["a", "", "c", None]), s), "empty prompt: q1, q3"),
         (lambda p, s: (p.iloc[:0], s.iloc[:0]), "no prompts"),
+        (lambda p, s: (p, s.iloc[:0]), "no scores in it"),
+        (lambda p, s: (p.assign(prompt=[["a"], ["b"], ["c"], ["d"]]), s), r"column prompt must be text: row 1"),
+        (lambda p, s: (p.assign(prompt=[1, 2, 3, 4]), s), r"column prompt must be text: row 1 \('1'\)"),
+        (lambda p, s: (p.assign(prompt_id=["q0", None, "q2", "q3"]), s), "column prompt_id has no value: row 2"),
+        (lambda p, s: (p.assign(prompt_id=["q0", 1, "q2", "q3"]), s), r"prompt_id must be text, or whole .*: row 2"),
+        (lambda p, s: (p.assign(prompt_id=range(4)), s), "holds numbers in the prompts and text in the scores"),
+        (lambda p, s: (p.assign(contaminated=["no", "no", "maybe", "no"]), s), r"true or false: row 3 \('maybe'\)"),
+        (lambda p, s: (p, s.assign(model=["large", None] * 4)), "column model names no model: row 2"),
+        (lambda p, s: (p, s.assign(model=["large", " "] * 4)), "column model names no model: row 2"),
+        (lambda p, s: (p, s.assign(score=["1", "0"] * 4)), "column score is not numeric, it is stored as text: row 1"),
+        (lambda p, s: (p, s.assign(output_tokens=["12", "many"] * 4)), r"output_tokens is not numeric: row 2 \('many"),
+        (lambda p, s: (p, s.assign(output_tokens=[12, np.inf] * 4)), "output_tokens must be a finite number: row 2"),
+        (lambda p, s: (p, s.assign(response_chars=[12, -1] * 4)), "response_chars must be 0 or more: row 2"),
+        (lambda p, s: (p, s.assign(response=[["a"]] * 8)), "column response must be text: row 1"),
+        (lambda p, s: (p, pd.concat([s, s[["model"]]], axis=1)), "two columns named model"),
     ],
 )
 def test_bad_frames_are_refused(spoil, message):
     with pytest.raises(DataError, match=message):
         outcomes_from_frames("toy", *spoil(*frames()))
+
+
+def test_scores_may_be_flags_or_decimals_with_gaps_and_names_may_be_numbers():
+    prompts, scores = frames(2)
+    flags = pd.Series([True, None, False, True], dtype=object)
+    outcomes = outcomes_from_frames("toy", prompts, scores.assign(score=flags))
+    np.testing.assert_array_equal(outcomes.scores, [[1, np.nan], [0, 1]])
+    assert outcomes.score_unit == "share correct"
+    tens = pd.Series([Decimal("7.5"), Decimal(8), None, Decimal(9)], dtype=object)
+    outcomes = outcomes_from_frames("toy", prompts, scores.assign(score=tens))
+    np.testing.assert_array_equal(outcomes.scores, [[7.5, 8], [np.nan, 9]])
+    groups = prompts.assign(group=[3, 4], prompt_id=[10, 11])
+    numbered = scores.assign(prompt_id=[10, 10, 11, 11], model=[1, 2, 1, 2])
+    outcomes = outcomes_from_frames("toy", groups, numbered)
+    assert (outcomes.models, outcomes.groups.tolist()) == (["1", "2"], ["3", "4"])
+
+
+def test_keys_and_texts_of_outcomes_are_filled_and_whole():
+    prompts, scores = frames(3)
+    prompts = prompts.assign(prompt=pd.Series(["one", "two \ud83d", "three"], dtype=object))
+    answers = pd.Series(["half \ud83d"] * 6, dtype=object)
+    outcomes = outcomes_from_frames(
+        "toy", prompts.assign(prompt_key=["mine", None, ""]), scores.assign(response=answers)
+    )
+    assert outcomes.keys.tolist() == ["mine", prompt_key("two ?"), prompt_key("three")]
+    assert outcomes.responses.loc["q1", "large"] == "half ?"
+    ids = outcomes.prompts.index
+    direct = Outcomes("toy", outcomes.prompts, outcomes.scores, outcomes.groups, pd.Series([None, 5, "k"], ids))
+    assert direct.keys.tolist() == [prompt_key("one"), "5", "k"]
+    with pytest.raises(DataError, match="tokens must be finite and 0 or more: q0"):
+        replace(outcomes, tokens=outcomes.scores * np.inf)
 
 
 def test_unknown_score_column_lists_the_nearest():

@@ -119,7 +119,7 @@ def validate_battles(frame: pd.DataFrame, where: str = "battles") -> pd.DataFram
             if column in frame:
                 frame[column] = read(frame[column], where)
     _refuse_schema_failures(frame, where)
-    if "weight" in frame and not np.isfinite(frame["weight"].sum()):
+    if "weight" in frame and frame["weight"].max() > np.finfo(float).max / len(frame):
         raise DataError(f"{where}: column weight: the sum is not finite; scale the weights down")
     frame["prompt_key"] = filled_keys(frame["prompt"], frame.get("prompt_key"), where)
     return frame
