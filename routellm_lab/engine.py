@@ -29,8 +29,9 @@ from typing import TYPE_CHECKING, Any
 from routellm_lab import errors
 from routellm_lab.encoders import Encoder, SentenceEncoder, as_texts, available_cores, make_encoder
 from routellm_lab.errors import MissingExtraError, ParameterError, RoutellmLabError, listed
-from routellm_lab.files import data_files, parquet_columns, replacing_folder
+from routellm_lab.files import replacing_folder
 from routellm_lab.settings import settings
+from routellm_lab.tables import data_files, parquet_columns
 
 if TYPE_CHECKING:
     import numpy as np

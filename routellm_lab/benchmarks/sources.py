@@ -21,11 +21,12 @@ from routellm_lab.columns import (
     text_column,
 )
 from routellm_lab.errors import DataError, ParameterError, RoutellmLabError, known_options, listed, nearest
-from routellm_lab.files import data_files, data_folder, is_there, parquet_columns, parse_json, read_table, replacing
+from routellm_lab.files import data_folder, replacing
 from routellm_lab.preferences.battles import filled_keys
 from routellm_lab.preferences.models import PAPER_PAIR, ModelPair
 from routellm_lab.preferences.sources import home_resolved, unloaded
 from routellm_lab.settings import settings
+from routellm_lab.tables import data_files, is_there, parquet_columns, parse_json, read_table
 
 SCORES, PROMPTS = ".scores.parquet", ".prompts.parquet"
 """Endings of the two files of a benchmark in a data folder."""

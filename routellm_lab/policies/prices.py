@@ -21,8 +21,9 @@ import pandas as pd
 
 from routellm_lab.errors import DataError, ParameterError, listed, nearest
 from routellm_lab.evaluation.paper import PAPER_SOURCE, paper_other_tables
-from routellm_lab.files import data_folder, read_table
+from routellm_lab.files import data_folder
 from routellm_lab.settings import settings
+from routellm_lab.tables import read_table
 
 COLUMNS = ("model", "input_usd_per_mtok", "output_usd_per_mtok", "as_of", "source")
 """Of a table of prices."""

@@ -15,9 +15,10 @@ from routellm_lab.errors import (
     listed,
     nearest,
 )
-from routellm_lab.files import data_files, data_folder, is_there, parse_json, read_table, table_kind
+from routellm_lab.files import data_folder
 from routellm_lab.preferences.battles import WINNERS, answer_length, models_of, validate_battles
 from routellm_lab.settings import settings
+from routellm_lab.tables import data_files, is_there, parse_json, read_table, table_kind
 
 HUB_BATTLES = {"arena_human": "lmsys/lmsys-arena-human-preference-55k"}
 """Battles on the Hub, by the name they have in this package."""
