@@ -29,8 +29,9 @@ from typing import TYPE_CHECKING, Any
 from routellm_lab import errors
 from routellm_lab.encoders import Encoder, SentenceEncoder, as_texts, available_cores, make_encoder
 from routellm_lab.errors import MissingExtraError, ParameterError, RoutellmLabError, listed
-from routellm_lab.files import parquet_columns, replacing_folder
+from routellm_lab.files import replacing_folder
 from routellm_lab.settings import settings
+from routellm_lab.tables import data_files, parquet_columns
 
 if TYPE_CHECKING:
     import numpy as np
@@ -317,7 +318,7 @@ def _source(prompts: Any, column: str) -> "pa.Table | list[str]":
     given: Any = [prompts] if isinstance(prompts, Path) else prompts if isinstance(prompts, str) else list(prompts)
     if not given or not all(isinstance(path, Path) for path in given):
         return pa.table({column: pa.array(as_texts(given), pa.large_string())})
-    found = [sorted(path.glob("*.parquet")) if path.is_dir() else [path] for path in given]
+    found = [list(data_files(path, ".parquet").values()) if path.is_dir() else [path] for path in given]
     files = [path.absolute() for paths in found for path in paths]
     if not files:
         raise ParameterError(f"prompts: no *.parquet in {given[0]}")

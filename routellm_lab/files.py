@@ -1,87 +1,13 @@
-"""Reading tables from disk with errors that name the file and the row, and writing files whole or not at all."""
+"""Writing files whole or not at all, and the data folder."""
 
-import json
 import os
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import pandas as pd
-
-from routellm_lab.errors import DataError, ParameterError, listed
-
-TABLE_SUFFIXES = (".parquet", ".csv", ".jsonl")
-
-
-def read_table(path: Path, text: Iterable[str] = ()) -> pd.DataFrame:
-    """Read a parquet, csv or jsonl file; text stays text (a prompt ``NA`` is not a missing value).
-
-    Parameters
-    ----------
-    path : Path
-    text : iterable of str
-        Columns that are text in a csv, which cannot say so, whatever they look like (a prompt ``007``).
-
-    Raises
-    ------
-    DataError
-        When the file is missing, truncated, not UTF-8 or malformed.
-    """
-    path = Path(path)
-    if path.suffix not in TABLE_SUFFIXES:
-        raise DataError(f"{path}: cannot read {path.suffix or 'a file without suffix'}; use {listed(TABLE_SUFFIXES)}")
-    with _damage_named(path):
-        if path.suffix == ".parquet":
-            return pd.read_parquet(path)
-        if path.suffix == ".csv":
-            return pd.read_csv(
-                path, encoding="utf-8", keep_default_na=False, na_values={}, dtype=dict.fromkeys(text, str)
-            )
-        return _read_jsonl(path)
-
-
-def parquet_columns(path: Path) -> list[str]:
-    """Names of the columns of a parquet file, whose rows are not read (DataError: as `read_table`)."""
-    import pyarrow.parquet
-
-    with _damage_named(path):
-        return pyarrow.parquet.read_schema(path).names
-
-
-@contextmanager
-def _damage_named(path: Path) -> Iterator[None]:
-    """Turns what goes wrong while a file is read into a DataError that names it."""
-    if not path.is_file():
-        raise DataError(f"{path}: no such file")
-    try:
-        yield
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path}: not UTF-8 (byte {error.start}: {error.reason}); save it as UTF-8") from error
-    except pd.errors.ParserError as error:
-        raise DataError(f"{path}: malformed csv: {str(error).strip()}") from error
-    except pd.errors.EmptyDataError as error:
-        raise DataError(f"{path}: empty file") from error
-    except (OSError, ValueError) as error:
-        if isinstance(error, DataError):
-            raise
-        raise DataError(f"{path}: unreadable, truncated or not {path.suffix[1:]}: {error}") from error
-
-
-def _read_jsonl(path: Path) -> pd.DataFrame:
-    rows = []
-    with open(path, encoding="utf-8") as lines:
-        for number, line in enumerate(lines, start=1):
-            if not line.strip():
-                continue
-            try:
-                row = json.loads(line)
-            except json.JSONDecodeError as error:
-                raise DataError(f"{path}: line {number} is not JSON: {error}") from error
-            if not isinstance(row, dict):
-                raise DataError(f"{path}: line {number} is not a JSON object")
-            rows.append(row)
-    return pd.DataFrame(rows)
+from routellm_lab.errors import ParameterError
+from routellm_lab.tables import is_there
 
 
 @contextmanager
@@ -122,7 +48,7 @@ def data_folder(data: str | Path, *parts: str) -> Path:
         When it does not exist or holds neither ``battles/`` nor ``outcomes/``.
     """
     root = Path(data).expanduser()
-    if not root.is_dir():
+    if not is_there(root) or not root.is_dir():
         raise ParameterError(
             f"data folder {str(data)!r} does not exist. Use data='sample', data='hub' or a folder with battles/ "
             "and outcomes/ in it (--data, ROUTELLM_LAB_DATA)."

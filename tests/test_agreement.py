@@ -57,6 +57,13 @@ def matched(judged):
     return match_votes(*judged, by=BY_ID)
 
 
+def test_votes_without_keys_are_matched_by_their_prompts():
+    first = battles(("hi", "x", "y", "model_a"), ("you", "x", "y", "tie"))
+    raw = pd.concat([first[:1], first[1:].drop(columns="prompt_key").set_axis([0])])
+    assert raw["prompt_key"].isna().sum() == 1
+    assert len(match_votes(raw, first)) == len(match_votes(first, raw)) == 2
+
+
 def test_votes_on_the_same_prompt_and_models_are_matched_whatever_their_sides():
     first = battles(("hi", "x", "y", "model_a"), ("hi", "x", "z", "tie"), ("who", "y", "x", "model_b"))
     second = battles(("Who ", "x", "y", "model_b"), ("HI", "x", "y", "tie"), ("hi", "z", "q", "model_a"))

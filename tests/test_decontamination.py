@@ -47,6 +47,20 @@ def test_a_copy_up_to_case_and_white_space_is_dropped():
     assert dropped[["evaluation", "rule", "votes"]].to_numpy().tolist() == [["quiz", "same prompt", 2]]
 
 
+def test_votes_without_keys_are_looked_at_as_well():
+    raw = votes_on("What is 7 * 8?", LONG).drop(columns="prompt_key")
+    kept, dropped = decontaminate(pd.concat([votes_on(*OTHERS), raw]), benchmark("What is 7 * 8?", LONG))
+    assert kept["prompt"].tolist() == OTHERS
+    assert dropped["votes"].tolist() == [1, 1]
+
+
+@pytest.mark.parametrize("marks", [["True", "False"], [1.0, None], pd.array([True, None], "boolean")])
+def test_a_mark_of_the_source_counts_in_whatever_form(marks):
+    kept, dropped = decontaminate(votes_on(*OTHERS).assign(overlaps_quiz=marks), benchmark("What is 7 * 8?"))
+    assert kept["prompt"].tolist() == OTHERS[1:]
+    assert dropped["rule"].tolist() == ["same question"]
+
+
 def test_a_near_duplicate_is_dropped_and_a_remote_one_kept():
     near = LONG.replace("rolls are left?", "rolls are left over?")
     remote = LONG.replace("A baker has 20 trays with 12 rolls", "A school has 9 rooms with 31 seats")

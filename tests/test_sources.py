@@ -12,7 +12,7 @@ from routellm_lab import default_pair, load_battles, load_outcomes, load_prompts
 from routellm_lab.benchmarks import list_outcomes, outcome_names, score_columns
 from routellm_lab.benchmarks.sources import MMLU_DOMAINS
 from routellm_lab.errors import DataError, MissingExtraError, ParameterError
-from routellm_lab.preferences import PAPER_PAIR, battle_names, list_battles
+from routellm_lab.preferences import PAPER_PAIR, battle_names, list_battles, with_answer_lengths
 from routellm_lab.settings import settings
 
 MIXTRAL = "mistralai/Mixtral-8x7B-Instruct-v0.1"
@@ -106,6 +106,84 @@ def test_scores_without_prompts_of_their_own_use_the_file_that_holds_their_ids(f
         load_outcomes("quiz_more", data=folder)
 
 
+def test_scores_say_whose_prompts_they_use(folder):
+    outcomes = load_outcomes("quiz_more", data=folder, contaminated="keep")
+    assert outcomes.prompts_of == "quiz"
+    assert load_outcomes("quiz", data=folder).prompts_of == ""
+    assert list_outcomes(folder).set_index("name")["note"].to_dict() == {
+        "ahead": "prompts only",
+        "quiz": "",
+        "quiz_more": "prompts of quiz",
+    }
+
+
+def test_scores_take_prompts_of_no_set_that_their_name_does_not_extend(folder):
+    outcomes = folder / "outcomes"
+    scores = pd.read_parquet(outcomes / "quiz.scores.parquet")
+    save(scores, outcomes / "other.scores.parquet")
+    with pytest.raises(DataError, match=r"other\.scores\.parquet: no prompts.*does not extend that of a set"):
+        load_outcomes("other", data=folder)
+    save(scores.assign(prompt_id="q9"), outcomes / "quiz_other.scores.parquet")
+    with pytest.raises(DataError, match=r"quiz\.prompts\.parquet does not hold its prompt ids q9"):
+        load_outcomes("quiz_other", data=folder)
+    for ids in (scores["prompt_id"].str[1:], scores["prompt_id"].str[1:].astype(int)):
+        save(scores.assign(prompt_id=ids), outcomes / "quiz_other.scores.parquet")
+        with pytest.raises(DataError, match=r"plain numbers do not say that quiz\.prompts\.parquet holds"):
+            load_outcomes("quiz_other", data=folder)
+    save(pd.read_parquet(outcomes / "quiz.prompts.parquet"), outcomes / "quiz_more_so.prompts.parquet")
+    save(scores, outcomes / "quiz_more_so_still.scores.parquet")
+    assert load_outcomes("quiz_more_so_still", data=folder).prompts_of == "quiz_more_so"
+
+
+@pytest.mark.parametrize(
+    "flags", [["False", "true", ""], [np.nan, 1.0, 0.0], pd.array([None, True, False], "boolean"), ["no", "1", None]]
+)
+def test_a_question_is_contaminated_where_its_flag_says_so(folder, flags):
+    file = folder / "outcomes" / "quiz.prompts.parquet"
+    save(pd.read_parquet(file).assign(contaminated=flags), file)
+    outcomes = load_outcomes("quiz", data=folder)
+    assert (outcomes.prompts.tolist(), outcomes.dropped) == (["one", "three"], 1)
+    save(pd.read_parquet(file).assign(contaminated=True), file)
+    with pytest.raises(DataError, match="all 3 questions are contaminated; contaminated='keep' keeps them"):
+        load_outcomes("quiz", data=folder)
+
+
+def test_hidden_files_are_passed_over_and_odd_sets_are_listed_with_the_reason(folder):
+    for hidden in ("battles/._mine.parquet", "outcomes/._quiz.scores.parquet", "outcomes/.x.prompts.parquet"):
+        (folder / hidden).write_bytes(b"\0\5\26\7 Mac OS X")
+    assert battle_names(folder) == ["mine"]
+    assert outcome_names(folder) == ["quiz", "quiz_more"]
+    vote = {"prompt": "hello", "model_a": "a", "model_b": "a", "winner": "tie"}
+    save(pd.DataFrame([vote]), folder / "battles" / "odd.parquet")
+    (folder / "battles" / "parts.parquet").mkdir()
+    scores = pd.read_parquet(folder / "outcomes" / "quiz.scores.parquet")
+    save(scores.rename(columns={"score": "accuracy"}), folder / "outcomes" / "quiz_v1.5.scores.parquet")
+    battles = list_battles(folder).set_index("name")
+    assert battles["rows"].to_dict() == {"mine": 3, "odd": 0, "parts": 0}
+    assert battles.loc["odd", "note"].startswith("cannot be loaded: ")
+    assert "a model playing itself: row 1" in battles.loc["odd", "note"]
+    assert "is a folder" in battles.loc["parts", "note"]
+    outcomes = list_outcomes(folder).set_index("name")
+    assert outcomes["rows"].to_dict() == {"ahead": 0, "quiz": 5, "quiz_more": 2, "quiz_v1.5": 0}
+    assert "no score column 'score'; nearest: score_regraded, accuracy" in outcomes.loc["quiz_v1.5", "note"]
+
+
+def test_responses_of_a_folder_are_checked(folder):
+    votes = load_battles("mine", data=folder).assign(variant_a=0, variant_b=0)
+    keys = {"prompt_key": votes["prompt_key"][0], "variant": 0}
+    answers = pd.DataFrame([keys | {"model": "a", "response_chars": 5}, keys | {"model": "b", "response_chars": 7}])
+    save(pd.concat([answers, answers.assign(response_chars=9)]), folder / "responses" / "all.parquet")
+    (folder / "responses" / "._all.parquet").write_bytes(b"Mac OS X")
+    with_lengths = with_answer_lengths(votes, data=folder)
+    assert with_lengths[["chars_a", "chars_b"]].to_numpy().tolist() == [[5, 7]] * 3
+    save(answers.drop(columns="model"), folder / "responses" / "all.parquet")
+    with pytest.raises(DataError, match=r"all\.parquet: missing column model"):
+        with_answer_lengths(votes, data=folder)
+    save(answers.assign(response_chars="long"), folder / "responses" / "all.parquet")
+    with pytest.raises(DataError, match="column response_chars is not numeric: row 1"):
+        with_answer_lengths(votes, data=folder)
+
+
 def test_prompts_without_scores(folder):
     prompts = load_prompts("ahead", data=folder)
     assert prompts.index.tolist() == ["z1", "z2", "z3"]
@@ -137,6 +215,11 @@ def test_unknown_sets_and_folders(load, folder, tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(ParameterError, match="holds neither battles/ nor outcomes/"):
         load(known, data=tmp_path / "empty")
+    for name in ("n" * 300, "a\0b", "../battles/mine"):
+        with pytest.raises((DataError, ParameterError), match=r"no battles|no outcomes|no such file|too long"):
+            load(name, data=folder)
+    with pytest.raises(ParameterError, match="does not exist"):
+        load(known, data=tmp_path / ("n" * 300))
     with pytest.raises(ParameterError, match=r"no (battles|outcomes) 'nonsense' in 'sample'; nearest"):
         load("nonsense", data="sample")
     with pytest.raises(ParameterError, match=r"no (battles|outcomes) 'nonsense' in 'hub'; nearest"):
@@ -211,12 +294,33 @@ def test_arena_55k_in_its_own_format(tmp_path):
 
 
 @pytest.mark.usefixtures("offline_datasets")
+def test_of_kaggles_folder_the_training_file_is_read(tmp_path, monkeypatch):
+    rows = arena_rows()
+    rows.loc[0, "response_a"] = json.dumps(["half \ud83d"])
+    rows.to_csv(tmp_path / "train.csv", index=False)
+    rows[["id", "prompt"]].to_csv(tmp_path / "test.csv", index=False)
+    rows[["id", "winner_tie"]].to_csv(tmp_path / "sample_submission.csv", index=False)
+    (tmp_path / "._train.csv").write_bytes(b"Mac OS X")
+    monkeypatch.setenv("HOME", str(tmp_path.parent))
+    battles = load_battles("arena_human", data="hub", path=f"~/{tmp_path.name}")
+    assert len(battles) == 3
+    assert battles["response_a"][0] == "half ?"
+    with pytest.raises(
+        DataError, match=r"train\.csv: missing column winner;.*load_battles\('arena_human', data='hub', path"
+    ):
+        load_battles(tmp_path / "train.csv")
+
+
+@pytest.mark.usefixtures("offline_datasets")
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
         (lambda f: f.drop(columns="winner_tie"), "missing column winner_tie"),
         (lambda f: f.assign(winner_tie=[0, 1, 1, 1, 0]), "not exactly one winner in row 2"),
         (lambda f: f.assign(prompt=["[", *f["prompt"][1:]]), "column prompt, row 1 is not a JSON list of turns"),
+        (lambda f: f.assign(prompt=["[" * 5000, *f["prompt"][1:]]), "column prompt, row 1 is not a JSON list of turns"),
+        (lambda f: f.assign(winner_tie=["no", 0, 1, 1, 0]), "column winner_tie is not numeric: row 1"),
+        (lambda f: f.assign(winner_model_a=[2, 0, 0, 0, 1], winner_tie=[-1, 0, 1, 1, 0]), "one winner in row 1"),
     ],
 )
 def test_arena_55k_that_is_not_in_its_format(tmp_path, spoil, message):
@@ -318,6 +422,11 @@ HEADER = f"prompt,{MIXTRAL},gpt-4-1106-preview\n"
         ("mmlu", "mmlu/responses/mmlu_anatomy.csv", None, r"mmlu_anatomy\.csv: no such file; path= must hold a copy"),
         ("gsm8k", "gsm8k/test.jsonl", '{"question": "How much?", "answer": "1"}\n', "no answer to gsm8k-0001"),
         ("gsm8k", "gsm8k/test.jsonl", "{\n", r"test\.jsonl: line 1 is not JSON"),
+        ("gsm8k", "gsm8k/test.jsonl", "[" * 5000, r"test\.jsonl: line 1 is nested too deeply"),
+        ("gsm8k", "gsm8k/test.jsonl", "[1]\n", r"test\.jsonl: line 1 is not a JSON object"),
+        ("gsm8k", "gsm8k/test.jsonl", '{"question": 1}\n', "gsm8k: not in the format of lm-sys/RouteLLM"),
+        ("mt_bench", "mt_bench/question.jsonl", '{"question_id": 1}\n', "mt_bench: not in the format of"),
+        ("mt_bench", "mt_bench/judgements.jsonl", '{"question_id": 1, "score": "high"}\n', "not in the format of"),
     ],
 )
 def test_released_files_that_are_damaged(released, name, file, content, message):

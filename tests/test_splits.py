@@ -24,6 +24,19 @@ def test_no_prompt_is_on_both_sides(keys, share, seed):
     assert len(sides[1]) == min(max(1, round(share * len(set(keys)))), len(set(keys)) - 1)
 
 
+def test_votes_without_a_key_are_prompts_of_their_own_and_equal_prompts_stay_together():
+    rows = [
+        {"prompt": text, "model_a": "a", "model_b": "b", "winner": "tie"} for text in ("one", "two", "one", None, None)
+    ]
+    votes = pd.DataFrame(rows).assign(prompt_key=[None, "k", None, None, None])
+    sides = [split_by_prompt(votes, 0.25, seed) for seed in range(20)]
+    assert all({0, 2} <= set(train) or {0, 2} == set(test) for train, test in sides)
+    assert {tuple(test) for _, test in sides} == {(0, 2), (1,), (3,), (4,)}
+    assert len(set(prompt_ranks(votes["prompt_key"]))) == 5
+    with pytest.raises(DataError, match="missing column prompt"):
+        split_by_prompt(votes[["model_a"]])
+
+
 def test_a_split_repeats_under_its_seed_and_refuses_what_cannot_be_split(arena):
     np.testing.assert_array_equal(split_by_prompt(arena)[1], split_by_prompt(arena)[1])
     assert set(split_by_prompt(arena, random_state=1)[1]) != set(split_by_prompt(arena)[1])
@@ -54,6 +67,12 @@ def questions(keys, groups):
     ids = [f"q{row}" for row in range(len(keys))]
     prompts = pd.DataFrame({"prompt_id": ids, "prompt": [f"text {key}" for key in keys], "group": groups})
     return outcomes_from_frames("toy", prompts, pd.DataFrame({"prompt_id": ids, "model": "m", "score": 1.0}))
+
+
+def test_questions_without_a_group_are_a_group():
+    outcomes = questions(range(40), ["x"] * 20 + [None] * 20)
+    drawn = sample_questions(outcomes, 20)
+    assert outcomes.groups[drawn].isna().sum() == 10
 
 
 @given(st.lists(st.tuples(st.integers(0, 12), st.integers(0, 2)), min_size=2, max_size=40), st.data())

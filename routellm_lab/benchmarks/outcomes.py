@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 
 from routellm_lab.errors import DataError, listed, nearest
+from routellm_lab.preferences.battles import filled_keys
 
 if TYPE_CHECKING:
     from routellm_lab.preferences.models import ModelPair
@@ -44,6 +45,8 @@ class Outcomes:
         Where the set comes from (``sample`` is simulated).
     dropped : int
         Questions left out because the source lists them as contaminated.
+    prompts_of : str
+        The set whose prompts file the scores use where they have none of their own; else empty.
     """
 
     name: str
@@ -59,6 +62,7 @@ class Outcomes:
     details: pd.DataFrame | None = field(default=None, repr=False)
     data: str = "frame"
     dropped: int = 0
+    prompts_of: str = ""
 
     def __post_init__(self) -> None:
         index = self.prompts.index
@@ -73,11 +77,23 @@ class Outcomes:
         bad = self.prompts.isna() | (self.prompts == "")
         if bad.any():
             raise DataError(f"outcomes {self.name}: empty prompt: {listed(index[bad])}")
+        if not isinstance(self.keys.dtype, pd.StringDtype) or self.keys.isna().any():
+            object.__setattr__(self, "keys", filled_keys(self.prompts, self.keys, f"outcomes {self.name}"))
         if not all(pd.api.types.is_numeric_dtype(dtype) for dtype in self.scores.dtypes):
             raise DataError(f"outcomes {self.name}: scores must be numbers")
         infinite = np.isinf(self.scores.to_numpy(float)).any(axis=1)
         if infinite.any():
             raise DataError(f"outcomes {self.name}: infinite score: {listed(index[infinite])}")
+        for part in ("tokens", "answer_chars"):
+            value = getattr(self, part)
+            if value is None:
+                continue
+            if not all(pd.api.types.is_numeric_dtype(dtype) for dtype in value.dtypes):
+                raise DataError(f"outcomes {self.name}: {part} must be numbers")
+            lengths = value.to_numpy(float, na_value=np.nan)
+            odd = (np.isinf(lengths) | (lengths < 0)).any(axis=1)
+            if odd.any():
+                raise DataError(f"outcomes {self.name}: {part} must be finite and 0 or more: {listed(index[odd])}")
 
     def __len__(self) -> int:
         return len(self.prompts)

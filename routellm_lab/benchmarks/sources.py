@@ -2,7 +2,6 @@
 
 import csv
 import io
-import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,13 +9,27 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from routellm_lab.benchmarks.grading import last_number
+from routellm_lab.benchmarks.grading import final_number
 from routellm_lab.benchmarks.outcomes import Outcomes
-from routellm_lab.errors import DataError, ParameterError, known_options, listed, nearest
-from routellm_lab.files import data_folder, parquet_columns, read_table, replacing
-from routellm_lab.preferences.battles import prompt_key
+from routellm_lab.columns import (
+    flag_column,
+    id_column,
+    name_column,
+    number_column,
+    refuse_cells,
+    require_columns,
+    text_column,
+)
+from routellm_lab.errors import DataError, ParameterError, RoutellmLabError, known_options, listed, nearest
+from routellm_lab.files import data_folder, replacing
+from routellm_lab.preferences.battles import filled_keys
 from routellm_lab.preferences.models import PAPER_PAIR, ModelPair
+from routellm_lab.preferences.sources import home_resolved, unloaded
 from routellm_lab.settings import settings
+from routellm_lab.tables import data_files, is_there, parquet_columns, parse_json, read_table
+
+SCORES, PROMPTS = ".scores.parquet", ".prompts.parquet"
+"""Endings of the two files of a benchmark in a data folder."""
 
 RELEASED_REPOSITORY = "lm-sys/RouteLLM"
 RELEASED_COMMIT = "0b64fdafe049e596a3f5657c219329f24af24198"
@@ -111,7 +124,7 @@ def load_outcomes(
     data : str or Path, optional
         ``sample``, ``hub`` or a folder; by default what ``ROUTELLM_LAB_DATA`` says, else ``sample``.
     contaminated : {"drop", "keep"}
-        What to do with the questions that the source lists as contaminated.
+        What to do with the questions that the source lists as contaminated (a question without a flag is not).
     score : str
         Column of the scores file, such as ``score_regraded`` of gsm8k.
     **options
@@ -146,19 +159,19 @@ def load_outcomes(
         if options:
             raise ParameterError(f"a data folder takes no options, got {listed(sorted(options))}")
         folder = data_folder(root, "outcomes")
-        file = folder / f"{name}.scores.parquet"
-        if not file.is_file():
-            known = [found.name.removesuffix(".scores.parquet") for found in folder.glob("*.scores.parquet")]
-            if (folder / f"{name}.prompts.parquet").is_file():
-                raise ParameterError(f"outcomes {name!r} in {root!r} have prompts but no scores: use load_prompts")
-            _refuse_unknown(name, known, root)
-        scores = read_table(file)
-        outcomes = outcomes_from_frames(
-            name, _prompts_for(name, scores, folder), scores, score=score, data=root, where=str(file)
-        )
+        known = data_files(folder, SCORES)
+        if name not in known and name in data_files(folder, PROMPTS):
+            raise ParameterError(f"outcomes {name!r} in {root!r} have prompts but no scores: use load_prompts")
+        _refuse_unknown(name, known, root)
+        scores = read_table(known[name])
+        prompts, owner = _prompts_for(name, scores, folder)
+        outcomes = outcomes_from_frames(name, prompts, scores, score=score, data=root, where=str(known[name]))
+        outcomes = replace(outcomes, prompts_of=owner)
     if contaminated == "keep" or outcomes.details is None or "contaminated" not in outcomes.details:
         return outcomes
-    flags = outcomes.details["contaminated"].to_numpy(bool)
+    flags = flag_column(outcomes.details["contaminated"], f"outcomes {name}").to_numpy()
+    if flags.all():
+        raise DataError(f"outcomes {name}: all {len(flags)} questions are contaminated; contaminated='keep' keeps them")
     return replace(outcomes.select(~flags), dropped=int(flags.sum())) if flags.any() else outcomes
 
 
@@ -170,7 +183,8 @@ def score_columns(name: str, data: str | Path | None = None) -> list[str]:
         return ["score"]
     if root == "hub":
         return ["score", "score_regraded"] if name == "gsm8k" else ["score"]
-    file = data_folder(root, "outcomes") / f"{name}.scores.parquet"
+    folder = data_folder(root, "outcomes")
+    file = data_files(folder, SCORES).get(name, folder / f"{name}{SCORES}")
     return [column for column in parquet_columns(file) if column.startswith("score")]
 
 
@@ -181,13 +195,9 @@ def load_prompts(name: str, data: str | Path | None = None) -> pd.DataFrame:
         outcomes = load_outcomes(name, data=root, contaminated="keep")
         columns = {"prompt": outcomes.prompts, "prompt_key": outcomes.keys, "group": outcomes.groups}
         return pd.DataFrame(columns)
-    folder = data_folder(root, "outcomes")
-    file = folder / f"{name}.prompts.parquet"
-    if not file.is_file():
-        _refuse_unknown(
-            name, [found.name.removesuffix(".prompts.parquet") for found in folder.glob("*.prompts.*")], root
-        )
-    return _checked_prompts(read_table(file), str(file))
+    known = data_files(data_folder(root, "outcomes"), PROMPTS)
+    _refuse_unknown(name, known, root)
+    return _checked_prompts(read_table(known[name]), str(known[name]))
 
 
 def outcome_names(data: str | Path | None = None) -> list[str]:
@@ -199,12 +209,14 @@ def outcome_names(data: str | Path | None = None) -> list[str]:
         from routellm_lab.benchmarks import sample
 
         return list(sample.OUTCOME_SETS)
-    files = data_folder(root, "outcomes").glob("*.scores.parquet")
-    return sorted(file.name.removesuffix(".scores.parquet") for file in files)
+    return list(data_files(data_folder(root, "outcomes"), SCORES))
 
 
 def list_outcomes(data: str | Path | None = None) -> pd.DataFrame:
-    """The benchmarks in a data root: name, rows (scores), models, prompts, note."""
+    """The benchmarks in a data root: name, rows (scores), models, prompts, note.
+
+    The note says whose prompts the scores use where they have none of their own, and why a set cannot be loaded.
+    """
     root = str(settings().data if data is None else data)
     if root == "hub":
         return pd.DataFrame(
@@ -216,15 +228,20 @@ def list_outcomes(data: str | Path | None = None) -> pd.DataFrame:
         names, note = list(sample.OUTCOME_SETS), "simulated"
     else:
         folder, note = data_folder(root, "outcomes"), ""
-        names = sorted({file.name.split(".")[0] for file in folder.glob("*.parquet")})
+        scored = data_files(folder, SCORES)
+        names = sorted({*scored, *data_files(folder, PROMPTS)})
     rows = []
     for name in names:
-        if root != "sample" and not (folder / f"{name}.scores.parquet").is_file():
-            row = {"rows": 0, "models": 0, "prompts": len(load_prompts(name, root)), "note": "prompts only"}
-        else:
-            outcomes = load_outcomes(name, root, contaminated="keep")
-            row = {"rows": int(outcomes.scores.notna().to_numpy().sum()), "models": len(outcomes.models)}
-            row |= {"prompts": len(outcomes), "note": note}
+        try:
+            if root != "sample" and name not in scored:
+                row = {"rows": 0, "models": 0, "prompts": len(load_prompts(name, root)), "note": "prompts only"}
+            else:
+                outcomes = load_outcomes(name, root, contaminated="keep")
+                row = {"rows": int(outcomes.scores.notna().to_numpy().sum()), "models": len(outcomes.models)}
+                shared = f"prompts of {outcomes.prompts_of}" if outcomes.prompts_of else note
+                row |= {"prompts": len(outcomes), "note": shared}
+        except RoutellmLabError as error:
+            row = unloaded(name, error)
         rows.append({"name": name} | row)
     return pd.DataFrame(rows)
 
@@ -238,7 +255,8 @@ def outcomes_from_frames(
     ----------
     name : str
     prompts : DataFrame
-        ``prompt_id``, ``prompt`` and, where known, ``group``, ``prompt_key`` and further columns.
+        ``prompt_id``, ``prompt`` and, where known, ``group`` (null where a prompt has none), ``prompt_key`` and
+        further columns.
     scores : DataFrame
         ``prompt_id``, ``model``, the score's column and, where known, ``response``, ``response_chars``,
         ``output_tokens``. Several rows of one prompt and model (MT Bench turns) are averaged, their lengths summed.
@@ -246,21 +264,30 @@ def outcomes_from_frames(
         The score's column.
     where : str
         The file, for messages.
+
+    Raises
+    ------
+    DataError
+        Names the column and the rows, or the prompt ids, that break the contract.
+    ParameterError
+        When there is no such score column.
     """
     where = where or f"outcomes {name}"
     table = _checked_prompts(prompts, where)
-    missing = [column for column in ("prompt_id", "model") if column not in scores]
-    if missing:
-        raise DataError(f"{where}: missing column {listed(missing)}; it has {listed(scores.columns)}")
+    require_columns(scores, ["prompt_id", "model"], where)
     if score not in scores:
         numeric = [column for column in scores if pd.api.types.is_numeric_dtype(scores[column].dtype)]
         raise ParameterError(f"{where}: no score column {score!r}; nearest: {nearest(score, numeric)}")
+    scores = _checked_scores(scores, score, where)
+    if scores.empty and len(table):
+        raise DataError(f"{where}: no scores in it")
     values = scores[score]
-    if not pd.api.types.is_numeric_dtype(values.dtype):
-        numbers = pd.to_numeric(values, errors="coerce")
-        bad = np.flatnonzero(numbers.isna() & values.notna())
-        shown = listed(f"row {row + 1} ({str(values.iloc[row])[:40]!r})" for row in bad)
-        raise DataError(f"{where}: column {score} is not numeric: {shown or 'stored as text'}")
+    kinds = [pd.api.types.is_numeric_dtype(ids.dtype) for ids in (table.index, scores["prompt_id"])]
+    if len(scores) and len(table) and kinds[0] != kinds[1]:
+        numbers, texts = ("prompts", "scores") if kinds[0] else ("scores", "prompts")
+        raise DataError(
+            f"{where}: column prompt_id holds numbers in the {numbers} and text in the {texts}; store text in both"
+        )
     unknown = scores.loc[~scores["prompt_id"].isin(table.index), "prompt_id"].unique()
     if len(unknown):
         raise DataError(f"{where}: scores of unknown prompt ids: {listed(unknown)}")
@@ -291,35 +318,67 @@ def outcomes_from_frames(
 
 
 def _checked_prompts(prompts: pd.DataFrame, where: str) -> pd.DataFrame:
-    missing = [column for column in ("prompt_id", "prompt") if column not in prompts]
-    if missing:
-        raise DataError(f"{where}: missing column {listed(missing)}; it has {listed(prompts.columns)}")
-    table = prompts.set_index("prompt_id")
+    require_columns(prompts, ["prompt_id", "prompt"], where)
+    table = prompts.reset_index(drop=True)
+    table["prompt_id"] = id_column(table["prompt_id"], where)
+    for column in {"prompt", "prompt_turn_2"} & set(table):
+        table[column] = text_column(table[column], where)
+    table["group"] = name_column(table["group"], where) if "group" in table else "all"
+    if "contaminated" in table:
+        table["contaminated"] = flag_column(table["contaminated"], where)
+    table["prompt_key"] = filled_keys(table["prompt"], table.get("prompt_key"), where)
+    table = table.set_index("prompt_id")
     if table.index.has_duplicates:
         raise DataError(f"{where}: prompt id twice: {listed(table.index[table.index.duplicated()].unique())}")
-    empty = table["prompt"].isna() | (table["prompt"].astype(str) == "")
+    empty = table["prompt"].isna() | (table["prompt"] == "")
     if empty.any():
         raise DataError(f"{where}: empty prompt: {listed(table.index[empty])}")
-    if "group" not in table:
-        table["group"] = "all"
-    if "prompt_key" not in table:
-        table["prompt_key"] = [prompt_key(text) for text in table["prompt"]]
     return table
 
 
-def _prompts_for(name: str, scores: pd.DataFrame, folder: Path) -> pd.DataFrame:
-    own = folder / f"{name}.prompts.parquet"
-    if own.is_file():
-        return read_table(own)
-    wanted = set(scores["prompt_id"]) if "prompt_id" in scores else set()
-    for file in sorted(folder.glob("*.prompts.parquet")):
-        prompts = read_table(file)
-        if wanted and wanted <= set(prompts.get("prompt_id", ())):
-            return prompts[prompts["prompt_id"].isin(wanted)]
-    raise DataError(
-        f"{folder / (name + '.scores.parquet')}: no prompts: there is no {own.name}, and no *.prompts.parquet beside "
-        "it holds all its prompt ids"
-    )
+def _checked_scores(scores: pd.DataFrame, score: str, where: str) -> pd.DataFrame:
+    checked = scores.reset_index(drop=True)
+    checked["prompt_id"] = id_column(checked["prompt_id"], where)
+    checked["model"] = name_column(checked["model"], where)
+    refuse_cells(checked["model"], checked["model"].fillna("").str.strip() == "", where, " names no model")
+    checked[score] = number_column(checked[score], where, from_text=False)
+    for column in {"output_tokens", "response_chars"} & set(checked):
+        checked[column] = number_column(checked[column], where, low=0, from_text=False)
+    if "response" in checked:
+        checked["response"] = text_column(checked["response"], where)
+    return checked
+
+
+def _prompts_for(name: str, scores: pd.DataFrame, folder: Path) -> tuple[pd.DataFrame, str]:
+    """The prompts of a set of scores, and the set whose file holds them if it is another one.
+
+    A set without a prompts file uses that of the set whose name its own extends with ``_`` (``gsm8k_models`` that of
+    ``gsm8k``), if this holds all its ids, and ids are more than numbers: those of any two benchmarks are alike.
+    """
+    files = data_files(folder, PROMPTS)
+    if name in files:
+        return read_table(files[name]), ""
+    owners = [other for other in files if name.startswith(f"{other}_")]
+    where = f"{folder / name}{SCORES}: no prompts: there is no {name}{PROMPTS}"
+    if not owners:
+        raise DataError(
+            f"{where}, and its name does not extend that of a set with prompts, as {name}_more extends {name}"
+        )
+    owner = max(owners, key=len)
+    prompts = read_table(files[owner])
+    for frame in (scores, prompts):
+        require_columns(frame, ["prompt_id"], where)
+    wanted = id_column(scores["prompt_id"], where)
+    if pd.api.types.is_numeric_dtype(wanted.dtype) or wanted.str.fullmatch(r"\s*[\d.]*\s*").any():
+        raise DataError(
+            f"{where}, and ids that are plain numbers do not say that {owner}{PROMPTS} holds its prompts; add {name}"
+            f"{PROMPTS}"
+        )
+    own = prompts[prompts["prompt_id"].isin(set(wanted))]
+    lacking = sorted(set(wanted) - set(own["prompt_id"]))
+    if lacking:
+        raise DataError(f"{where}, and {owner}{PROMPTS} does not hold its prompt ids {listed(lacking, 5)}")
+    return own, owner
 
 
 def _refuse_unknown(name: str, known, root: str) -> None:
@@ -330,6 +389,15 @@ def _refuse_unknown(name: str, known, root: str) -> None:
 def _released_frames(name: str, path: str | Path | None = None) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Prompts and scores of a released benchmark, from the paper's repository or a local copy of it."""
     folder = f"routellm/evals/{name}"
+    try:
+        return _read_released(name, folder, None if path is None else home_resolved(Path(path)))
+    except (AttributeError, LookupError, TypeError, ValueError, csv.Error) as error:
+        if isinstance(error, RoutellmLabError):
+            raise
+        raise DataError(f"{folder}: not in the format of {RELEASED_REPOSITORY}: {error!r}") from error
+
+
+def _read_released(name: str, folder: str, path: Path | None) -> tuple[pd.DataFrame, pd.DataFrame]:
     flagged = {row["eval_prompt"] for row in _released_rows(f"{folder}/contaminated_prompts.jsonl", path)}
     if name == "mt_bench":
         return _released_mt_bench(folder, flagged, path)
@@ -354,7 +422,7 @@ def _released_frames(name: str, path: str | Path | None = None) -> tuple[pd.Data
             score["score"] = float(row[model] == "True")
             if name == "gsm8k":
                 score["response"] = row[f"{model}_response"]
-                score["score_regraded"] = float(last_number(row[f"{model}_response"]) == references[row["id"]])
+                score["score_regraded"] = float(final_number(row[f"{model}_response"]) == references[row["id"]])
             scores.append(score)
     return prompts, pd.DataFrame(scores)
 
@@ -362,7 +430,7 @@ def _released_frames(name: str, path: str | Path | None = None) -> tuple[pd.Data
 def _gsm8k_references(folder: str, prompts: pd.DataFrame, path: str | Path | None) -> dict[str, str | None]:
     """The right number of every question by prompt id: the released answers name neither, the test questions do."""
     file = f"{folder}/test.jsonl"
-    number = {test["question"]: last_number(test["answer"]) for test in _released_rows(file, path)}
+    number = {test["question"]: final_number(test["answer"]) for test in _released_rows(file, path)}
     unknown = prompts.loc[~prompts["prompt"].isin(number), "prompt_id"]
     if len(unknown):
         raise DataError(f"{file}: holds no answer to {listed(unknown)} of gsm8k_responses.csv")
@@ -395,17 +463,17 @@ def _released_rows(file: str, path: str | Path | None) -> list[dict]:
     """Rows of one released jsonl file (its lines end at line feeds only: a prompt may hold other separators)."""
     rows = []
     for number, line in enumerate(_released(file, path).split("\n"), start=1):
-        try:
-            rows += [json.loads(line)] if line.strip() else []
-        except json.JSONDecodeError as error:
-            raise DataError(f"{file}: line {number} is not JSON: {error}") from error
+        row = parse_json(line, f"{file}: line {number}") if line.strip() else {}
+        if not isinstance(row, dict):
+            raise DataError(f"{file}: line {number} is not a JSON object")
+        rows += [row] if row else []
     return rows
 
 
 def _released(file: str, path: str | Path | None) -> str:
     """Text of one file of the released repository, kept in the cache."""
     local = Path(path) / file if path is not None else settings().cache_dir / "released" / RELEASED_COMMIT / file
-    if not local.is_file():
+    if not is_there(local) or not local.is_file():
         if path is not None:
             raise DataError(f"{local}: no such file; path= must hold a copy of {RELEASED_REPOSITORY}")
         from urllib.error import URLError
@@ -424,3 +492,5 @@ def _released(file: str, path: str | Path | None) -> str:
         return local.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
         raise DataError(f"{local}: not UTF-8 (byte {error.start})") from error
+    except OSError as error:
+        raise DataError(f"{local}: cannot be read: {error.strerror}") from error

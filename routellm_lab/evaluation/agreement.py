@@ -12,7 +12,8 @@ import pandas as pd
 
 from routellm_lab.errors import DataError, ParameterError, listed, require_number
 from routellm_lab.evaluation.significance import Difference, bootstrap_p_value, percentile_interval, resample_counts
-from routellm_lab.preferences.battles import WINNERS, answer_length
+from routellm_lab.preferences.battles import WINNERS, answer_length, keys_of
+from routellm_lab.preferences.splits import prompt_numbers
 
 _TURNED = {"model_a": "model_b", "model_b": "model_a", "tie": "tie"}
 _SIGN = np.array([{"model_a": 1.0, "tie": 0.0, "model_b": -1.0}[winner] for winner in WINNERS])
@@ -126,9 +127,10 @@ def match_votes(first: pd.DataFrame, second: pd.DataFrame, by: tuple[str, str] |
 
 def _sides(frame: pd.DataFrame, keyed: bool) -> pd.DataFrame:
     """What matching needs of one set, with a key of the two models (and variants) that knows no order."""
-    if keyed and frame["prompt_key"].isna().all():
+    keys = keys_of(frame)
+    if keyed and keys.isna().all():
         raise DataError(f"match_votes: all {len(frame)} prompts are null; match by ids, by=(column, column)")
-    sides = frame[["prompt_key", "model_a", "model_b", "winner"]].reset_index(drop=True)
+    sides = frame[["model_a", "model_b", "winner"]].assign(prompt_key=keys).reset_index(drop=True)
     flipped = sides["flipped"] = sides["model_a"] > sides["model_b"]
     sides["low"], sides["high"] = sides[["model_a", "model_b"]].min(axis=1), sides[["model_a", "model_b"]].max(axis=1)
     if {"variant_a", "variant_b"} <= set(frame):
@@ -152,7 +154,7 @@ def agreement(
         pd.DataFrame(total.reshape(3, 3).astype(int), index, columns),
         float(share[0]), *_interval(shares, level),
         float(kappa[0]), *_interval(kappas, level),
-        len(matched), int(_prompt_numbers(matched).max() + 1), level,
+        len(matched), int(prompt_numbers(matched["prompt_key"]).max() + 1), level,
     )  # fmt: skip
 
 
@@ -180,20 +182,13 @@ def _resampled(
     """Sums of the columns of ``values`` (n, k): over all votes, (k,), and over resamples of prompts, (b, k)."""
     if matched.empty:
         raise DataError("no matched votes to compare; match_votes makes them")
-    prompts = _prompt_numbers(matched)
+    prompts = prompt_numbers(matched["prompt_key"])
     sums = np.zeros((prompts.max() + 1, values.shape[1]))
     np.add.at(sums, prompts, values)
     draws = np.concatenate([counts @ sums for counts in resample_counts(len(sums), n_resamples, random_state)])
     if len(sums) < 2:  # one prompt says nothing about others
         draws[:] = np.nan
     return sums.sum(axis=0), draws
-
-
-def _prompt_numbers(matched: pd.DataFrame) -> np.ndarray:
-    """Number of the prompt of each vote; a vote without a prompt is one of its own."""
-    numbers, known = pd.factorize(matched["prompt_key"])
-    alone = numbers < 0
-    return np.where(alone, len(known) + alone.cumsum() - 1, numbers)
 
 
 def _interval(draws: np.ndarray, level: float) -> tuple[float, float]:

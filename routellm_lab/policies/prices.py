@@ -21,8 +21,9 @@ import pandas as pd
 
 from routellm_lab.errors import DataError, ParameterError, listed, nearest
 from routellm_lab.evaluation.paper import PAPER_SOURCE, paper_other_tables
-from routellm_lab.files import data_folder, read_table
+from routellm_lab.files import data_folder
 from routellm_lab.settings import settings
+from routellm_lab.tables import read_table
 
 COLUMNS = ("model", "input_usd_per_mtok", "output_usd_per_mtok", "as_of", "source")
 """Of a table of prices."""
@@ -192,7 +193,7 @@ def _checked(table: pd.DataFrame, where: str) -> dict[str, Price]:
 def _amount(cell: Any, where: str, unit: str) -> float:
     try:
         amount = math.nan if isinstance(cell, bool) else float(cell)
-    except (TypeError, ValueError):
+    except (OverflowError, TypeError, ValueError):
         amount = math.nan
     if not 0 < amount < math.inf:
         raise DataError(f"{where}: must be a number above 0 ({unit}), got {cell!r}")
@@ -210,9 +211,9 @@ def _day(cell: Any, where: str) -> str:
 
 
 def _read(path: Path) -> pd.DataFrame:
-    if path.suffix == ".json":
+    if path.suffix.lower() == ".json":
         return _read_price_map(path)
-    if path.suffix != ".csv":
+    if path.suffix.lower() != ".csv":
         raise DataError(
             f"{path}: prices are read from a .csv with the columns {listed(COLUMNS)}, or from LiteLLM's price map "
             f"(.json), not from {path.suffix or 'a file without suffix'}"
@@ -223,12 +224,15 @@ def _read(path: Path) -> pd.DataFrame:
 
 def _read_price_map(path: Path) -> pd.DataFrame:
     """The models of a LiteLLM price map, each at one host; see `load_prices`."""
-    if not path.is_file():
-        raise DataError(f"{path}: no such file")
     try:
-        entries = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise DataError(f"{path}: not JSON: {error}") from error
+        entries = json.loads(path.read_text(encoding="utf-8-sig"))
+    except FileNotFoundError as error:
+        raise DataError(f"{path}: no such file") from error
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror}") from error
+    except (ValueError, RecursionError) as error:
+        reason = "nested too deeply" if isinstance(error, RecursionError) else error
+        raise DataError(f"{path}: not JSON: {reason}") from error
     offers: dict[str, tuple] = {}
     for key, entry in entries.items() if isinstance(entries, dict) else ():
         if not isinstance(entry, dict) or not all(entry.get(name) for name in _PER_TOKEN):

@@ -206,8 +206,8 @@ def length_controlled(battles: pd.DataFrame) -> pd.DataFrame:
     from scipy.optimize import minimize
     from scipy.special import expit
 
+    log_ratio = _log_length_ratio(battles)  # first: its message says where lengths come from
     battles = validate_battles(battles)
-    log_ratio = _log_length_ratio(battles)
     low = battles[["model_a", "model_b"]].min(axis=1)
     sign = np.where(battles["model_a"] == low, 1.0, -1.0)
     pair = (low + "\0" + battles[["model_a", "model_b"]].max(axis=1)).factorize()[0]

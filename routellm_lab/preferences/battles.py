@@ -8,10 +8,14 @@ model_a/_b     yes      the two models, different from each other
 winner         yes      ``model_a``, ``model_b`` or ``tie``
 weight         no       how many votes the row counts for (> 0; 1 where absent)
 preference_a   no       probability that A is preferred, from soft judges (0 to 1)
-prompt_key     no       same prompt, same key, whatever its case and white space: split by this (added if absent)
+prompt_key     no       same prompt, same key, whatever its case and white space: split by this (added where absent)
+judge, source  no       names: a number becomes text
+response_a/_b  no       texts of the answers
+chars_a/_b     no       lengths of the answers in characters (>= 0)
 =============  =======  ====================================================================================
 
-Further columns (``judge``, ``source``, ``language``, ``both_bad``, ``response_a`` ...) are kept as they are.
+Further columns (``language``, ``both_bad`` ...) are kept as they are. In a text, half of a surrogate pair becomes a
+question mark, as in `Router.win_rate`.
 """
 
 import hashlib
@@ -22,12 +26,15 @@ from functools import lru_cache
 import numpy as np
 import pandas as pd
 
+from routellm_lab.columns import name_column, number_column, require_columns, shown_cell, text_column
 from routellm_lab.errors import DataError, listed
 
 WINNERS = ("model_a", "model_b", "tie")
 VOTE_DETAILS = ("preference_a", "both_bad", "consistent")
 """Columns that say more of a vote than its winner. They go when another vote takes its place."""
 _PLAYS_ITSELF = "a model playing itself"
+_NEEDED = ("prompt", "model_a", "model_b", "winner")
+_KAGGLE = {"winner_model_a", "winner_model_b", "winner_tie"}
 
 
 def prompt_key(prompt: str) -> str:
@@ -64,14 +71,19 @@ def _schema():  # built on first use: pandera is slow to import
             "preference_a": pa.Column(
                 float, nullable=True, required=False, coerce=True, checks=pa.Check.in_range(0, 1, error="not in [0, 1]")
             ),
-            "weight": pa.Column(float, required=False, coerce=True, checks=pa.Check.gt(0, error="not above 0")),
+            "weight": pa.Column(
+                float,
+                required=False,
+                coerce=True,
+                checks=[pa.Check.gt(0, error="not above 0"), pa.Check.lt(float("inf"), error="not finite")],
+            ),
         },
         checks=pa.Check(lambda frame: frame["model_a"] != frame["model_b"], error=_PLAYS_ITSELF),
     )
 
 
 def validate_battles(frame: pd.DataFrame, where: str = "battles") -> pd.DataFrame:
-    """Check a frame against the contract and add ``prompt_key``.
+    """Check a frame against the contract and add ``prompt_key`` to each vote that has a prompt and no key.
 
     Parameters
     ----------
@@ -92,33 +104,89 @@ def validate_battles(frame: pd.DataFrame, where: str = "battles") -> pd.DataFram
     """
     if not isinstance(frame, pd.DataFrame):
         raise DataError(f"{where}: battles are a pandas DataFrame, got {type(frame).__name__}")
-    missing = [column for column in ("prompt", "model_a", "model_b", "winner") if column not in frame]
-    if missing:
-        raise DataError(
-            f"{where}: missing column {listed(missing)}; it has {listed(frame.columns)}. "
-            "Battles need prompt, model_a, model_b and winner."
+    way = ". Battles need prompt, model_a, model_b and winner."
+    if set(frame.columns) >= _KAGGLE:
+        way += (
+            " It has the columns of lmsys-arena-human-preference-55k: use "
+            "load_battles('arena_human', data='hub', path=FILE), or arena_55k_battles(frame)."
         )
+    require_columns(frame, _NEEDED, where, way)
     if frame.empty:
         raise DataError(f"{where}: no votes in it")
     frame = frame.reset_index(drop=True)
-    for column in ("prompt", "model_a", "model_b", "winner"):
-        if frame[column].dtype != "str":
-            _refuse_rows(where, column, frame[column], [not isinstance(v, str) and pd.notna(v) for v in frame[column]])
-            frame[column] = frame[column].astype("str")
+    for columns, read in _READERS:
+        for column in columns:
+            if column in frame:
+                frame[column] = read(frame[column], where)
     _refuse_schema_failures(frame, where)
-    for column in {"preference_a", "weight"} & set(frame):
-        frame[column] = frame[column].astype(float)
-    if "prompt_key" not in frame:
-        keys = {prompt: prompt_key(prompt) for prompt in frame["prompt"].dropna().unique()}
-        frame["prompt_key"] = frame["prompt"].map(keys).astype("str")
+    if "weight" in frame and frame["weight"].max() > np.finfo(float).max / len(frame):
+        raise DataError(f"{where}: column weight: the sum is not finite; scale the weights down")
+    frame["prompt_key"] = filled_keys(frame["prompt"], frame.get("prompt_key"), where)
     return frame
 
 
-def _refuse_rows(where: str, column: str, values: pd.Series, bad: Iterable[bool]) -> None:
-    rows = np.flatnonzero(np.asarray(list(bad), dtype=bool))
-    if len(rows):
-        shown = (f"row {row + 1} ({str(values.iloc[row])[:40]!r})" for row in rows)
-        raise DataError(f"{where}: column {column} must be text: {listed(shown)}")
+def _number(values: pd.Series, where: str) -> pd.Series:
+    return number_column(values, where, problem=": not a number")
+
+
+def _length(values: pd.Series, where: str) -> pd.Series:
+    return number_column(values, where, low=0, problem=": not a number")
+
+
+_READERS = (
+    ((*_NEEDED, "response_a", "response_b"), text_column),
+    (("judge", "source"), name_column),
+    (("weight", "preference_a"), _number),
+    (("chars_a", "chars_b"), _length),
+)
+
+
+def filled_keys(prompts: pd.Series, keys: pd.Series | None, where: str) -> pd.Series:
+    """The key of every prompt: its own where there is one, else that of an equal prompt, else its `prompt_key`.
+
+    Parameters
+    ----------
+    prompts : Series of str
+        Null where a vote has no prompt: then its key stays as it is.
+    keys : Series, optional
+        Same index. Numbers become text, blank ones count as null.
+    where : str
+        The file or set, for messages.
+
+    Returns
+    -------
+    Series of str
+
+    Raises
+    ------
+    DataError
+        When a key is neither text nor a number.
+    """
+    if keys is None:
+        keys = pd.Series(None, index=prompts.index, name="prompt_key", dtype="str")
+    keys = name_column(keys, where)
+    keys = keys.mask(keys.str.strip() == "")
+    if (keys.isna() & prompts.notna()).any():
+        made = prompts.map({prompt: prompt_key(prompt) for prompt in prompts.dropna().unique()}).astype("str")
+        known = keys.groupby(made).first()  # one prompt, one key, in whatever way its other rows were keyed
+        keys = keys.fillna(made.map(known).astype("str")).fillna(made)
+    return keys
+
+
+def keys_of(battles: pd.DataFrame, where: str = "battles") -> pd.Series:
+    """The key of every vote of a frame that may not have been checked (see `filled_keys`).
+
+    Raises
+    ------
+    DataError
+        When it has neither prompts nor keys.
+    """
+    keys = battles.get("prompt_key")
+    if "prompt" in battles:
+        return filled_keys(text_column(battles["prompt"], where), keys, where)
+    if keys is None:
+        raise DataError(f"{where}: missing column prompt; it has {listed(battles.columns)}")
+    return name_column(keys, where)
 
 
 def _refuse_schema_failures(frame: pd.DataFrame, where: str) -> None:
@@ -139,7 +207,7 @@ def _refuse_schema_failures(frame: pd.DataFrame, where: str) -> None:
             problem = "not a number"
         rows = sorted(failed["index"].dropna().astype(int).unique())
         plain = problem in ("an empty string", "missing")
-        shown = [f"row {row + 1}" + ("" if plain else f" ({str(frame[names[0]].iloc[row])[:40]!r})") for row in rows]
+        shown = [f"row {row + 1}" + ("" if plain else f" ({shown_cell(frame[names[0]].iloc[row])!r})") for row in rows]
         problems.append(f"column {' and '.join(names)}: {problem}" + (f": {listed(shown)}" if shown else ""))
     raise DataError(f"{where}: {len(problems)} problem(s), rows counted from 1. " + "; ".join(problems))
 

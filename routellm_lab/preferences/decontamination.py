@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from routellm_lab.columns import flag_column
 from routellm_lab.errors import DataError
-from routellm_lab.preferences.battles import split_options
+from routellm_lab.preferences.battles import split_options, validate_battles
 
 if TYPE_CHECKING:
     from routellm_lab.benchmarks import Outcomes
@@ -39,8 +40,9 @@ def decontaminate(
     Raises
     ------
     DataError
-        When nothing is left.
+        When the votes break their contract, or nothing is left.
     """
+    battles = validate_battles(battles)
     prompts = battles.dropna(subset="prompt").drop_duplicates("prompt_key").set_index("prompt_key")["prompt"]
     shingles = dict(zip(prompts.index.astype(str), map(_shingles, prompts), strict=True))
     vectors = None if encoder is None else encoder.transform(prompts)
@@ -50,7 +52,8 @@ def decontaminate(
         for key in _same_question(prompts, outcomes.prompts):
             hits.setdefault(key, "same question")
         if f"overlaps_{outcomes.name}" in battles:
-            for key in battles.loc[battles[f"overlaps_{outcomes.name}"].eq(True), "prompt_key"].unique():
+            marked = flag_column(battles[f"overlaps_{outcomes.name}"], "battles")
+            for key in battles.loc[marked, "prompt_key"].dropna().unique():
                 hits.setdefault(key, "same question")
         for key in _near_duplicates(shingles, outcomes.prompts, jaccard):
             hits.setdefault(key, "near duplicate")

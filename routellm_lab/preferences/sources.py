@@ -1,15 +1,24 @@
 """Where battles come from: the simulated sample, a data folder, the Hub, or a file of one's own."""
 
-import json
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from routellm_lab.errors import DataError, MissingExtraError, ParameterError, known_options, listed, nearest
-from routellm_lab.files import TABLE_SUFFIXES, data_folder, read_table
+from routellm_lab.columns import number_column, require_columns
+from routellm_lab.errors import (
+    DataError,
+    MissingExtraError,
+    ParameterError,
+    RoutellmLabError,
+    known_options,
+    listed,
+    nearest,
+)
+from routellm_lab.files import data_folder
 from routellm_lab.preferences.battles import WINNERS, answer_length, models_of, validate_battles
 from routellm_lab.settings import settings
+from routellm_lab.tables import data_files, is_there, parse_json, read_table, table_kind
 
 HUB_BATTLES = {"arena_human": "lmsys/lmsys-arena-human-preference-55k"}
 """Battles on the Hub, by the name they have in this package."""
@@ -21,7 +30,9 @@ def load_battles(name: str | Path, data: str | Path | None = None, **options: An
     Parameters
     ----------
     name : str or Path
-        A set's name (``routellm-lab data`` lists them) or the path of a csv, jsonl or parquet file.
+        A set's name (``routellm-lab data`` lists them) or the path of a file that `read_table` reads: csv, jsonl
+        (ndjson), json or parquet, all but parquet also gzipped. ``~`` is the home folder. Blank cells of a csv are
+        null; a csv without any prompt is a vote-only set.
     data : str or Path, optional
         ``sample``, ``hub`` or a folder; by default what ``ROUTELLM_LAB_DATA`` says, else ``sample``.
     **options
@@ -41,10 +52,12 @@ def load_battles(name: str | Path, data: str | Path | None = None, **options: An
         When the set or the folder does not exist.
     """
     path = Path(name)
-    if path.suffix in TABLE_SUFFIXES or path.parent != Path("."):
+    if table_kind(path) or path.parent != Path(".") or (path.suffix and is_there(path) and path.is_file()):
         _refuse_options(options, "a file")
+        path = home_resolved(path)
         battles = validate_battles(_read_battles(path), where=str(name))
-        battles.attrs.update(name=path.stem, data=str(path))
+        stem = Path(path.stem).stem if path.suffix.lower() == ".gz" else path.stem
+        battles.attrs.update(name=stem, data=str(path))
         return battles
     root = str(settings().data if data is None else data)
     if root == "sample":
@@ -57,9 +70,9 @@ def load_battles(name: str | Path, data: str | Path | None = None, **options: An
         return _hub_battles(str(name), **known_options(options, ("revision", "path"), "the hub"))
     else:
         _refuse_options(options, "a data folder")
-        file = data_folder(root, "battles", f"{name}.parquet")
-        if not file.is_file():
-            _refuse_unknown(str(name), [found.stem for found in file.parent.glob("*.parquet")], root)
+        files = data_files(data_folder(root, "battles"), ".parquet")
+        _refuse_unknown(str(name), files, root)
+        file = files[str(name)]
         battles = validate_battles(_read_battles(file), where=str(file))
     battles.attrs.update(name=str(name), data=root)
     return battles
@@ -74,21 +87,30 @@ def battle_names(data: str | Path | None = None) -> list[str]:
         from routellm_lab.preferences import sample
 
         return list(sample.BATTLE_SETS)
-    return sorted(file.stem for file in data_folder(root, "battles").glob("*.parquet"))
+    return list(data_files(data_folder(root, "battles"), ".parquet"))
 
 
 def list_battles(data: str | Path | None = None) -> pd.DataFrame:
-    """The sets of votes in a data root: name, rows, models, prompts, note."""
+    """The sets of votes in a data root: name, rows, models, prompts, note (why a set cannot be loaded)."""
     root = str(settings().data if data is None else data)
     if root == "hub":
         return pd.DataFrame([{"name": name, "note": f"Hub set {source}"} for name, source in HUB_BATTLES.items()])
     rows = []
     for name in battle_names(root):
-        battles = load_battles(name, data=root)
+        try:
+            battles = load_battles(name, data=root)
+        except RoutellmLabError as error:
+            rows.append(unloaded(name, error))
+            continue
         row = {"name": name, "rows": len(battles), "models": len(models_of(battles))}
         note = "simulated" if root == "sample" else ""
         rows.append(row | {"prompts": battles["prompt_key"].nunique(), "note": note})
     return pd.DataFrame(rows)
+
+
+def unloaded(name: str, error: RoutellmLabError) -> dict[str, Any]:
+    """The row of a list of sets for one that cannot be loaded."""
+    return {"name": name, "rows": 0, "models": 0, "prompts": 0, "note": f"cannot be loaded: {error}"}
 
 
 def with_answer_lengths(battles: pd.DataFrame, data: str | Path | None = None) -> pd.DataFrame:
@@ -113,16 +135,17 @@ def with_answer_lengths(battles: pd.DataFrame, data: str | Path | None = None) -
     DataError
         When the length of no answer is known.
     """
+    battles = validate_battles(battles)
     told = {side: answer_length(battles, side) for side in ("a", "b")}
     root = str(settings().data if data is None else data)
     variants = {"variant_a", "variant_b"} <= set(battles)  # without, they may be other answers to the same prompt
     if variants and root not in ("sample", "hub") and any(chars.isna().any() for chars in told.values()):
-        keys = ["prompt_key", "model", "variant"]
-        files = sorted((data_folder(root) / "responses").glob("*.parquet"))
-        for known in (read_table(file).set_index(keys)["response_chars"] for file in files):
+        known = folder_responses(root, "response_chars")
+        if known is not None:
+            known = number_column(known, "responses", low=0)
             for side, chars in told.items():
                 answers = pd.MultiIndex.from_frame(battles[["prompt_key", f"model_{side}", f"variant_{side}"]])
-                found = known.reindex(answers.set_names(keys)).to_numpy(float)
+                found = known.reindex(answers.set_names(known.index.names)).to_numpy(float)
                 told[side] = chars.fillna(pd.Series(found, index=battles.index))
     if all(chars.isna().all() for chars in told.values()):
         raise DataError(
@@ -132,13 +155,46 @@ def with_answer_lengths(battles: pd.DataFrame, data: str | Path | None = None) -
     return battles.assign(chars_a=told["a"].clip(lower=1), chars_b=told["b"].clip(lower=1))
 
 
+def folder_responses(root: str | Path, column: str) -> pd.Series | None:
+    """One column of the answers in the ``responses`` of a data folder, by prompt_key, model and variant.
+
+    Returns
+    -------
+    Series or None
+        Of several answers with the same key the first; None without any file.
+
+    Raises
+    ------
+    DataError
+        When a file is damaged or lacks a column.
+    """
+    keys, parts = ["prompt_key", "model", "variant"], []
+    for file in data_files(data_folder(root) / "responses", ".parquet").values():
+        table = read_table(file)
+        require_columns(table, [*keys, column], str(file))
+        parts.append(table[[*keys, column]].dropna(subset=["prompt_key", "model"]))
+    if not parts:
+        return None
+    return pd.concat(parts).drop_duplicates(keys).set_index(keys)[column]
+
+
+def home_resolved(path: Path) -> Path:
+    """The path with ``~`` as the home folder; as it is where no such user is known."""
+    try:
+        return path.expanduser()
+    except RuntimeError:
+        return path
+
+
+_TEXTS = (
+    "prompt model_a model_b winner response_a response_b judge source language battle_id source_id prompt_key".split()
+)
+
+
 def _read_battles(path: Path) -> pd.DataFrame:
-    frame = read_table(path, text=("prompt", "model_a", "model_b", "winner", "response_a", "response_b"))
-    if path.suffix == ".csv" and "prompt" in frame and (frame["prompt"] == "").all():
-        frame["prompt"] = pd.Series([None] * len(frame), dtype="str")  # csv has no null: a vote-only set
-    for column in ("preference_a", "weight"):
-        if path.suffix == ".csv" and column in frame:
-            frame[column] = frame[column].replace("", None)
+    frame = read_table(path, text=_TEXTS)
+    if table_kind(path) == ".csv" and "prompt" in frame and not frame["prompt"].isna().all():
+        frame["prompt"] = frame["prompt"].fillna("")  # a gap among prompts is a mistake, not a vote without one
     return frame
 
 
@@ -170,7 +226,8 @@ def hub_frame(source: str, revision: str = "main", path: str | Path | None = Non
     revision : str
         Branch, tag or commit.
     path : str or Path, optional
-        A local folder or file with the set in its own format, read instead; its revision is ``local``.
+        A local folder or file with the set in its own format, read instead; its revision is ``local``. Of a folder with
+        a ``train.csv``, such as Kaggle's, only that is read.
 
     Raises
     ------
@@ -186,8 +243,10 @@ def hub_frame(source: str, revision: str = "main", path: str | Path | None = Non
         raise MissingExtraError("the hub needs: pip install 'routellm-lab[hub]'") from error
     try:
         if path is not None:
-            path = Path(path)
-            files = [str(path)] if path.is_file() else sorted(map(str, path.glob("*.csv")))
+            path = home_resolved(Path(path))
+            found = data_files(path, ".csv")
+            found = {"train": found["train"]} if "train" in found else found  # Kaggle's folder has a test.csv as well
+            files = [str(path)] if is_there(path) and path.is_file() else list(map(str, found.values()))
             if not files:
                 raise DataError(f"{path}: no csv file of {source} in it")
             return datasets.load_dataset("csv", data_files=files, split="train").to_pandas(), "local"
@@ -196,6 +255,8 @@ def hub_frame(source: str, revision: str = "main", path: str | Path | None = Non
     except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
         if isinstance(error, DataError):
             raise
+        if path is not None:
+            raise DataError(f"{path}: not in the csv format of {source}: {error}") from error
         raise DataError(
             f"could not load {source} (revision {revision}) from the Hub: {error}. "
             "Offline, download it elsewhere and pass path=..., or use data='sample' or a folder."
@@ -217,11 +278,10 @@ def arena_55k_battles(frame: pd.DataFrame, where: str = "arena-55k") -> pd.DataF
     ``.attrs["left_out"]`` counts them.
     """
     flags = ["winner_model_a", "winner_model_b", "winner_tie"]
-    needed = ["id", "model_a", "model_b", "prompt", "response_a", "response_b", *flags]
-    missing = [column for column in needed if column not in frame]
-    if missing:
-        raise DataError(f"{where}: missing column {listed(missing)}; it has {listed(frame.columns)}")
-    bad = frame.index[frame[flags].sum(axis=1) != 1]
+    require_columns(frame, ["id", "model_a", "model_b", "prompt", "response_a", "response_b", *flags], where)
+    frame = frame.reset_index(drop=True)
+    won = pd.DataFrame({flag: number_column(frame[flag], where) for flag in flags})
+    bad = frame.index[(won.sum(axis=1) != 1) | ~won.isin([0, 1]).all(axis=1)]
     if len(bad):
         raise DataError(f"{where}: not exactly one winner in row {listed(row + 1 for row in bad)}")
     turns = {column: _turns(frame[column], column, where) for column in ("prompt", "response_a", "response_b")}
@@ -231,7 +291,7 @@ def arena_55k_battles(frame: pd.DataFrame, where: str = "arena-55k") -> pd.DataF
             "prompt": [_first(values).strip() for values in turns["prompt"]],
             "model_a": frame["model_a"],
             "model_b": frame["model_b"],
-            "winner": frame[flags].set_axis(list(WINNERS), axis=1).idxmax(axis=1),
+            "winner": won.set_axis(list(WINNERS), axis=1).idxmax(axis=1),
             "judge": "human",
             "source": "lmsys-arena-human-preference-55k",
             "n_turns": [len(values) for values in turns["prompt"]],
@@ -249,8 +309,8 @@ def _turns(column: pd.Series, name: str, where: str) -> list[list]:
     parsed = []
     for row, text in enumerate(column, start=1):
         try:
-            values = json.loads(text) if isinstance(text, str) else None
-        except json.JSONDecodeError:
+            values = parse_json(text, name) if isinstance(text, str) else None
+        except DataError:
             values = None
         if not isinstance(values, list):
             raise DataError(f"{where}: column {name}, row {row} is not a JSON list of turns")

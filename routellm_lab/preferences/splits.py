@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 
 from routellm_lab.errors import DataError, ParameterError
+from routellm_lab.preferences.battles import keys_of
 
 
 def split_by_prompt(
@@ -14,7 +15,7 @@ def split_by_prompt(
     Parameters
     ----------
     battles : DataFrame
-        With ``prompt_key``.
+        Each vote without a prompt is a prompt of its own.
     test_share : float
         Share of the prompts (not of the votes) held out, in (0, 1).
 
@@ -25,13 +26,21 @@ def split_by_prompt(
     """
     if not 0 < test_share < 1:
         raise ParameterError(f"test_share must be in (0, 1), got {test_share}")
-    codes, keys = pd.factorize(battles["prompt_key"])
-    if len(keys) < 2:
+    codes = prompt_numbers(keys_of(battles))
+    n_prompts = int(codes.max(initial=-1)) + 1
+    if n_prompts < 2:
         raise DataError("cannot split: the votes have a single distinct prompt")
-    n_test = min(max(1, round(test_share * len(keys))), len(keys) - 1)
-    held_out = np.zeros(len(keys), bool)
-    held_out[np.random.default_rng(random_state).permutation(len(keys))[:n_test]] = True
+    n_test = min(max(1, round(test_share * n_prompts)), n_prompts - 1)
+    held_out = np.zeros(n_prompts, bool)
+    held_out[np.random.default_rng(random_state).permutation(n_prompts)[:n_test]] = True
     return np.flatnonzero(~held_out[codes]), np.flatnonzero(held_out[codes])
+
+
+def prompt_numbers(keys: pd.Series) -> np.ndarray:
+    """Numbers from 0 that are equal where prompt keys are, (n,); a row without a key has a number of its own."""
+    numbers, known = pd.factorize(keys)
+    alone = numbers < 0
+    return np.where(alone, len(known) + alone.cumsum() - 1, numbers)
 
 
 def prompt_ranks(keys: pd.Series, random_state: int | np.integer | np.random.SeedSequence | None = 0) -> np.ndarray:
@@ -42,19 +51,21 @@ def prompt_ranks(keys: pd.Series, random_state: int | np.integer | np.random.See
     Parameters
     ----------
     keys : (n,) Series
-        Prompt keys, or anything else that is the same for rows that belong together.
+        Prompt keys, or anything else that is the same for rows that belong together; a null row belongs to no other.
     random_state : int or SeedSequence, optional
 
     Returns
     -------
     (n,) array of int
     """
-    codes, distinct = pd.factorize(keys)
-    return np.random.default_rng(random_state).permutation(len(distinct))[codes]
+    codes = prompt_numbers(keys)
+    return np.random.default_rng(random_state).permutation(int(codes.max(initial=-1)) + 1)[codes]
 
 
 def sample_questions(outcomes, size: int, random_state: int | None = 0) -> pd.Index:
     """Prompt ids of a random part of a benchmark, stratified by group, never splitting equal prompts.
+
+    Prompts without a group are one more group.
 
     Parameters
     ----------
@@ -70,7 +81,7 @@ def sample_questions(outcomes, size: int, random_state: int | None = 0) -> pd.In
     if not 0 < size < len(outcomes):
         raise ParameterError(f"size must be between 1 and {len(outcomes) - 1}, got {size}")
     rng = np.random.default_rng(random_state)
-    frame = pd.DataFrame({"key": outcomes.keys, "group": outcomes.groups})
+    frame = pd.DataFrame({"key": outcomes.keys, "group": pd.factorize(outcomes.groups)[0]})
     first = frame.drop_duplicates("key")
     copies = frame["key"].value_counts()
     order = first.iloc[rng.permutation(len(first))]

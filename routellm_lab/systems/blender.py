@@ -22,12 +22,13 @@ from sklearn.base import BaseEstimator, clone
 from sklearn.utils.validation import check_is_fitted
 
 from routellm_lab.benchmarks.outcomes import Outcomes
+from routellm_lab.columns import text_column
 from routellm_lab.encoders import as_texts, make_encoder
 from routellm_lab.errors import DataError, ParameterError, listed
 from routellm_lab.evaluation.significance import mean_draws, percentile_interval
-from routellm_lab.files import data_folder, read_table
 from routellm_lab.policies.answers import AnswerLog
 from routellm_lab.preferences.battles import models_of, score_a, validate_battles, vote_weights, with_prompts
+from routellm_lab.preferences.sources import folder_responses
 from routellm_lab.preferences.splits import split_by_prompt
 from routellm_lab.routers.base import sigmoid
 from routellm_lab.routers.training import Training, device, fine_tune, probe, seeded
@@ -62,18 +63,18 @@ def with_responses(battles: pd.DataFrame, data: str | Path | None = None) -> pd.
     DataFrame
         A copy; null where no text is known, a text of the votes' own stays.
     """
+    battles = validate_battles(battles)
     missing = {"variant_a", "variant_b"} - set(battles)
     if missing:
         raise DataError(f"with_responses: no column {listed(sorted(missing))} says which answers the votes are on")
-    keys = ["prompt_key", "model", "variant"]
-    files = sorted((data_folder(str(settings().data if data is None else data)) / "responses").glob("*.parquet"))
-    if not files:
+    known = folder_responses(str(settings().data if data is None else data), "response")
+    if known is None:
         raise DataError(f"with_responses: {data!r} has no responses/*.parquet; name a data folder that has them")
-    known = pd.concat(map(read_table, files)).drop_duplicates(keys).set_index(keys)["response"].astype("str")
+    known = text_column(known, "responses")
     found = {}
     for side in ("a", "b"):
-        answers = pd.MultiIndex.from_frame(battles[["prompt_key", f"model_{side}", f"variant_{side}"]], names=keys)
-        texts = known.reindex(answers).set_axis(battles.index)
+        answers = pd.MultiIndex.from_frame(battles[["prompt_key", f"model_{side}", f"variant_{side}"]])
+        texts = known.reindex(answers.set_names(known.index.names)).set_axis(battles.index)
         own = battles.get(f"response_{side}")
         found[f"response_{side}"] = texts if own is None else own.astype("str").fillna(texts)
     return battles.assign(**found)

@@ -27,6 +27,7 @@ import numpy as np
 import pandas as pd
 
 from routellm_lab.benchmarks.outcomes import Outcomes
+from routellm_lab.columns import number_column
 from routellm_lab.errors import DataError, ParameterError, listed
 from routellm_lab.preferences.augment import battles_from_outcomes, soft_votes
 from routellm_lab.preferences.battles import score_a, validate_battles, vote_weights
@@ -227,7 +228,7 @@ class HybridRouter(Router):
         if not between.any():
             raise DataError(f"HybridRouter: no vote between {strong} and {weak}; it learns from no other models' votes")
         if "quality_gap" in battles:
-            gap = battles["quality_gap"].astype(float)
+            gap = number_column(battles["quality_gap"], "HybridRouter: battles")
             if gap[between].isna().any():
                 raise DataError(
                     f"HybridRouter: {int(gap[between].isna().sum())} votes have no quality_gap, and a winner is on "

@@ -345,11 +345,10 @@ def best_of_n_gain(
     -----
     A run also pays n samples and n rankings, which no log holds: in tokens it costs n times its base model.
     """
-    if "prompt_key" not in battles:
-        battles = validate_battles(battles)
+    battles = validate_battles(battles)
     soft = battles["preference_a"] if "preference_a" in battles else pd.Series(np.nan, battles.index)
     won = soft.fillna(battles["winner"].map({"model_a": 1.0, "tie": 0.5, "model_b": 0.0}))
-    judge = battles["judge"] if "judge" in battles else pd.Series("", battles.index)
+    judge = battles["judge"].fillna("") if "judge" in battles else pd.Series("", battles.index)
     votes = pd.DataFrame({"judge": judge, "prompt_key": battles["prompt_key"]})
     sides = (
         votes.assign(model=battles["model_a"], opponent=battles["model_b"], won=won),
