@@ -18,8 +18,8 @@ from routellm_lab.preferences.augment import battles_from_outcomes
 from routellm_lab.preferences.difficulty import battles_from_difficulty
 from routellm_lab.preferences.models import ModelPair
 from routellm_lab.preferences.ratings import Tiers
-from routellm_lab.routers.base import load_router
 from routellm_lab.routers.kernel import KernelRouter
+from routellm_lab.routers.saving import load_router
 from routellm_lab.settings import settings
 
 RECIPE: dict[str, Any] = {"sets": {"gold": 1.0, "difficulty": 1.0}, "topic_share": 0.5, "length": 0.15}

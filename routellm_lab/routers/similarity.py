@@ -10,7 +10,8 @@ from routellm_lab.errors import DataError, ParameterError, require_number
 from routellm_lab.preferences.battles import score_a, vote_weights
 from routellm_lab.preferences.models import ModelPair
 from routellm_lab.preferences.ratings import Tiers, merge_unrateable_tiers
-from routellm_lab.routers.base import ManyModelRouter, TieredRouter, from_json, sigmoid, to_json
+from routellm_lab.routers.base import ManyModelRouter, TieredRouter, sigmoid
+from routellm_lab.routers.saving import from_json, to_json
 
 if TYPE_CHECKING:
     import torch

@@ -16,7 +16,8 @@ from routellm_lab import __version__
 from routellm_lab.encoders import as_texts, model_path, quiet_transformers, through_cache, weights_hash
 from routellm_lab.errors import MissingExtraError, ParameterError
 from routellm_lab.preferences.splits import split_by_prompt
-from routellm_lab.routers.base import PairOnlyRouter, hash_file
+from routellm_lab.routers.base import PairOnlyRouter
+from routellm_lab.routers.saving import hash_file
 from routellm_lab.routers.training import Training, device, fine_tune, is_main_process, probe, seeded
 from routellm_lab.settings import settings
 

@@ -22,7 +22,8 @@ from routellm_lab.preferences.battles import validate_battles
 from routellm_lab.preferences.difficulty import fit_difficulty
 from routellm_lab.preferences.models import ModelPair
 from routellm_lab.preferences.splits import prompt_ranks, split_by_prompt
-from routellm_lab.routers.base import ManyModelRouter, RouterBase, from_json, sigmoid, to_json
+from routellm_lab.routers.base import ManyModelRouter, sigmoid
+from routellm_lab.routers.saving import RouterBase, from_json, to_json
 
 PENALTIES = (1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0)
 
