@@ -12,7 +12,7 @@ from routellm_lab.errors import DataError, ParameterError, listed
 from routellm_lab.preferences.battles import models_of, results_between, validate_battles, vote_weights, with_prompts
 from routellm_lab.preferences.models import ModelPair, find_model, resolve_pair
 from routellm_lab.preferences.ratings import Tiers, fit_tiers
-from routellm_lab.routers.saving import RouterBase, from_json, to_json
+from routellm_lab.routers.saving import RouterBase, saved_number, saved_tiers
 
 
 class Router(RouterBase):
@@ -96,6 +96,10 @@ class Router(RouterBase):
 
     def _win_rate(self, texts: list[str]) -> np.ndarray:
         raise NotImplementedError
+
+    def _check_config(self) -> None:
+        if not isinstance(self.pair, ModelPair) or not isinstance(self.pair_used_, ModelPair):
+            raise ValueError(f"pair {self.pair!r} and pair_used {self.pair_used_!r} must be pairs of models")
 
 
 class ManyModelRouter(Router):
@@ -232,10 +236,10 @@ class PairOnlyRouter(TieredRouter):
         raise NotImplementedError
 
     def _tier_state(self) -> dict[str, Any]:
-        return {"tiers": to_json(self.tiers_), "n_votes": self.n_votes_, "vote_sources": self.vote_sources_}
+        return {"tiers": self.tiers_, "n_votes": self.n_votes_, "vote_sources": self.vote_sources_}
 
     def _restore_tiers(self, state: dict[str, Any]) -> None:
-        self.tiers_, self.n_votes_ = from_json(state["tiers"]), int(state["n_votes"])
+        self.tiers_, self.n_votes_ = saved_tiers(state["tiers"]), saved_number(state["n_votes"], whole=True)
         self.vote_sources_ = list(state["vote_sources"])
         self._name_sides()
 
