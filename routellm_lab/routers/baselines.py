@@ -196,7 +196,7 @@ class KNNRouter(PairOnlyRouter):
 
     name = "knn"
     _arrays: ClassVar[Mapping[str, Saved]] = {
-        "vectors": Saved("n", "d"),
+        "vectors": Saved("n", "d", kind="float32"),
         "label": Saved("n"),
         "weight": Saved("n"),
     }

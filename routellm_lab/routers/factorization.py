@@ -93,9 +93,9 @@ class MatrixFactorizationRouter(ManyModelRouter):
 
     name = "matrix_factorization"
     _arrays: ClassVar[Mapping[str, Saved]] = {
-        "model_vectors": Saved("m", "k"),
-        "map": Saved("k", "d"),
-        "bias": Saved("k"),
+        "model_vectors": Saved("m", "k", kind="float32"),
+        "map": Saved("k", "d", kind="float32"),
+        "bias": Saved("k", kind="float32"),
     }
 
     def __init__(

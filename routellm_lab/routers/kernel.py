@@ -244,7 +244,7 @@ class KernelRouter(PairOnlyRouter):
         declared: dict[str, Saved] = {}
         for number, name in enumerate(state["weights"]):
             size = saved_number(state["prompts"][name], whole=True)
-            declared |= {f"vectors.{number}": Saved(size, "d")}
+            declared |= {f"vectors.{number}": Saved(size, "d", kind="float32")}
             declared |= {f"{part}.{number}": Saved(size) for part in ("lengths", "duals")}
         return declared
 

@@ -47,7 +47,7 @@ class Saved:
     ----------
     *sizes : str or int
         Of its axes: a number, or a letter that stands for the same number in all arrays of the router.
-    kind : {"float", "int"}
+    kind : {"float64", "float32", "int"}
     gaps : bool
         Whether values may be missing (NaN).
     """
@@ -56,7 +56,7 @@ class Saved:
     kind: str
     gaps: bool
 
-    def __init__(self, *sizes: str | int, kind: str = "float", gaps: bool = False) -> None:
+    def __init__(self, *sizes: str | int, kind: str = "float64", gaps: bool = False) -> None:
         for name, value in (("sizes", sizes), ("kind", kind), ("gaps", gaps)):
             object.__setattr__(self, name, value)
 
@@ -395,7 +395,7 @@ def _check_arrays(declared: Mapping[str, Saved] | None, arrays: Mapping[str, np.
             )
             if array.shape != shape or len(shape) != len(spec.sizes) or not array.size:
                 raise ValueError(f"{name} has the shape {array.shape}, not {spec.sizes} with {sizes}")
-            if array.dtype.kind not in ("f" if spec.kind == "float" else "iu"):
+            if not (array.dtype.kind in "iu" if spec.kind == "int" else array.dtype == spec.kind):
                 raise ValueError(f"{name} holds {array.dtype}, not {spec.kind}")
         elif array.dtype.kind not in "fiub":
             raise ValueError(f"{name} holds {array.dtype}, not numbers")

@@ -292,7 +292,7 @@ class Votes:
         return {"vectors": self.vectors, "table": wins.row, "prompt": wins.col, "wins": wins.data}
 
     DECLARED: ClassVar[Mapping[str, Saved]] = {
-        "vectors": Saved("n", "d"),
+        "vectors": Saved("n", "d", kind="float32"),
         "table": Saved("w", kind="int"),
         "prompt": Saved("w", kind="int"),
         "wins": Saved("w"),
@@ -406,9 +406,10 @@ class VoteMoments:
     @staticmethod
     def declared(tables: int) -> Mapping[str, Saved]:
         """What the arrays look like, for a number of pairs of tiers."""
-        first, second = Saved(tables, "d"), Saved(tables, "rr")
-        given = {"total": Saved(tables), "first": first, "second": second, "axes": Saved("d", "r")}
-        return given | {"variance": Saved("r"), "landmarks": Saved("l", "d"), "line": Saved(2)}
+        sizes = {"first": (tables, "d"), "second": (tables, "rr"), "axes": ("d", "r")}
+        sizes |= {"variance": ("r",), "landmarks": ("l", "d")}
+        small = {name: Saved(*size, kind="float32") for name, size in sizes.items()}
+        return {"total": Saved(tables), **small, "line": Saved(2)}
 
 
 def _bags(wins: "csr_array") -> tuple[np.ndarray, np.ndarray, np.ndarray]:
