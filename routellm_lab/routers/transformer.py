@@ -243,9 +243,10 @@ class TransformerRouter(PairOnlyRouter):
             else:
                 config = _trusted_config(config, arrays)
                 self.network_ = self._untrained(AutoConfig.for_model(config.pop("model_type"), **config))
-        found = self.network_.load_state_dict(
-            {name: torch.from_numpy(value) for name, value in arrays.items()}, strict=not self.lora_rank
-        )
+        weights, known = {name: torch.from_numpy(value) for name, value in arrays.items()}, self.network_.state_dict()
+        if other := [name for name, value in weights.items() if name in known and value.dtype != known[name].dtype]:
+            raise ValueError(f"{other[0]} holds {weights[other[0]].dtype}, not {known[other[0]].dtype}")
+        found = self.network_.load_state_dict(weights, strict=not self.lora_rank)
         if found.unexpected_keys:
             raise ValueError(f"weights of another model: {found.unexpected_keys[:3]}")
 
