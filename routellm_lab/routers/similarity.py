@@ -406,7 +406,7 @@ class VoteMoments:
     @staticmethod
     def declared(tables: int) -> Mapping[str, Saved]:
         """What the arrays look like, for a number of pairs of tiers."""
-        sizes = {"first": (tables, "d"), "second": (tables, "rr"), "axes": ("d", "r")}
+        sizes: dict[str, tuple[str | int, ...]] = {"first": (tables, "d"), "second": (tables, "rr"), "axes": ("d", "r")}
         sizes |= {"variance": ("r",), "landmarks": ("l", "d")}
         small = {name: Saved(*size, kind="float32") for name, size in sizes.items()}
         return {"total": Saved(tables), **small, "line": Saved(2)}
