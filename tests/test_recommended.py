@@ -1,12 +1,13 @@
 """The recommended router on the sample: what it may learn from, what is kept, what its card says, how good it is."""
 
+import errno
 from functools import cache
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from routellm_lab import ModelPair, evaluate, load_outcomes, recommended_router
+from routellm_lab import ModelPair, evaluate, files, load_outcomes, recommended_router
 from routellm_lab.errors import DataError, ParameterError
 from routellm_lab.preferences import PAPER_PAIR
 from routellm_lab.preferences.sample import SAMPLE_PAIR
@@ -237,6 +238,16 @@ class TestFolders:
             recommended_router(SAMPLE_PAIR, **options).win_rate(prompts), first.win_rate(prompts)
         )
         np.testing.assert_array_equal(load_router(folder).win_rate(prompts), first.win_rate(prompts))
+
+    def test_a_full_disk_does_not_stop_it(self, write, own_cache, monkeypatch):
+        def full(*_):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        write("mmlu_pro", 62)
+        monkeypatch.setattr(files, "_put_in_place", full)
+        with pytest.warns(UserWarning, match="not kept for the next time: .*No space left on device"):
+            router = recommended_router(SAMPLE_PAIR, write.folder, gold_questions=0, encoder=ENCODER)
+        assert router.prompts_ == {"difficulty": 62}
 
     @pytest.mark.parametrize(
         ("options", "message"),

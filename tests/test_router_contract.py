@@ -1,5 +1,6 @@
 """One contract for all routers."""
 
+import copy
 import json
 import pickle
 from functools import partial
@@ -25,6 +26,7 @@ from routellm_lab.routers import (
     PromptLengthRouter,
     RandomRouter,
     RidgeRouter,
+    Router,
     SimilarityWeightedRouter,
     Training,
     load_router,
@@ -269,6 +271,53 @@ def test_a_saved_router_gives_the_same_answers(kind, fitted, tmp_path, monkeypat
     again = loaded.save(folder)
     few = load_router(again).win_rate(PROMPTS[:2])
     np.testing.assert_allclose(few, router.win_rate(PROMPTS[:2]), rtol=0, atol=tolerance(kind))
+
+
+@all_routers
+def test_parameters_come_back_equal(kind, fitted, tmp_path):
+    loaded = load_router(fitted[kind].save(tmp_path / "router"))
+    assert loaded.get_params() == {
+        name: list(value) if isinstance(value, tuple) else value for name, value in fitted[kind].get_params().items()
+    }
+
+
+@all_routers
+def test_a_router_that_would_come_back_without_what_it_learned_is_not_saved(kind, fitted, tmp_path):
+    router = copy.copy(fitted[kind])
+    router.learned_as_well_ = np.arange(3)
+    with pytest.raises(ParameterError, match=f"{kind.__name__} cannot be saved: .* without its learned_as_well_"):
+        router.save(tmp_path / "router")
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_own_router_must_keep_its_state(arena, tmp_path):
+    class Forgetful(Router):
+        def __init__(self, pair):
+            self.pair = pair
+
+        def _fit(self, battles):
+            self.mean_ = np.array([0.125])
+
+        def _win_rate(self, texts):
+            return np.tile(self.mean_, len(texts))
+
+    class Half(Forgetful):
+        def _state(self):
+            return {"mean": self.mean_}, {}
+
+        def _restore(self, arrays, state):
+            self.mean_ = np.zeros(1)
+
+    class Whole(Half):
+        def _restore(self, arrays, state):
+            self.mean_ = arrays["mean"]
+
+    for forgetful in (Forgetful, Half):
+        router = forgetful(SAMPLE_PAIR).fit(arena)
+        with pytest.raises(ParameterError, match=rf"{forgetful.__name__} cannot .* without its mean_\. Return"):
+            router.save(tmp_path / "router")
+        assert not list(tmp_path.iterdir())
+    assert load_router(Whole(SAMPLE_PAIR).fit(arena).save(tmp_path / "router")).win_rate(["x"]) == [0.125]
 
 
 @all_routers

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from routellm_lab.errors import DataError, ParameterError, listed
-from routellm_lab.files import replacing
+from routellm_lab.files import disk_errors, read_json, replacing
 from routellm_lab.preferences.battles import models_of, score_a, vote_weights
 from routellm_lab.preferences.models import STAND_INS, ModelPair, find_model
 
@@ -113,6 +113,9 @@ def _outside_main_component(wins: np.ndarray) -> np.ndarray:
     return labels != np.bincount(labels).argmax()
 
 
+_MOST_TIERS = 100_000
+
+
 @dataclass(frozen=True)
 class Tiers:
     """Models grouped by rating; tier 0 is the strongest.
@@ -143,17 +146,32 @@ class Tiers:
 
     def save(self, path: str | Path) -> None:
         """Write the tiers as JSON."""
-        with replacing(Path(path)) as aside:
-            aside.write_text(json.dumps({"source": self.source, "tier": dict(self.tier)}, indent=1), encoding="utf-8")
+        path, tier = Path(path).expanduser(), {str(model): int(number) for model, number in self.tier.items()}
+        with disk_errors(path), replacing(path) as aside:
+            aside.write_text(json.dumps({"source": self.source, "tier": tier}, indent=1), encoding="utf-8")
 
     @classmethod
     def load(cls, path: str | Path) -> "Tiers":
         """Read tiers written by `save`."""
         try:
-            content = json.loads(Path(path).read_text(encoding="utf-8"))
-            return cls({str(model): int(tier) for model, tier in content["tier"].items()}, str(content["source"]))
+            content = read_json(Path(path).expanduser())
+            return cls.from_json(content["tier"], content["source"])
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise DataError(f"{path}: not a file of tiers: {error!r}") from error
+
+    @classmethod
+    def from_json(cls, tier: Mapping[str, int], source: str) -> "Tiers":
+        """Tiers as a file names them.
+
+        Raises
+        ------
+        ValueError
+            For a source that is no text, or tiers that are no whole numbers from 0 on.
+        """
+        odd = [n for n in tier.values() if isinstance(n, bool) or not isinstance(n, int) or not 0 <= n < _MOST_TIERS]
+        if odd or not tier or not isinstance(source, str):
+            raise ValueError(f"source {source!r} must be text, and tiers whole numbers from 0 to {_MOST_TIERS:,}")
+        return cls(dict(tier), source)
 
     def including(self, models, stand_ins: Mapping | None = None) -> "Tiers":
         """Tiers in which each unknown model that has a stand-in here joins its stand-in's tier."""

@@ -1,6 +1,6 @@
 """Routers: from prompts to win rates."""
 
-from routellm_lab.routers.base import ManyModelRouter, PairOnlyRouter, Router, load_router, tier_votes
+from routellm_lab.routers.base import ManyModelRouter, PairOnlyRouter, Router, tier_votes
 from routellm_lab.routers.baselines import ConstantRouter, KNNRouter, PromptLengthRouter, RandomRouter, RidgeRouter
 from routellm_lab.routers.bert import BertRouter
 from routellm_lab.routers.causal import CausalLMRouter
@@ -13,6 +13,7 @@ from routellm_lab.routers.recommended import (
     recommended_sets,
     router_card,
 )
+from routellm_lab.routers.saving import load_router
 from routellm_lab.routers.similarity import SimilarityWeightedRouter
 from routellm_lab.routers.training import Training
 from routellm_lab.routers.utility import (

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pandas as pd
@@ -11,6 +11,7 @@ from routellm_lab.errors import ParameterError
 from routellm_lab.preferences.models import ModelPair
 from routellm_lab.preferences.ratings import Tiers
 from routellm_lab.routers.base import PairOnlyRouter, Router
+from routellm_lab.routers.saving import Saved, saved_number
 
 
 class RandomRouter(Router):
@@ -23,6 +24,7 @@ class RandomRouter(Router):
     """
 
     name = "random"
+    _arrays: ClassVar[Mapping[str, Saved]] = {}
     _needs_votes = False
 
     def __init__(self, pair: ModelPair, random_state: int = 0) -> None:
@@ -48,15 +50,19 @@ class ConstantRouter(Router):
     """
 
     name = "constant"
+    _arrays: ClassVar[Mapping[str, Saved]] = {}
     _needs_votes = False
 
     def __init__(self, pair: ModelPair, value: float = 0.5) -> None:
         self.pair = pair
         self.value = value
 
-    def _fit(self, battles: pd.DataFrame) -> None:
+    def _check(self) -> None:
         if not 0 <= self.value <= 1:
             raise ParameterError(f"ConstantRouter: value must be in [0, 1], got {self.value!r}")
+
+    def _fit(self, battles: pd.DataFrame) -> None:
+        self._check()
 
     def _win_rate(self, texts: list[str]) -> np.ndarray:
         return np.full(len(texts), float(self.value))
@@ -71,6 +77,7 @@ class PromptLengthRouter(Router):
     """
 
     name = "prompt_length"
+    _arrays: ClassVar[Mapping[str, Saved]] = {"lengths": Saved("n", kind="int"), "ranks": Saved("n")}
     _needs_votes = False
 
     def __init__(self, pair: ModelPair) -> None:
@@ -94,6 +101,8 @@ class PromptLengthRouter(Router):
 
     def _restore(self, arrays: dict[str, np.ndarray], state: dict[str, Any]) -> None:
         self.lengths_, self.ranks_ = arrays["lengths"], arrays["ranks"]
+        if (np.diff(self.lengths_) <= 0).any() or not ((self.ranks_ >= 0) & (self.ranks_ <= 1)).all():
+            raise ValueError("lengths must rise, and ranks be in [0, 1]")
 
 
 class RidgeRouter(PairOnlyRouter):
@@ -122,6 +131,7 @@ class RidgeRouter(PairOnlyRouter):
     """
 
     name = "ridge"
+    _arrays: ClassVar[Mapping[str, Saved]] = {"coefficients": Saved("d")}
 
     def __init__(
         self,
@@ -160,7 +170,10 @@ class RidgeRouter(PairOnlyRouter):
     def _restore(self, arrays: dict[str, np.ndarray], state: dict[str, Any]) -> None:
         self._restore_tiers(state)
         self.coefficients_ = arrays["coefficients"]
-        self.alpha_, self.intercept_ = state["alpha"], state["intercept"]
+        self.alpha_, self.intercept_ = saved_number(state["alpha"]), saved_number(state["intercept"])
+
+    def _sizes(self) -> Mapping[str, int]:
+        return self._width()
 
 
 class KNNRouter(PairOnlyRouter):
@@ -182,6 +195,11 @@ class KNNRouter(PairOnlyRouter):
     """
 
     name = "knn"
+    _arrays: ClassVar[Mapping[str, Saved]] = {
+        "vectors": Saved("n", "d", kind="float32"),
+        "label": Saved("n"),
+        "weight": Saved("n"),
+    }
 
     def __init__(
         self,
@@ -237,8 +255,13 @@ class KNNRouter(PairOnlyRouter):
     def _restore(self, arrays: dict[str, np.ndarray], state: dict[str, Any]) -> None:
         self._restore_tiers(state)
         self.vectors_, self.label_, self.weight_ = arrays["vectors"], arrays["label"], arrays["weight"]
-        self.k_ = int(state["k"])
+        self.k_ = saved_number(state["k"], whole=True)
+        if not 1 <= self.k_ <= len(self.label_) or not (self.weight_ > 0).all():
+            raise ValueError(f"{self.k_} neighbours of {len(self.label_)}, whose weights must be above 0")
         self._index()
+
+    def _sizes(self) -> Mapping[str, int]:
+        return self._width()
 
 
 def squash(score: np.ndarray, margin: float = 0.02) -> np.ndarray:

@@ -91,6 +91,7 @@ class BertRouter(TransformerRouter):
         self.random_state = random_state
 
     def _check(self) -> None:
+        super()._check()
         if self.head not in ("one_logit", "three_classes"):
             raise ParameterError(f"head must be 'one_logit' or 'three_classes', got {self.head!r}")
         if self.pooling not in ("mean", "cls"):

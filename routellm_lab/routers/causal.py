@@ -126,6 +126,7 @@ class CausalLMRouter(TransformerRouter):
         self.random_state = random_state
 
     def _check(self) -> None:
+        super()._check()
         if self.labels not in LABELS:
             raise ParameterError(f"labels must be 'wins' or 'scores', got {self.labels!r}")
         if self.instruction.count("{prompt}") != 1:

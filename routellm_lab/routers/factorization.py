@@ -2,7 +2,7 @@
 
 import contextlib
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import pandas as pd
@@ -12,6 +12,7 @@ from routellm_lab.preferences.battles import models_of, score_a, vote_weights
 from routellm_lab.preferences.models import ModelPair
 from routellm_lab.preferences.splits import split_by_prompt
 from routellm_lab.routers.base import ManyModelRouter
+from routellm_lab.routers.saving import Saved, saved_history, saved_names
 from routellm_lab.settings import settings
 
 if TYPE_CHECKING:
@@ -91,6 +92,11 @@ class MatrixFactorizationRouter(ManyModelRouter):
     """
 
     name = "matrix_factorization"
+    _arrays: ClassVar[Mapping[str, Saved]] = {
+        "model_vectors": Saved("m", "k", kind="float32"),
+        "map": Saved("k", "d", kind="float32"),
+        "bias": Saved("k", kind="float32"),
+    }
 
     def __init__(
         self,
@@ -254,7 +260,10 @@ class MatrixFactorizationRouter(ManyModelRouter):
 
     def _restore(self, arrays: dict[str, np.ndarray], state: dict[str, Any]) -> None:
         self.model_vectors_, self.map_, self.bias_ = arrays["model_vectors"], arrays["map"], arrays["bias"]
-        self.models_ = list(state["models"])
-        self.history_ = pd.DataFrame(state["history"])
-        if self.model_vectors_.shape != (len(self.models_), self.dimensions):
-            raise ValueError(f"model vectors of shape {self.model_vectors_.shape} for {len(self.models_)} models")
+        self.models_ = saved_names(state["models"])
+        self.history_ = saved_history(state["history"], ("epoch", "train_loss", "held_out_loss"))
+        if not {self.pair_used_.strong, self.pair_used_.weak} <= set(self.models_):
+            raise ValueError(f"{self.pair_used_} are not among the models")
+
+    def _sizes(self) -> Mapping[str, int]:
+        return {"m": len(self.models_), "k": self.dimensions, **self._width()}

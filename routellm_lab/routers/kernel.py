@@ -16,6 +16,7 @@ from routellm_lab.preferences.models import ModelPair
 from routellm_lab.preferences.ratings import Tiers
 from routellm_lab.routers.base import PairOnlyRouter
 from routellm_lab.routers.baselines import squash
+from routellm_lab.routers.saving import Saved, saved_number
 
 MOST_PROMPTS = 20_000
 """Distinct prompts of one set: the kernel between them takes 8 bytes each way, 3.2 GB."""
@@ -100,12 +101,15 @@ class KernelRouter(PairOnlyRouter):
         self.weak_tiers = weak_tiers
         self.stand_ins = stand_ins
 
-    def _fit(self, battles: pd.DataFrame) -> None:
+    def _check(self) -> None:
         for name in ("width", "noise", "length"):
             value = getattr(self, name)
             number = isinstance(value, (int, float, np.number)) and np.isfinite(value)
             if not number or not (value > 0 or (name == "length" and value == 0)):
                 raise ParameterError(f"KernelRouter: {name} must be a number above 0, got {value!r}")
+
+    def _fit(self, battles: pd.DataFrame) -> None:
+        self._check()
         if "set" not in battles:
             battles = battles.assign(set=_ONLY_SET)
         elif not all(isinstance(name, str) for name in battles["set"].unique()):
@@ -223,11 +227,29 @@ class KernelRouter(PairOnlyRouter):
 
     def _restore(self, arrays: dict[str, np.ndarray], state: dict[str, Any]) -> None:
         self._restore_tiers(state)
-        for name in _NUMBERS:
-            setattr(self, f"{name}_", state[name])
+        if any(list(state[name]) != list(state["weights"]) for name in _NUMBERS):
+            raise ValueError("the sets of weights, levels, prompts and length scales differ")
+        self.weights_ = {name: saved_number(value) for name, value in state["weights"].items()}
+        self.levels_ = {name: saved_number(value) for name, value in state["levels"].items()}
+        self.prompts_ = {name: saved_number(value, whole=True) for name, value in state["prompts"].items()}
+        scales = state["length_scales"].items()
+        self.length_scales_ = {name: [saved_number(value) for value in scale] for name, scale in scales}
+        if not all(len(scale) == 2 and scale[1] > 0 for scale in self.length_scales_.values()):
+            raise ValueError("a length scale must be a mean and a standard deviation above 0")
         for part in _ARRAYS:
             learned = {name: arrays[f"{part}.{number}"] for number, name in enumerate(self.weights_)}
             setattr(self, f"{part}_", learned)
+
+    def _declared(self, state: Mapping[str, Any]) -> Mapping[str, Saved]:
+        declared: dict[str, Saved] = {}
+        for number, name in enumerate(state["weights"]):
+            size = saved_number(state["prompts"][name], whole=True)
+            declared |= {f"vectors.{number}": Saved(size, "d", kind="float32")}
+            declared |= {f"{part}.{number}": Saved(size) for part in ("lengths", "duals")}
+        return declared
+
+    def _sizes(self) -> Mapping[str, int]:
+        return self._width()
 
 
 _ARRAYS = ("vectors", "lengths", "duals")

@@ -11,14 +11,13 @@ import pandas as pd
 
 from routellm_lab.benchmarks import Outcomes, default_pair, load_outcomes, outcome_names
 from routellm_lab.encoders import make_encoder
-from routellm_lab.errors import DataError, ParameterError
+from routellm_lab.errors import DataError, ParameterError, RoutellmLabError
 from routellm_lab.files import data_folder
 from routellm_lab.preferences import decontaminate, pool_battles, sample_questions
 from routellm_lab.preferences.augment import battles_from_outcomes
 from routellm_lab.preferences.difficulty import battles_from_difficulty
 from routellm_lab.preferences.models import ModelPair
 from routellm_lab.preferences.ratings import Tiers
-from routellm_lab.routers.base import load_router
 from routellm_lab.routers.kernel import KernelRouter
 from routellm_lab.settings import settings
 
@@ -153,6 +152,7 @@ def recommended_router(
     -----
     UserWarning
         When gold questions are asked for and a model of the pair has no grades on MMLU: difficulty labels alone serve.
+        When the router cannot be kept in the cache folder.
     """
     data = str(settings().data if data is None else data)
     pair = default_pair(data) if pair is None else pair
@@ -161,7 +161,7 @@ def recommended_router(
     folder = settings().cache_dir / "recommended" / _identity(data, asked)
     if not fresh and (folder / "config.json").is_file():
         with contextlib.suppress(DataError):  # damaged, or the encoder cannot be built again from its name
-            return load_router(folder)  # type: ignore[return-value]
+            return KernelRouter.load(folder)
     sets, _ = recommended_sets(pair, data, gold_questions=gold_questions, encoder=encoder, random_state=random_state)
     if gold_questions and "gold" not in sets:
         warnings.warn(
@@ -177,7 +177,12 @@ def recommended_router(
         length=RECIPE["length"],
         tiers=Tiers({pair.strong: 0, pair.weak: 1}, source=f"{pair}, as given"),
     ).fit(pool_battles(sets, balance=False))
-    router.save(folder)
+    try:
+        router.save(folder)
+    except ParameterError:
+        raise
+    except RoutellmLabError as error:  # the next call has to train again, and that is all
+        warnings.warn(f"recommended_router: not kept for the next time: {error}", UserWarning, stacklevel=2)
     return router
 
 

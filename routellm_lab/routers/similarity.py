@@ -1,7 +1,8 @@
 """Similarity-weighted ranking: Bradley-Terry ratings of model tiers, refitted for every prompt."""
 
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import pandas as pd
@@ -10,7 +11,8 @@ from routellm_lab.errors import DataError, ParameterError, require_number
 from routellm_lab.preferences.battles import score_a, vote_weights
 from routellm_lab.preferences.models import ModelPair
 from routellm_lab.preferences.ratings import Tiers, merge_unrateable_tiers
-from routellm_lab.routers.base import ManyModelRouter, TieredRouter, from_json, sigmoid, to_json
+from routellm_lab.routers.base import ManyModelRouter, TieredRouter, sigmoid
+from routellm_lab.routers.saving import Saved, saved_number, saved_tiers
 
 if TYPE_CHECKING:
     import torch
@@ -95,14 +97,17 @@ class SimilarityWeightedRouter(ManyModelRouter, TieredRouter):
         self.batch_size = batch_size
         self.method = method
 
-    def _fit(self, battles: pd.DataFrame) -> None:
-        if not self.gamma > 0:
+    def _check(self) -> None:
+        if not 0 < self.gamma < np.inf:
             raise ParameterError(f"gamma must be above 0, got {self.gamma!r}")
         if self.normalizer not in ("question", "none", "vote"):
             raise ParameterError(f"normalizer must be 'question', 'none' or 'vote', got {self.normalizer!r}")
         require_number("batch_size", self.batch_size, 1, whole=True)
         if self.method not in ("exact", "approximate"):
             raise ParameterError(f"method must be 'exact' or 'approximate', got {self.method!r}")
+
+    def _fit(self, battles: pd.DataFrame) -> None:
+        self._check()
         tiers = self._resolve_tiers(battles)
         self.tiers_ = merge_unrateable_tiers(tiers, battles)
         self.tiers_.pair(self.pair_used_)
@@ -167,19 +172,32 @@ class SimilarityWeightedRouter(ManyModelRouter, TieredRouter):
         )
 
     def _state(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-        state = {"tiers": to_json(self.tiers_), "n_votes": self.n_votes_, "error": self.approximation_error_}
+        state = {"tiers": self.tiers_, "n_votes": self.n_votes_, "error": self.approximation_error_}
         return self.votes_.arrays(), state
 
     def _restore(self, arrays: dict[str, np.ndarray], state: dict[str, Any]) -> None:
-        self.tiers_, self.n_votes_ = from_json(state["tiers"]), int(state["n_votes"])
+        self.tiers_, self.n_votes_ = saved_tiers(state["tiers"]), saved_number(state["n_votes"], whole=True)
+        self.tiers_.pair(self.pair_used_)
         self.models_ = list(self.tiers_.tier)
-        self.approximation_error_ = state.get("error")
+        error = state.get("error")
+        self.approximation_error_ = None if error is None else {name: saved_number(error[name]) for name in error}
         if self.method == "approximate":
             self.votes_ = VoteMoments(**arrays, gamma=self.gamma, normalizer=self.normalizer)
+            if arrays["second"].shape[1] != arrays["axes"].shape[1] ** 2:
+                raise ValueError(f"second moments of shape {arrays['second'].shape} for {arrays['axes'].shape[1]} axes")
             return
         shape = (self.tiers_.n_tiers**2, len(arrays["vectors"]))
+        if (arrays["wins"] <= 0).any():
+            raise ValueError("wins must be above 0")
         wins = _sum_wins(arrays["table"], arrays["prompt"], arrays["wins"], shape)
         self.votes_ = Votes(arrays["vectors"], wins, self.gamma, self.normalizer)
+
+    def _declared(self, state: Mapping[str, Any]) -> Mapping[str, Saved]:
+        tables = saved_tiers(state["tiers"]).n_tiers ** 2
+        return VoteMoments.declared(tables) if self.method == "approximate" else Votes.DECLARED
+
+    def _sizes(self) -> Mapping[str, int]:
+        return self._width()
 
 
 class Votes:
@@ -197,12 +215,16 @@ class Votes:
 
     def __init__(self, vectors: np.ndarray, wins: "csr_array", gamma: float, normalizer: str) -> None:
         self.vectors, self.wins, self.gamma, self.normalizer = vectors, wins, gamma, normalizer
-        self.scaled = vectors / _nearest_other(vectors)[:, None] if normalizer == "vote" else vectors
         self.total = np.asarray(wins.sum(axis=1), float)
         self.chunks = [
             (slice(start, min(start + _CHUNK, wins.shape[1])), wins[:, start : start + _CHUNK].astype(np.float32))
             for start in range(0, wins.shape[1], _CHUNK)
         ]
+
+    @cached_property
+    def scaled(self) -> np.ndarray:
+        """The vectors divided by what N is of their votes."""
+        return self.vectors / _nearest_other(self.vectors)[:, None] if self.normalizer == "vote" else self.vectors
 
     def weighted_wins(
         self, questions: np.ndarray, batch_size: int, left_out: np.ndarray | None = None
@@ -268,6 +290,13 @@ class Votes:
         """What the constructor needs, but for parameters, in dense arrays."""
         wins = self.wins.tocoo()
         return {"vectors": self.vectors, "table": wins.row, "prompt": wins.col, "wins": wins.data}
+
+    DECLARED: ClassVar[Mapping[str, Saved]] = {
+        "vectors": Saved("n", "d", kind="float32"),
+        "table": Saved("w", kind="int"),
+        "prompt": Saved("w", kind="int"),
+        "wins": Saved("w"),
+    }
 
 
 class VoteMoments:
@@ -373,6 +402,14 @@ class VoteMoments:
         """What the constructor needs, but for parameters."""
         names = ("total", "first", "second", "axes", "variance", "landmarks", "line")
         return {name: getattr(self, name) for name in names}
+
+    @staticmethod
+    def declared(tables: int) -> Mapping[str, Saved]:
+        """What the arrays look like, for a number of pairs of tiers."""
+        sizes: dict[str, tuple[str | int, ...]] = {"first": (tables, "d"), "second": (tables, "rr"), "axes": ("d", "r")}
+        sizes |= {"variance": ("r",), "landmarks": ("l", "d")}
+        small = {name: Saved(*size, kind="float32") for name, size in sizes.items()}
+        return {"total": Saved(tables), **small, "line": Saved(2)}
 
 
 def _bags(wins: "csr_array") -> tuple[np.ndarray, np.ndarray, np.ndarray]:

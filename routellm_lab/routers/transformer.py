@@ -3,6 +3,8 @@
 import contextlib
 import hashlib
 import json
+import re
+import shutil
 from collections.abc import Iterable, Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -15,8 +17,10 @@ from sklearn.utils.validation import check_is_fitted
 from routellm_lab import __version__
 from routellm_lab.encoders import as_texts, model_path, quiet_transformers, through_cache, weights_hash
 from routellm_lab.errors import MissingExtraError, ParameterError
+from routellm_lab.files import read_json
 from routellm_lab.preferences.splits import split_by_prompt
-from routellm_lab.routers.base import PairOnlyRouter, hash_file
+from routellm_lab.routers.base import PairOnlyRouter
+from routellm_lab.routers.saving import saved_history, saved_number
 from routellm_lab.routers.training import Training, device, fine_tune, is_main_process, probe, seeded
 from routellm_lab.settings import settings
 
@@ -67,6 +71,7 @@ class TransformerRouter(PairOnlyRouter):
     n_train_: int
     n_held_out_: int
     n_truncated_: int
+    _file_endings = (".json", ".txt", ".jinja", ".model", ".spm", ".bpe", ".vocab", ".md")
     network_: "Classifier"
     inputs_: "Inputs"
 
@@ -74,6 +79,8 @@ class TransformerRouter(PairOnlyRouter):
 
     def _check(self) -> None:
         """Refuse parameters that cannot be used."""
+        if not isinstance(self.training, Training):
+            raise ParameterError(f"training must be a Training, got {self.training!r}")
 
     def _pretrained(self) -> "tuple[Classifier, Any]":
         """The classifier before training, and its tokenizer."""
@@ -98,8 +105,6 @@ class TransformerRouter(PairOnlyRouter):
     # --- training and inference ---------------------------------------------------------------------------------
 
     def _fit(self, battles: pd.DataFrame) -> None:
-        if not isinstance(self.training, Training):
-            raise ParameterError(f"training must be a Training, got {self.training!r}")
         self._check()
         super()._fit(battles)
 
@@ -221,36 +226,53 @@ class TransformerRouter(PairOnlyRouter):
         return arrays, self._tier_state() | sizes | {"history": history, "model_config": config}
 
     def _restore(self, arrays: dict[str, np.ndarray], state: dict[str, Any]) -> None:
+        self._restore_tiers(state)
+        self.history_ = saved_history(state["history"], ("step", "epoch", "train_loss", "held_out_loss"))
+        for name in ("n_train", "n_held_out", "n_truncated"):
+            setattr(self, f"{name}_", saved_number(state[name], whole=True))
+        if not hasattr(self, "network_"):
+            self._restore_network(arrays, state["model_config"])
+
+    def _restore_network(self, arrays: dict[str, np.ndarray], config: dict[str, Any]) -> None:
         import torch
         from transformers import AutoConfig
 
-        self._restore_tiers(state)
-        self.history_ = pd.DataFrame(state["history"])
-        self.n_train_, self.n_held_out_ = int(state["n_train"]), int(state["n_held_out"])
-        self.n_truncated_ = int(state["n_truncated"])
         with seeded(0), quiet_transformers():
             if self.lora_rank:
                 self.network_, _ = self._pretrained()
             else:
-                config = dict(state["model_config"])
+                config = _trusted_config(config, arrays)
                 self.network_ = self._untrained(AutoConfig.for_model(config.pop("model_type"), **config))
-        found = self.network_.load_state_dict(
-            {name: torch.from_numpy(value) for name, value in arrays.items()}, strict=not self.lora_rank
-        )
+        weights, known = {name: torch.from_numpy(value) for name, value in arrays.items()}, self.network_.state_dict()
+        if other := [name for name, value in weights.items() if name in known and value.dtype != known[name].dtype]:
+            raise ValueError(f"{other[0]} holds {weights[other[0]].dtype}, not {known[other[0]].dtype}")
+        found = self.network_.load_state_dict(weights, strict=not self.lora_rank)
         if found.unexpected_keys:
             raise ValueError(f"weights of another model: {found.unexpected_keys[:3]}")
 
     def _write_files(self, folder: Path) -> None:
         self.inputs_.tokenizer.save_pretrained(folder)
+        for path in folder.iterdir():  # templates of chats in a folder of their own, code: nothing that is read again
+            if path.is_dir():
+                shutil.rmtree(path)
+            elif not self._writes(path.name):
+                path.unlink()
         (folder / "README.md").write_text(self._card(), encoding="utf-8")
 
-    def _read_files(self, folder: Path) -> None:
+    def _read_files(self, folder: Path, identity: str) -> None:
         from transformers import AutoTokenizer
 
+        options = folder / "tokenizer_config.json"
+        if options.is_file():  # it may name files elsewhere, and code
+            kept = {name: value for name, value in read_json(options).items() if not _NAMES_FILES.search(name)}
+            options.write_text(json.dumps(kept), encoding="utf-8")
         with quiet_transformers():
             tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
-        self._saved_as = hash_file(folder / "config.json")  # which holds the hashes of all other files
+        self._saved_as = identity
         self.inputs_ = Inputs(tokenizer, self.training.max_tokens, self._padding, *self._instruction())
+
+    def _take_files(self, other: Any) -> None:
+        self.inputs_, self.network_ = other.inputs_, other.network_  # a second network would take time and memory
 
     def _encoder_identity(self) -> str | None:
         return f"{self.model}:{weights_hash(model_path(self.model))}" if self.lora_rank else None
@@ -278,6 +300,23 @@ class TransformerRouter(PairOnlyRouter):
             f"# {type(self).__name__}\n\nA router of routellm_lab: `load_router(folder).win_rate(prompts)` says how "
             f"likely the strong model's answer is the better one.\n\n| | |\n|---|---|\n{rows}\n"
         )
+
+
+_NAMES_FILES = re.compile("_files?$|^auto_map$")
+_NAMES_CODE = re.compile("^_|^auto_map$|^quantization|_implementation$|^trust_remote_code$")
+_COUNTS_LAYERS = re.compile("^(num_(hidden_|decoder_|encoder_)?layers|n_layers?)$")
+_COUNTS_COLUMNS = re.compile("^(vocab_size|(hidden|intermediate|embedding)_size|n_embd|n_inner|d_model|d_ff)$")
+
+
+def _trusted_config(config: dict[str, Any], arrays: dict[str, np.ndarray]) -> dict[str, Any]:
+    """What a saved router says of its network, without what would load code, and no larger than its weights."""
+    kept = {name: value for name, value in config.items() if not _NAMES_CODE.search(name)}
+    largest = max(size for array in arrays.values() for size in array.shape)
+    for pattern, most in ((_COUNTS_LAYERS, len(arrays)), (_COUNTS_COLUMNS, largest)):
+        for name in filter(pattern.search, kept):
+            if kept[name] is not None and saved_number(kept[name], whole=True) > most:
+                raise ValueError(f"{name} {kept[name]}, but the weights are those of {most} at most")
+    return kept
 
 
 class Inputs:

@@ -5,10 +5,10 @@ They know no prices: what a model costs is weighed against its utility later, so
 
 import copy
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from itertools import pairwise
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import pandas as pd
@@ -22,11 +22,15 @@ from routellm_lab.preferences.battles import validate_battles
 from routellm_lab.preferences.difficulty import fit_difficulty
 from routellm_lab.preferences.models import ModelPair
 from routellm_lab.preferences.splits import prompt_ranks, split_by_prompt
-from routellm_lab.routers.base import ManyModelRouter, RouterBase, from_json, sigmoid, to_json
+from routellm_lab.routers.base import ManyModelRouter, sigmoid
+from routellm_lab.routers.saving import RouterBase, Saved, saved_names, saved_number
 
 PENALTIES = (1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0)
 
 _WHOLE = (int, np.integer)
+
+_COUNTS = ("k_", "n_clusters_")
+"""Fitted numbers that are whole."""
 
 _AT_ONCE = 2048
 """Prompts whose neighbours are averaged at once: bounds the memory."""
@@ -192,10 +196,17 @@ class UtilityRouter(RouterBase, ABC):
 
     def _restore(self, arrays: dict[str, np.ndarray], state: dict[str, Any]) -> None:
         for name in (*self._per_model, *self._shared):
-            setattr(self, name, (arrays if name in arrays else state)[name])
-        for name in self._per_model:
-            if getattr(self, name).shape[-1] != len(self.models_):
-                raise ValueError(f"{name} of shape {getattr(self, name).shape} for {len(self.models_)} models")
+            setattr(self, name, arrays[name] if name in arrays else saved_number(state[name], name in _COUNTS))
+
+    def _sizes(self) -> Mapping[str, int]:
+        width = self._width() if "encoder" in self._get_param_names() else {}
+        return {"m": len(self.models_), **width, **({"f": width["d"] + 1} if width else {})}
+
+    def _check_config(self) -> None:
+        self.models_ = saved_names(self.models_)
+        self.low_, self.high_ = saved_number(self.low_), saved_number(self.high_)
+        if not self.models_ or self.low_ > self.high_:
+            raise ValueError(f"{len(self.models_)} models, with scores from {self.low_} to {self.high_}")
 
     def _encode(self, prompts: Iterable[str]) -> np.ndarray:
         return super()._encode(prompts).astype(float)
@@ -235,6 +246,7 @@ class ConstantUtility(UtilityRouter):
 
     name = "constant"
     _per_model = ("mean_",)
+    _arrays: ClassVar[Mapping[str, Saved]] = {"mean_": Saved("m")}
 
     def _fit(self, outcomes: Outcomes, scores: np.ndarray) -> None:
         self.mean_ = np.nanmean(scores, axis=0)
@@ -266,6 +278,7 @@ class RidgeUtility(UtilityRouter):
     name = "ridge"
     _per_model = ("alphas_", "coefficients_")
     _shared = ("noise_",)
+    _arrays: ClassVar[Mapping[str, Saved]] = {"alphas_": Saved("m"), "coefficients_": Saved("f", "m")}
 
     def __init__(self, encoder: Any = "static", alphas: Sequence[float] = PENALTIES) -> None:
         self.encoder = encoder
@@ -328,6 +341,7 @@ class LogisticUtility(UtilityRouter):
     name = "logistic"
     _per_model = ("coefficients_",)
     _shared = ("penalty_",)
+    _arrays: ClassVar[Mapping[str, Saved]] = {"coefficients_": Saved("f", "m")}
 
     def __init__(
         self,
@@ -387,6 +401,7 @@ class NearestUtility(UtilityRouter):
     name = "nearest"
     _per_model = ("scores_",)
     _shared = ("vectors_", "k_")
+    _arrays: ClassVar[Mapping[str, Saved]] = {"scores_": Saved("n", "m", gaps=True), "vectors_": Saved("n", "d")}
 
     def __init__(
         self,
@@ -412,6 +427,11 @@ class NearestUtility(UtilityRouter):
             errors += [np.nansum((mean - scores[~train]) ** 2) for mean in means]
         self.k_ = sizes[int(np.argmin(errors))]
         self.vectors_, self.scores_ = vectors, scores
+
+    def _sizes(self) -> Mapping[str, int]:
+        if not 1 <= self.k_ <= len(self.vectors_):
+            raise ValueError(f"{self.k_} neighbours of {len(self.vectors_)} prompts")
+        return super()._sizes()
 
     def _utilities(self, texts: list[str]) -> np.ndarray:
         return _neighbour_means(self.vectors_, self.scores_, self._encode(texts), [self.k_])[0]
@@ -457,6 +477,11 @@ class ClusterUtility(UtilityRouter):
     name = "clusters"
     _per_model = ("means_",)
     _shared = ("centres_", "n_clusters_", "sizes_", "noise_")
+    _arrays: ClassVar[Mapping[str, Saved]] = {
+        "means_": Saved("c", "m"),
+        "centres_": Saved("c", "d"),
+        "sizes_": Saved("c", kind="int"),
+    }
 
     def __init__(
         self,
@@ -506,6 +531,9 @@ class ClusterUtility(UtilityRouter):
         texts = as_texts(prompts)
         return pairwise_distances_argmin(self._encode(texts), self.centres_) if texts else np.zeros(0, int)
 
+    def _sizes(self) -> Mapping[str, int]:
+        return {"c": self.n_clusters_, **super()._sizes()}
+
     def _utilities(self, texts: list[str]) -> np.ndarray:
         return self.means_[self.cluster_of(texts)]
 
@@ -552,6 +580,7 @@ class ResponseTheoryUtility(UtilityRouter):
     name = "response_theory"
     _per_model = ("response_",)
     _shared = ("coefficients_", "intercept_", "explained_")
+    _arrays: ClassVar[Mapping[str, Saved]] = {"response_": Saved(2, "m"), "coefficients_": Saved("d")}
 
     def __init__(
         self, encoder: Any = "static", alphas: Sequence[float] = PENALTIES, folds: int = 5, random_state: int = 0
@@ -628,6 +657,7 @@ class RatedUtility(UtilityRouter):
 
     _per_model = ("mean_", "usual_")
     _shared = ("slope_",)
+    _arrays: ClassVar[Mapping[str, Saved]] = {"mean_": Saved("m"), "usual_": Saved("m")}
 
     def __init__(
         self, router: ManyModelRouter, pairs_per_prompt: int = 20, held_out: float = 0.2, random_state: int = 0
@@ -674,15 +704,32 @@ class RatedUtility(UtilityRouter):
 
     def _state(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         (arrays, state), (inner, inner_state) = super()._state(), self.router_._state()
-        router = {"router": to_json(self.router_), "pair_used": to_json(self.router_.pair_used_), "state": inner_state}
+        router = {"router": self.router_, "pair_used": self.router_.pair_used_, "state": inner_state}
         return arrays | {f"router.{name}": value for name, value in inner.items()}, state | router
 
     def _restore(self, arrays: dict[str, np.ndarray], state: dict[str, Any]) -> None:
         super()._restore(arrays, state)
         inner = {name.removeprefix("router."): value for name, value in arrays.items() if name.startswith("router.")}
-        self.router_ = from_json(state["router"])
-        self.router_.pair_used_ = from_json(state["pair_used"])
+        self.router_ = state["router"]
+        self.router_.pair_used_ = state["pair_used"]
+        self.router_._check()
+        self.router_._check_config()
         self.router_._restore(inner, state["state"])
+        if not set(self.models_) <= set(self.router_.models_):
+            raise ValueError(f"no votes on model {listed(set(self.models_) - set(self.router_.models_))}")
+        if self.router_._encoder_identity() != self._encoder_identity():
+            raise ValueError("the router within was fitted on another encoder")
+
+    def _declared(self, state: Mapping[str, Any]) -> Mapping[str, Saved] | None:
+        if not isinstance(state["router"], ManyModelRouter):
+            raise ValueError(f"{state['router']!r} is no router of many models")
+        inner = state["router"]._declared(state["state"])
+        if inner is None:
+            return None
+        return {**self._arrays, **{f"router.{name}": saved.within("router.") for name, saved in inner.items()}}
+
+    def _sizes(self) -> Mapping[str, int]:
+        return {**super()._sizes(), **{f"router.{name}": size for name, size in self.router_._sizes().items()}}
 
     def _utilities(self, texts: list[str]) -> np.ndarray:
         return self.mean_ + self.slope_ * (self._strength(self.router_, texts) - self.usual_)

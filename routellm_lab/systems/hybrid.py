@@ -36,6 +36,7 @@ from routellm_lab.preferences.ratings import Tiers
 from routellm_lab.routers.base import PairOnlyRouter, Router
 from routellm_lab.routers.baselines import RidgeRouter
 from routellm_lab.routers.bert import BertRouter
+from routellm_lab.routers.saving import Saved, saved_number
 from routellm_lab.routers.training import Training
 
 LABELS = ("deterministic", "probabilistic", "transformed")
@@ -178,6 +179,8 @@ class HybridRouter(Router):
     """
 
     name = "hybrid"
+    _left_out = ("labels_",)
+    _file_endings = BertRouter._file_endings
     router_: PairOnlyRouter
 
     def __init__(
@@ -260,16 +263,31 @@ class HybridRouter(Router):
         return arrays, {"t": self.t_, "router": state}
 
     def _restore(self, arrays: dict[str, np.ndarray], state: dict[str, Any]) -> None:
-        self.t_ = float(state["t"])
+        self.t_ = saved_number(state["t"])
         self.router_._restore(arrays, state["router"])
+
+    def _declared(self, state: Mapping[str, Any]) -> Mapping[str, Saved] | None:
+        return self._learner()._declared(state["router"])
+
+    def _sizes(self) -> Mapping[str, int]:
+        return self.router_._sizes()
 
     def _write_files(self, folder: Path) -> None:
         self.router_._write_files(folder)
 
-    def _read_files(self, folder: Path) -> None:
-        self.router_ = self._learner()
-        self.router_.pair_used_ = self.pair_used_
-        self.router_._read_files(folder)
+    def _read_files(self, folder: Path, identity: str) -> None:
+        self.router_ = self._unfitted()
+        self.router_._read_files(folder, identity)
+
+    def _take_files(self, other: Any) -> None:
+        self.router_ = self._unfitted()
+        self.router_._take_files(other.router_)
+
+    def _unfitted(self) -> PairOnlyRouter:
+        router = self._learner()
+        router.pair_used_ = self.pair_used_
+        router._check()
+        return router
 
 
 def _samples(gaps: np.ndarray, weights: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
