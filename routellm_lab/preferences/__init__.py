@@ -20,7 +20,7 @@ from routellm_lab.preferences.judge import (
     estimate_judging,
     judge_battles,
 )
-from routellm_lab.preferences.models import PAPER_PAIR, STAND_INS, ModelPair, find_model, resolve_pair
+from routellm_lab.preferences.models import PAPER_PAIR, STAND_INS, ModelPair, find_model, judges_of, resolve_pair
 from routellm_lab.preferences.ratings import Tiers, fit_ratings, fit_tiers
 from routellm_lab.preferences.sources import battle_names, list_battles, load_battles, with_answer_lengths
 from routellm_lab.preferences.splits import sample_questions, split_by_prompt
@@ -48,6 +48,7 @@ __all__ = [
     "fit_ratings",
     "fit_tiers",
     "judge_battles",
+    "judges_of",
     "largest_cosine",
     "length_controlled",
     "list_battles",
