@@ -162,5 +162,5 @@ def test_votes_with_more_weight_pull_harder(arena):
 def test_a_single_prompt_cannot_be_held_out(arena):
     with pytest.raises(DataError, match="a single distinct prompt"):
         make().fit(arena.assign(prompt="one", prompt_key="one"))
-    with pytest.raises(ParameterError, match="test_share must be in"):
+    with pytest.raises(ParameterError, match="held_out must be a number between 0 and 1"):
         make(held_out=0).fit(arena)

@@ -80,7 +80,7 @@ def test_gamma_one_forgets_the_prompt_and_a_large_one_does_not(arena, mmlu):
     assert np.ptp(rates[1.0]) < 1e-6
     assert 1e-3 < np.std(rates[10.0]) < np.std(rates[1e3])
     for gamma in (0, -1, float("nan")):
-        with pytest.raises(ParameterError, match="gamma must be above 0"):
+        with pytest.raises(ParameterError, match="gamma must be a number above 0"):
             SimilarityWeightedRouter(SAMPLE_PAIR, encoder="hashing:128", gamma=gamma).fit(arena)
 
 

@@ -96,8 +96,7 @@ class SimilarityWeightedRouter(ManyModelRouter, TieredRouter):
         self.method = method
 
     def _fit(self, battles: pd.DataFrame) -> None:
-        if not self.gamma > 0:
-            raise ParameterError(f"gamma must be above 0, got {self.gamma!r}")
+        require_number("gamma", self.gamma, 0, inside=True)
         if self.normalizer not in ("question", "none", "vote"):
             raise ParameterError(f"normalizer must be 'question', 'none' or 'vote', got {self.normalizer!r}")
         require_number("batch_size", self.batch_size, 1, whole=True)
