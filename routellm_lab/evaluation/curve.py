@@ -65,6 +65,7 @@ class RoutingCurve:
     simulated: bool = False
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "prompt_ids", pd.Index(self.prompt_ids))
         for name in ("win_rate", "strong_scores", "weak_scores"):
             try:
                 values = np.array(getattr(self, name), dtype=float)

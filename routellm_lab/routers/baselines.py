@@ -205,6 +205,8 @@ class KNNRouter(PairOnlyRouter):
 
     def _fit_prompts(self, prompts: list[str], label: np.ndarray, weight: np.ndarray) -> None:
         asked = require_numbers("KNNRouter: neighbours", self.neighbours, 1, whole=True)
+        order = np.argsort(np.array(prompts, dtype=object))  # of equally near ones, the order of the votes chose
+        prompts, label, weight = [prompts[row] for row in order], label[order], weight[order]
         self.vectors_, self.label_, self.weight_ = self._encode(prompts), label, weight
         sizes = sorted({min(int(k), max(len(prompts) - 1, 1)) for k in asked})
         self._index()
