@@ -409,7 +409,7 @@ def nearest_thresholds(rates: np.ndarray, counts: np.ndarray, share: float) -> n
 
 
 def checked_rates(win_rates: Any, fewest: int = 1) -> np.ndarray:
-    """Win rates as an array (n,), each in [0, 1], and at least so many.
+    """Win rates as an array (n,), each in [0, 1], ``fewest`` or more.
 
     Raises
     ------
