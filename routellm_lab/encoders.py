@@ -18,7 +18,7 @@ import itertools
 import os
 import sqlite3
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from pathlib import Path
@@ -61,10 +61,13 @@ def as_texts(prompts: Iterable[str]) -> list[str]:
     Raises
     ------
     DataError
-        When given a bare string, or something that is not text.
+        When given a bare string, a table, something without order, or something that is not text.
     """
     if isinstance(prompts, str):
         raise DataError("prompts must be a list of strings, got one bare string; wrap it in a list")
+    if isinstance(prompts, (Mapping, Set)) or hasattr(prompts, "columns"):  # iterating would give names, not prompts
+        way = "take its column of prompts, frame['prompt']" if hasattr(prompts, "columns") else "list its prompts"
+        raise DataError(f"prompts must be a list of strings, got a {type(prompts).__name__}; {way}")
     texts = list(prompts)
     for row, text in enumerate(texts):
         if not isinstance(text, str):

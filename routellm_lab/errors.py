@@ -1,5 +1,6 @@
 """The errors this package raises on purpose: each says what is wrong, where, and the way out."""
 
+from collections.abc import Iterable, Mapping, Set
 from math import inf
 from numbers import Integral, Real
 from typing import Any
@@ -55,16 +56,18 @@ def known_options(options: dict, known: tuple[str, ...], where: str) -> dict:
 
 
 def require_number(
-    name: str, value: Any, low: float = -inf, high: float = inf, *, whole: bool = False, inside: bool = False
+    name: str, value: Any, low: float = -inf, high: float | None = None, *, whole: bool = False, inside: bool = False
 ) -> None:
-    """Refuse what is no number of a range; numpy's are numbers, True and NaN are none.
+    """Refuse what is no number of a range; numpy's are numbers, True, NaN and text are none.
 
     Parameters
     ----------
     name : str
         Of the parameter.
     value : Any
-    low, high : float
+    low : float
+    high : float, optional
+        By default any finite number will do; infinity is allowed where this is infinity.
     whole : bool
         Whether it must be an integer.
     inside : bool
@@ -74,10 +77,62 @@ def require_number(
     ------
     ParameterError
     """
-    number = isinstance(value, Integral if whole else Real) and not isinstance(value, bool)
-    if number and (low < value < high if inside else low <= value <= high):
+    top = inf if high is None else high
+    finite = _is_number(value, whole) and (high is not None or -inf < value < inf)
+    if finite and (low < value < top if inside else low <= value <= top):
         return
+    raise ParameterError(f"{name} must be a {_kind(whole)}{_span(low, top, inside)}, got {value!r}")
+
+
+def _is_number(value: Any, whole: bool = False) -> bool:
+    return isinstance(value, Integral if whole else Real) and not isinstance(value, bool)
+
+
+def _kind(whole: bool) -> str:
+    return "whole number" if whole else "number"
+
+
+def _span(low: float, high: float, inside: bool) -> str:
+    """A range in words."""
     span = f" {'above' if inside else 'from'} {low:,g}" if low > -inf else ""
     if high < inf:
         span = f" between {low:,g} and {high:,g}" if inside else f"{span} to {high:,}"
-    raise ParameterError(f"{name} must be a {'whole ' if whole else ''}number{span}, got {value!r}")
+    return span
+
+
+def require_numbers(
+    name: str, values: Any, low: float = -inf, high: float | None = None, *, whole: bool = False, inside: bool = False
+) -> list:
+    """The numbers of a list, range or flat array, at least one; each is checked by `require_number`.
+
+    Raises
+    ------
+    ParameterError
+    """
+    flat = isinstance(values, Iterable) and not isinstance(values, (str, bytes, Mapping, Set))
+    try:
+        numbers = list(values) if flat else []
+        for value in numbers:
+            require_number(name, value, low, high, whole=whole, inside=inside)
+    except (ParameterError, TypeError):  # an array without axes cannot be listed
+        numbers = []
+    if not numbers:
+        span = _span(low, inf if high is None else high, inside)
+        raise ParameterError(f"{name} must be a list of {_kind(whole)}s{span}, got {values!r}")
+    return numbers
+
+
+def require_threshold(name: str, value: Any) -> None:
+    """Refuse what is no threshold on a win rate: a number in [0, 1] (0: always the strong model), or infinity (never).
+
+    Raises
+    ------
+    ParameterError
+    """
+    number = _is_number(value)
+    if not number or not (0 <= value <= 1 or value == inf):
+        percent = f"; {value:g} % is {value / 100:g}" if number and 1 < value <= 100 else ""
+        raise ParameterError(
+            f"{name} must be a number from 0 to 1, as win rates are, or infinity to never call the strong model, got "
+            f"{value!r}{percent}"
+        )

@@ -375,7 +375,7 @@ def test_arrivals_that_make_no_sense_are_refused(options, error, message):
         ({"labels": (-1,)}, "labels must be whole numbers from 0"),
         ({"labels": ()}, "labels must be whole numbers from 0"),
         ({"labels": (43,)}, "the pool of maths has 42 questions"),
-        ({"test_share": 1.0}, "test_share must be between"),
+        ({"test_share": 1.0}, "test_share must be a number between"),
         ({"n_draws": 0}, "n_draws must be"),
         ({"call_cost": np.nan}, "call_cost must be a number"),
         ({"call_cost": "dear"}, "call_cost must be a number"),

@@ -297,7 +297,7 @@ def test_a_single_prompt_has_no_interval():
         (lambda m: agreement(m.head(0)), DataError, "no matched votes"),
         (lambda m: agreement(m.replace({"second": {"tie": "draw"}})), DataError, "unknown winner 'draw' in second"),
         (lambda m: position_bias(m.replace({"first": {"tie": "both"}})), DataError, "unknown winner 'both' in first"),
-        (lambda m: agreement(m, level=1), ParameterError, "level must be between 0 and 1"),
+        (lambda m: agreement(m, level=1), ParameterError, "level must be a number between 0 and 1"),
         (lambda m: agreement(m, n_resamples=0), ParameterError, "n_resamples"),
         (lambda m: agreement_by(m, [1, 2]), ParameterError, "2 groups for 2000 votes"),
         (lambda m: agreement_by(m, "language"), DataError, "no column 'language'"),

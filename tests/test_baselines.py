@@ -8,7 +8,7 @@ from scipy.stats import kstest
 from routellm_lab import ModelPair
 from routellm_lab.encoders import make_encoder
 from routellm_lab.errors import DataError, ParameterError
-from routellm_lab.preferences import Tiers, score_a, validate_battles
+from routellm_lab.preferences import Tiers, judges_of, score_a, validate_battles
 from routellm_lab.preferences.sample import SAMPLE_MODELS, SAMPLE_PAIR
 from routellm_lab.routers import (
     ConstantRouter,
@@ -41,7 +41,7 @@ def test_random_numbers_are_uniform_and_a_hash_of_seed_and_prompt(arena):
 
 def test_constant(arena):
     assert ConstantRouter(SAMPLE_PAIR, value=0.3).fit(arena).win_rate(["a", "b"]).tolist() == [0.3, 0.3]
-    with pytest.raises(ParameterError, match=r"value must be in \[0, 1\], got 1.5"):
+    with pytest.raises(ParameterError, match=r"value must be a number from 0 to 1, got 1.5"):
         ConstantRouter(SAMPLE_PAIR, value=1.5).fit(arena)
 
 
@@ -107,7 +107,7 @@ def test_the_number_of_neighbours_and_the_penalty_are_chosen_from_those_offered(
     few = KNNRouter(SAMPLE_PAIR, encoder="hashing", neighbours=(10**6,), tiers=planted).fit(arena.head(500))
     assert 0 < few.k_ < few.n_votes_
     assert RidgeRouter(SAMPLE_PAIR, encoder="hashing", alphas=(2.0, 5.0)).fit(arena).alpha_ in (2.0, 5.0)
-    with pytest.raises(ParameterError, match="neighbours must be positive"):
+    with pytest.raises(ParameterError, match="neighbours must be a list of whole numbers from 1, got \\(0,\\)"):
         KNNRouter(SAMPLE_PAIR, encoder="hashing", neighbours=(0,)).fit(arena)
 
 
@@ -150,6 +150,44 @@ class TestWhoseVotesMakeTiers:
         other = votes(("p", "weak", "mid", "tie")).assign(judge="y")
         with pytest.raises(DataError, match=r"no single judge saw both 'strong' and 'weak'.*Judges: x, y"):
             tier_votes(pd.concat([one, other], ignore_index=True), PAIR)
+
+    @pytest.mark.parametrize("source", [{}, {"source": "arena"}])
+    @pytest.mark.parametrize("name", ["arena_user_{}", "{}", "w{:03}", "{:x}a{:x}b{:x}", 7, 7.0])
+    def test_people_are_one_judge_whatever_their_ids(self, name, source):
+        rng = np.random.default_rng(0)
+        rows = [(f"p{n}", *rng.choice(["strong", "weak", "mid", "last"], 2, replace=False), "tie") for n in range(400)]
+        who = rng.integers(150, size=400)
+        ids = [name.format(*[id_] * 3) if isinstance(name, str) else name + id_ for id_ in who.tolist()]
+        people = votes(*rows).assign(judge=ids, **source)
+        graded = votes(*[(f"g{n}", "strong", "weak", "tie") for n in range(40)]).assign(judge="gold", **source)
+        model = votes(*[(f"j{n}", "strong", "weak", "tie") for n in range(30)]).assign(judge="gpt-4", **source)
+        pooled = pd.concat([graded, people, model], ignore_index=True)
+        found, chosen = tier_votes(pooled, PAIR)
+        assert (found, len(chosen)) == (f"human on {source.get('source', 'all votes')}", 400)
+        assert judges_of(pooled).value_counts().to_dict() == {"human": 400, "gold": 40, "gpt-4": 30}
+
+    def test_few_people_with_numbered_ids_are_one_judge_too(self):
+        rows = [(f"p{n}", "strong", "weak", "tie") for n in range(60)]
+        workers = votes(*rows).assign(judge=[f"annotator {n % 5}" for n in range(60)])
+        assert set(judges_of(workers)) == {"human"}
+        judges = {*judges_of(workers.assign(judge=[("gpt-3", "gpt-4", "qwen2", "reward-1")[n % 4] for n in range(60)]))}
+        assert judges == {"gpt-3", "gpt-4", "qwen2", "reward-1"}
+        models = workers.assign(judge=[f"m{n % 5}" for n in range(60)], model_a=[f"m{n % 5}" for n in range(60)])
+        assert set(judges_of(models)) == {f"m{n}" for n in range(5)}
+
+    def test_a_grader_with_few_votes_in_one_source_and_many_in_another_is_no_crowd(self):
+        crowd = votes(*[(f"p{n}", "strong", "weak", "tie") for n in range(300)]).assign(
+            judge=[f"user {chr(97 + n % 20)}" for n in range(300)], source="arena"
+        )
+        own = votes(*[(f"q{n}", "strong", "mid", "tie") for n in range(50)]).assign(judge="our rubric", source="ours")
+        both = pd.concat([crowd, own, own.head(4).assign(source="arena")], ignore_index=True)
+        assert judges_of(both).value_counts().to_dict() == {"human": 300, "our rubric": 54}
+
+    def test_votes_that_name_no_judge_are_a_judge_of_their_own(self):
+        named = votes(*[(f"p{n}", "strong", "weak", "tie") for n in range(3)]).assign(judge="gpt-4", source=1)
+        nameless = votes(*[(f"q{n}", "strong", "weak", "tie") for n in range(9)]).assign(judge=None, source=2)
+        name, chosen = tier_votes(pd.concat([named, nameless], ignore_index=True), PAIR)
+        assert (name, len(chosen)) == ("an unnamed judge on 2", 9)
 
     def test_votes_without_a_judge_are_one_set(self):
         name, chosen = tier_votes(votes(("p", "strong", "weak", "tie")), PAIR)

@@ -275,6 +275,13 @@ def test_a_tokenizer_without_a_pad_token_is_refused(tmp_path):
     [
         *[(name, 0) for name in ("max_tokens", "batch_size", "gradient_accumulation", "learning_rate", "epochs")],
         *[("evaluations", 0), ("patience", 0), ("max_steps", 0), ("learning_rate", float("nan")), ("epochs", -1)],
+        *[
+            ("batch_size", 2.5),
+            ("max_tokens", True),
+            ("epochs", float("inf")),
+            ("patience", "3"),
+            ("warmup", float("nan")),
+        ],
         *[("held_out", 0), ("held_out", 1.0), ("warmup", 1.5), ("weight_decay", -0.1), ("dropout", 1.0)],
     ],
 )

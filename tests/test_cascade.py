@@ -230,7 +230,7 @@ def test_scorers_say_what_they_lack():
         TextScorer().fit(log_of({"a": [7, 1, 1], "b": [1, 1, 1]}, {"a": 1, "b": 2}, texts))
     some = log_of({"a": [0, 1, 1], "b": [1, 1, 0]}, {"a": 1, "b": 2}, texts)
     for penalties in ((), (0.0,), ("1",)):
-        with pytest.raises(ParameterError, match="TextScorer: penalties must be one number above 0 or more"):
+        with pytest.raises(ParameterError, match="TextScorer: penalties must be a list of numbers above 0"):
             TextScorer("hashing", penalties=penalties).fit(some)
     with pytest.raises(DataError, match="TextScorer: needs three questions or more"):
         TextScorer("hashing").fit(some.select(np.arange(3) < 2))

@@ -55,6 +55,12 @@ def test_tokens_are_counted_where_known_estimated_from_lengths_else_assumed():
     assert counted.output["strong"].tolist() == [5, 7]
     assert counted.output_basis == {"strong": "counted", "weak": "counted"}
     assert counted.input["weak"].tolist() == [2, 10]
+    known = outcomes(output_tokens=[5, 6, None, 8], response_chars=[40, 80, 120, 160])
+    partly = count_tokens(known, ["strong", "weak"])
+    assert partly.output["strong"].tolist() == [5, 30]
+    assert partly.output_basis == {"strong": "counted, 1 of 2 estimated", "weak": "counted"}
+    curve = RoutingCurve.from_win_rates([0.9, 0.1], known, PAIR)
+    assert CostCurve.from_tokens(curve, partly, PRICES).strong[1] == pytest.approx((10 * 10 + 30 * 30) / 1e6)
     estimated = count_tokens(outcomes(response_chars=[40, 80, 120, 160]), ["weak"])
     assert estimated.output["weak"].tolist() == [20, 40]
     assert estimated.output_basis == {"weak": "estimated"}

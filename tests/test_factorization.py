@@ -162,5 +162,24 @@ def test_votes_with_more_weight_pull_harder(arena):
 def test_a_single_prompt_cannot_be_held_out(arena):
     with pytest.raises(DataError, match="a single distinct prompt"):
         make().fit(arena.assign(prompt="one", prompt_key="one"))
-    with pytest.raises(ParameterError, match="test_share must be in"):
+    with pytest.raises(ParameterError, match="held_out must be a number between 0 and 1"):
         make(held_out=0).fit(arena)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *((name, value) for name in ("dimensions", "epochs", "batch_size", "patience") for value in (0, 2.5, True)),
+        *(("learning_rate", value) for value in (0, -1, np.nan, np.inf, "fast")),
+        *((name, value) for name in ("noise", "weight_decay") for value in (-0.1, np.nan, np.inf)),
+        *(("held_out", value) for value in (0, 1, 10, np.nan)),
+    ],
+)
+def test_numbers_outside_their_range_are_refused_before_training(arena, name, value):
+    with pytest.raises(ParameterError, match=f"MatrixFactorizationRouter: {name} must be a (whole )?number"):
+        make(**{name: value}).fit(arena.head(50))
+
+
+def test_a_training_that_breaks_down_is_no_router(arena):
+    with pytest.raises(DataError, match=r"the loss is no number after epoch \d+; lower learning_rate \(1e\+30\)"):
+        make(learning_rate=1e30).fit(arena)

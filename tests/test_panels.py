@@ -224,6 +224,9 @@ def test_best_of_n_is_paired_over_prompts():
     assert row["n"] == 200
     assert row["low"] < 0.2 < row["high"]
     assert row["gain"] == pytest.approx(row["best_win_rate"] - row["base_win_rate"])
+    people = battles.assign(judge=[f"worker_{row % 90}" for row in range(len(battles))])
+    (pooled,) = best_of_n_gain(people, {"pairrm-base": ("base", "PairRM")}, n_resamples=200).to_dict("records")
+    assert (pooled["judge"], pooled["n"], pooled["gain"]) == ("human", 200, row["gain"])
     with pytest.raises(DataError, match="sample has none"):
         best_of_n_gain(load_battles("alpacaeval_judge", data="sample"))
 

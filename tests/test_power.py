@@ -160,7 +160,7 @@ def test_what_cannot_be_is_refused():
         questions_needed(curve, -0.5, 0.6)
     with pytest.raises(ParameterError, match=r"both 0.7"):
         questions_needed(curve, 0.7, 0.7)
-    with pytest.raises(ParameterError, match="level must be between 0 and 1, got 95"):
+    with pytest.raises(ParameterError, match="level must be a number between 0 and 1, got 95"):
         questions_needed(curve, level=95)
     with pytest.raises(ParameterError, match=r"power must be above 1 - level"):
         questions_needed(curve, power=0.04)

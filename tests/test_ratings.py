@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.optimize import minimize
+from scipy.optimize import brentq, minimize
 from scipy.special import expit
 
 from routellm_lab.errors import DataError, ParameterError
@@ -86,6 +86,140 @@ def test_sets_that_never_met_are_refused_without_a_prior():
     assert np.isfinite(fit_ratings(battles)["rating"]).all()
 
 
+def votes_between(*rows):
+    return pd.DataFrame(rows, columns=["model_a", "model_b", "winner", "weight"])
+
+
+ISLANDS = votes_between(
+    ("a", "b", "model_a", 1333), ("a", "b", "model_b", 667), ("c", "d", "model_a", 1500), ("c", "d", "model_b", 500)
+)
+
+
+def test_groups_that_never_met_are_rated_by_the_prior_however_many_votes_they_have():
+    ratings = fit_ratings(ISLANDS)["rating"]
+    assert ratings.round(1).to_dict() == {"c": 1095.4, "a": 1060.1, "b": 939.9, "d": 904.6}
+    for share in (0.25, 1000.0):  # the more votes, the less the prior pulls a group together
+        ratings = fit_ratings(ISLANDS.assign(weight=ISLANDS["weight"] * share))["rating"]
+        theirs = [np.log(1333 / 667), np.log(1500 / 500)]
+        gaps = [ratings["a"] - ratings["b"], ratings["c"] - ratings["d"]]
+        np.testing.assert_allclose(gaps, ELO_SCALE * np.array(theirs), atol=1)
+    assert fit_tiers(ISLANDS).tier == {"c": 0, "a": 1, "b": 2, "d": 3}
+    resampled = fit_ratings(ISLANDS, n_resamples=20)
+    assert (resampled["low"] < resampled["high"]).all()
+
+
+def test_one_vote_that_bridges_two_groups_and_millions_on_one_side():
+    bridged = pd.concat([ISLANDS.assign(weight=ISLANDS["weight"] * 5), votes_between(("b", "c", "tie", 1))])
+    assert gradient(bridged, 1.0, fit_ratings(bridged)["rating"]) < 1e-9
+    without = fit_ratings(bridged, prior=0)["rating"]
+    assert without["b"] == pytest.approx(without["c"])
+    assert without["a"] - without["b"] == pytest.approx(ELO_SCALE * np.log(1333 / 667))
+    one_sided = votes_between(("a", "b", "model_a", 1e7), ("b", "c", "model_a", 1e7))
+    ratings = fit_ratings(one_sided)["rating"]
+    assert ratings.index.tolist() == ["a", "b", "c"]
+    assert gradient(one_sided, 1.0, ratings) < 1e-9
+
+
+def gradient(battles, prior, ratings):
+    """The largest difference, as a share of its votes, between the wins of a model and those that its rating
+    expects. The virtual opponent lies where its own wins are as expected."""
+    strength = ratings / ELO_SCALE
+    strength = strength - brentq(lambda level: expit(strength - level).mean() - 0.5, -1e4, 1e4) if prior else strength
+    apart = prior * (0.5 - expit(strength))
+    total = pd.Series(float(prior), strength.index)
+    score, weight = score_a(battles), vote_weights(battles)
+    for a, b, won, votes in zip(battles["model_a"], battles["model_b"], score, weight, strict=True):
+        surprise = votes * (won * expit(strength[b] - strength[a]) - (1 - won) * expit(strength[a] - strength[b]))
+        apart[a], apart[b] = apart[a] + surprise, apart[b] - surprise
+        total[a], total[b] = total[a] + votes, total[b] + votes
+    return float((apart.abs() / (total + 1e-6 * total.max())).max())  # rounding errors are of the largest votes
+
+
+VOTES = st.lists(
+    st.tuples(
+        st.sampled_from(NAMES[:6]),
+        st.sampled_from(NAMES[:6]),
+        st.sampled_from(["model_a", "model_b", "tie"]),
+        st.sampled_from([0.01, 1.0, 3.0, 1e4, 1e7]),
+    ).filter(lambda vote: vote[0] != vote[1]),
+    min_size=1,
+    max_size=15,
+)
+
+
+@settings(max_examples=80)
+@given(VOTES, st.sampled_from([0.01, 1.0, 50.0]))
+def test_any_votes_have_ratings_at_which_every_model_wins_as_often_as_expected(rows, prior):
+    battles = votes_between(*rows)
+    assert gradient(battles, prior, fit_ratings(battles, prior=prior)["rating"]) < 1e-9
+
+
+@settings(max_examples=60)
+@given(VOTES, st.permutations(NAMES[:6]), st.integers(0, 100))
+def test_ratings_and_tiers_depend_neither_on_names_nor_on_the_order_of_votes(rows, others, seed):
+    battles, renamed = votes_between(*rows), dict(zip(NAMES[:6], others, strict=True))
+    other = battles.sample(frac=1, random_state=seed).replace({"model_a": renamed, "model_b": renamed})
+    ratings, again = fit_ratings(battles)["rating"], fit_ratings(other)["rating"]
+    np.testing.assert_allclose(again[[renamed[name] for name in ratings.index]], ratings, atol=1e-6)
+    tiers, rated = fit_tiers(battles, 3).tier, fit_tiers(other, 3).tier
+    assert {renamed[name]: tier for name, tier in tiers.items()} == rated
+    equal = ratings.round(4).groupby(ratings.round(4)).transform("size") > 1
+    for value in ratings[equal].round(4).unique():
+        assert len({tiers[name] for name in ratings.index[ratings.round(4) == value]}) == 1
+
+
+@settings(max_examples=20)
+@given(st.integers(0, 10_000), st.sampled_from([0.0, 1.0]))
+def test_ratings_of_connected_votes_are_those_of_evalica(seed, prior):
+    import evalica
+
+    battles = simulated_votes(np.linspace(-1, 1, 5), 200, seed=seed)
+    virtual = [{"model_a": name, "model_b": "virtual", "winner": "tie", "weight": prior} for name in NAMES[:5]]
+    both = pd.concat([battles.assign(weight=1.0), pd.DataFrame(virtual if prior else [])])
+    winners = {"model_a": evalica.Winner.X, "model_b": evalica.Winner.Y, "tie": evalica.Winner.Draw}
+    found = evalica.bradley_terry(
+        both["model_a"].tolist(),
+        both["model_b"].tolist(),
+        [winners[winner] for winner in both["winner"]],
+        weights=both["weight"].tolist(),
+        tolerance=1e-13,
+        limit=100_000,
+    )
+    strength = np.log(found.scores[NAMES[:5]])
+    ours = fit_ratings(battles, prior=prior)["rating"][NAMES[:5]]
+    np.testing.assert_allclose(ours, 1000 + ELO_SCALE * (strength - strength.mean()), atol=1e-9 * ELO_SCALE)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        *(({"prior": value}, "prior must be a number from 0") for value in (-1, np.nan, np.inf, "1", True)),
+        *(({"level": value}, "level must be a number between 0 and 1") for value in (95, 0, 1, np.nan, "0.9", True)),
+        *(({"n_resamples": value}, "n_resamples must be a whole number from 0") for value in (-1, 2.5, True, "9")),
+    ],
+)
+def test_numbers_outside_their_range_are_refused(options, message):
+    with pytest.raises(ParameterError, match=message):
+        fit_ratings(ISLANDS, **options)
+
+
+@pytest.mark.parametrize(
+    ("votes", "message"),
+    [
+        (ISLANDS.assign(weight=[1, np.nan, 1, 1]), r"weight: .*row 2"),
+        (ISLANDS.assign(weight=[1, 1, 1, 1e16]), r"weight: .*at most 1e\+15: row 4"),
+        (ISLANDS.assign(weight=[1, 1, np.inf, 1]), r"weight: .*row 3"),
+        (ISLANDS.assign(winner="A"), "winner: not one of"),
+        (ISLANDS.iloc[:0], "no votes"),
+        (ISLANDS.drop(columns="winner"), "missing column winner"),
+        ("votes.csv", "are a pandas DataFrame, got str"),
+    ],
+)
+def test_votes_that_break_their_contract_are_not_rated(votes, message):
+    with pytest.raises(DataError, match=message):
+        fit_ratings(votes)
+
+
 def test_intervals_hold_the_rating_and_the_planted_strength_as_often_as_they_say():
     planted = np.linspace(-1, 1, 8)
     covered = []
@@ -161,8 +295,22 @@ def test_tiers_are_at_most_as_many_as_models_and_name_their_source():
     assert fit_tiers(battles).tier == {"m2": 0, "m1": 1, "m0": 2}
     assert fit_tiers(battles, source="here").source == "here"
     assert fit_tiers(battles.assign(source="there")).source == "there"
-    with pytest.raises(ParameterError, match="n_tiers must be at least 1, got 0"):
+    with pytest.raises(ParameterError, match="n_tiers must be a whole number from 1, got 0"):
         fit_tiers(battles, n_tiers=0)
+
+
+def test_equal_ratings_share_a_tier_and_a_pair_of_them_is_told_apart_by_its_roles():
+    ring = [("a", "b"), ("b", "c"), ("c", "a")]
+    rows = [*((*sides, "model_a", 1) for sides in ring), ("top", "a", "model_a", 3), ("top", "b", "model_a", 3)]
+    votes = votes_between(*rows, ("top", "c", "model_a", 3), ("a", "last", "model_a", 1), ("b", "last", "model_a", 1))
+    votes = pd.concat([votes, votes_between(("c", "last", "model_a", 1))])
+    assert fit_tiers(votes).tier == {"top": 0, "a": 1, "b": 1, "c": 1, "last": 2}
+    for strong, weak in itertools.permutations("abc", 2):
+        told = fit_tiers(votes, pair=ModelPair(strong, weak)).tier
+        other = dict.fromkeys("abc", 2) | {strong: 1}
+        assert told == {"top": 0, "last": 3} | other
+    assert fit_tiers(votes, pair=ModelPair("top", "a")).tier == fit_tiers(votes).tier
+    assert set(fit_tiers(votes, n_tiers=1, pair=ModelPair("a", "b")).tier.values()) == {0}
 
 
 TIERS = Tiers({"a": 0, "b": 0, "c": 1, "gpt-4": 0, "llama-2-70b-chat": 2}, "toy")

@@ -6,6 +6,7 @@ import io
 import json
 
 import numpy as np
+import pandas as pd
 import pytest
 from pyarrow.parquet import read_metadata
 
@@ -20,8 +21,8 @@ from routellm_lab import (
 )
 from routellm_lab.benchmarks import list_outcomes, score_columns
 from routellm_lab.benchmarks.grading import last_digits, last_number
-from routellm_lab.preferences import PAPER_PAIR, fit_tiers, list_battles, sample_questions
-from routellm_lab.routers import PromptLengthRouter, RidgeRouter, gold_prompt_ids, recommended_sets
+from routellm_lab.preferences import PAPER_PAIR, fit_tiers, judges_of, list_battles, sample_questions
+from routellm_lab.routers import PromptLengthRouter, RidgeRouter, gold_prompt_ids, recommended_sets, tier_votes
 
 pytestmark = pytest.mark.real_data
 
@@ -58,6 +59,15 @@ def test_tiers_of_people_put_the_stand_ins_in_order(real_folder):
     strong, weak = tiers.pair(PAPER_PAIR)
     assert "gpt-4" in tiers.members(strong)
     assert "gpt-3.5-turbo" in tiers.members(weak)
+
+
+def test_every_set_keeps_its_judges_when_people_are_looked_for(real_folder):
+    names = list_battles(real_folder)["name"]
+    pooled = pd.concat([load_battles(name, data=real_folder) for name in names], ignore_index=True)
+    for votes in (pooled, pooled.drop(columns="source")):
+        assert judges_of(votes).tolist() == pooled["judge"].tolist()
+    assert set(pooled["judge"]) == {"gpt-4", "gpt-4-0613", "gpt-4-1106-preview", "gpt-4-turbo", "human"}
+    assert tier_votes(pooled, PAPER_PAIR)[0].startswith("gpt-4-1106-preview on")
 
 
 @pytest.mark.parametrize(("name", "apgr"), [("mmlu", 0.586), ("gsm8k", 0.598)])

@@ -364,11 +364,11 @@ def test_adversarial_suffix_refuses_what_cannot_be_searched():
     for option, message in (
         ({"words": "poem"}, "one bare string"),
         ({"words": []}, "needs words"),
-        ({"length": 0}, "length must be a positive integer"),
-        ({"n_random": 2.5}, "n_random must be a positive integer"),
-        ({"held_out": 1}, "held_out must be between 0 and 1"),
-        ({"share": -1}, "share must be between 0 and 1"),
-        ({"level": 1}, "level must be between 0 and 1"),
+        ({"length": 0}, "length must be a whole number from 1"),
+        ({"n_random": 2.5}, "n_random must be a whole number from 1"),
+        ({"held_out": 1}, "held_out must be a number between 0 and 1"),
+        ({"share": -1}, "share must be a number between 0 and 1"),
+        ({"level": 1}, "level must be a number between 0 and 1"),
     ):
         with pytest.raises(ParameterError, match=message):
             adversarial_suffix(toy, PROMPTS, **option)

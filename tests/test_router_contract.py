@@ -143,6 +143,34 @@ def test_odd_prompts_no_prompts_and_a_series(kind, fitted):
         router.win_rate("What is 7 * 8?")
     with pytest.raises(DataError, match="prompt 2 is None, not text"):
         router.win_rate(["fine", None])
+    frame = pd.DataFrame({"prompt": PROMPTS, "language": "en"})
+    np.testing.assert_array_equal(router.win_rate(frame["prompt"]), router.win_rate(PROMPTS))
+    with pytest.raises(DataError, match=r"got a DataFrame; take its column of prompts, frame\['prompt'\]"):
+        router.win_rate(frame)
+    for unordered in (dict.fromkeys(PROMPTS, 1), set(PROMPTS)):
+        with pytest.raises(DataError, match=r"got a (dict|set); list its prompts"):
+            router.route(unordered)
+
+
+@learning_routers
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_a_damaged_router_sends_nothing_to_the_weak_model(kind, arena, value, monkeypatch):
+    router = make(kind).fit(arena.head(300)) if kind in ENCODING else make(kind).fit(arena)
+    inner = "_utilities" if kind in MANY_MODELS else "_win_rate"
+    honest = getattr(router, inner)
+
+    def damaged(texts, *models):
+        answers = np.array(honest(texts, *models), float)
+        answers[[1, 3]] = value
+        return answers
+
+    monkeypatch.setattr(router, inner, damaged)
+    for use in (router.win_rate, router.route):
+        with pytest.raises(DataError, match=rf"{kind.__name__}: what it says of 2 of 24 prompts .* prompt 2, 4 \(from"):
+            use(PROMPTS)
+    if kind in MANY_MODELS:
+        with pytest.raises(DataError, match=r"finite numbers: prompt 2, 4 \(from 1\)"):
+            router.utilities(PROMPTS)
 
 
 @all_routers
@@ -171,10 +199,12 @@ def test_route_names_a_model_of_the_pair(kind, fitted):
     names = np.where(rates >= threshold, SAMPLE_PAIR.strong, SAMPLE_PAIR.weak)
     assert router.route(PROMPTS, threshold).tolist() == names.tolist()
     assert set(router.route(PROMPTS, 0.0)) == {SAMPLE_PAIR.strong}
-    assert set(router.route(PROMPTS, 1.01)) == {SAMPLE_PAIR.weak}
-    for nothing in (None, "half", float("nan")):
-        with pytest.raises(ParameterError, match="threshold must be a number"):
+    assert set(router.route(PROMPTS, float("inf"))) == {SAMPLE_PAIR.weak}
+    for nothing in (None, "half", float("nan"), 1.01, -0.1, True):
+        with pytest.raises(ParameterError, match="threshold must be a number from 0 to 1"):
             router.route(PROMPTS, nothing)
+    with pytest.raises(ParameterError, match=r"got 50; 50 % is 0\.5"):
+        router.route(PROMPTS, 50)
 
 
 @all_routers
@@ -224,6 +254,80 @@ def test_the_pair_must_be_in_two_tiers(kind, arena):
     assert make(kind, tiers=tiers).fit(arena).tiers_.source == "arena_human"
     with pytest.raises(DataError, match="the wrong way round"):
         make(kind, pair=ModelPair(SAMPLE_PAIR.weak, SAMPLE_PAIR.strong)).fit(arena)
+
+
+def shuffled(votes, seed=0):
+    """The same votes in another order, with the two sides of some exchanged."""
+    votes = votes.sample(frac=1, random_state=seed).reset_index(drop=True)
+    turned = np.random.default_rng(seed).random(len(votes)) < 0.5
+    a, b, winner = votes["model_a"], votes["model_b"], votes["winner"]
+    other = winner.replace({"model_a": "model_b", "model_b": "model_a"})
+    return votes.assign(
+        model_a=a.mask(turned, b), model_b=b.mask(turned, a), winner=winner.mask(turned, other).astype("str")
+    )
+
+
+@pytest.mark.parametrize("kind", [kind for kind in OPTIONS if kind not in (MatrixFactorizationRouter, *TRANSFORMERS)])
+def test_neither_the_names_of_models_nor_the_order_of_votes_decide(kind, arena, fitted):
+    names = sorted({*arena["model_a"], *arena["model_b"]})
+    renamed = dict(zip(names, [f"model {number:03}" for number in range(len(names), 0, -1)], strict=True))
+    votes = shuffled(arena).replace({"model_a": renamed, "model_b": renamed})
+    pair = ModelPair(renamed[SAMPLE_PAIR.strong], renamed[SAMPLE_PAIR.weak])
+    found = make(kind, pair=pair).fit(votes)
+    np.testing.assert_allclose(found.win_rate(PROMPTS), fitted[kind].win_rate(PROMPTS), atol=1e-6)
+    if "tiers" in found.get_params():
+        tiers = {renamed[model]: tier for model, tier in fitted[kind].tiers_.tier.items()}
+        assert dict(found.tiers_.tier) == tiers
+
+
+@pytest.mark.parametrize("kind", [RidgeRouter, KNNRouter, KernelRouter, SimilarityWeightedRouter])
+@pytest.mark.parametrize("winners", [["tie"], ["model_a", "model_b", "model_b", "tie", "model_a"]])
+def test_a_pair_of_equal_models_is_learned_whatever_their_names(kind, winners):
+    frame = pd.DataFrame({"prompt": [f"question {i}" for i in range(20)], "winner": winners * (20 // len(winners))})
+    votes = frame.assign(model_a="a", model_b="b")
+    one, other = (make(kind, pair=pair).fit(votes) for pair in (ModelPair("a", "b"), ModelPair("b", "a")))
+    np.testing.assert_allclose(one.win_rate(PROMPTS), 1 - other.win_rate(PROMPTS), atol=1e-6)
+    assert one.tiers_.tier == {"a": 0, "b": 1}
+    assert other.tiers_.tier == {"b": 0, "a": 1}
+    with pytest.raises(DataError, match=r"share tier 0 .*pass tiers=Tiers.* to name the stronger one"):
+        make(kind, pair=ModelPair("a", "b"), tiers=fit_tiers(votes)).fit(votes)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -1.0, 0.0])
+@learning_routers
+def test_weights_that_are_no_numbers_above_0_are_refused(kind, arena, value):
+    weight = np.where(np.arange(len(arena)) == 2, value, 1.0)
+    with pytest.raises(DataError, match=r"weight.*row 3"):
+        make(kind).fit(arena.assign(weight=weight))
+
+
+def test_parameters_may_be_arrays_and_ranges(arena):
+    arrays = {
+        RidgeRouter: {"alphas": np.logspace(0, 3, 4)},
+        KNNRouter: {"neighbours": range(5, 20, 5)},
+        KernelRouter: {"width": np.float32(0.5), "strong_tiers": np.arange(2), "weak_tiers": np.array([8, 9])},
+        SimilarityWeightedRouter: {"gamma": np.float64(5), "batch_size": np.int64(7), "n_tiers": np.int32(6)},
+    }
+    for kind, options in arrays.items():
+        plain = {name: value.tolist() if hasattr(value, "tolist") else list(value) for name, value in options.items()}
+        one, other = (make(kind, **given).fit(arena).win_rate(PROMPTS) for given in (options, plain))
+        np.testing.assert_allclose(one, other, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("kind", "options"),
+    [
+        *((RidgeRouter, {"alphas": alphas}) for alphas in ((), (0.0,), (1.0, np.nan), "3", 3.0, (True,))),
+        *((KNNRouter, {"neighbours": sizes}) for sizes in ((), (0,), (2.5,), {5: 1}, "5", np.array([np.nan]))),
+        *((SimilarityWeightedRouter, {"gamma": gamma}) for gamma in (0, -1, np.nan, np.inf, "10", True)),
+        *((KernelRouter, {"width": width}) for width in (0, np.nan, np.inf, True, "1")),
+        *((RidgeRouter, {"n_tiers": n_tiers}) for n_tiers in (0, 2.5, np.nan, True, "10")),
+        *((ConstantRouter, {"value": value}) for value in (-0.1, 70, np.nan, True, "0.5")),
+    ],
+)
+def test_parameters_outside_their_range_are_refused_at_fit(kind, options, arena):
+    with pytest.raises(ParameterError, match=next(iter(options))):
+        make(kind, **options).fit(arena)
 
 
 # --- weights -----------------------------------------------------------------------------------------------------

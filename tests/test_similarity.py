@@ -80,7 +80,7 @@ def test_gamma_one_forgets_the_prompt_and_a_large_one_does_not(arena, mmlu):
     assert np.ptp(rates[1.0]) < 1e-6
     assert 1e-3 < np.std(rates[10.0]) < np.std(rates[1e3])
     for gamma in (0, -1, float("nan")):
-        with pytest.raises(ParameterError, match="gamma must be above 0"):
+        with pytest.raises(ParameterError, match="gamma must be a number above 0"):
             SimilarityWeightedRouter(SAMPLE_PAIR, encoder="hashing:128", gamma=gamma).fit(arena)
 
 
@@ -284,3 +284,20 @@ def test_the_approximate_router_is_saved_without_its_votes(tmp_path, arena, mmlu
     np.testing.assert_array_equal(loaded.win_rate(mmlu.prompts.iloc[:50]), router.win_rate(mmlu.prompts.iloc[:50]))
     assert loaded.approximation_error_ == router.approximation_error_
     assert "vectors" not in load_file(tmp_path / "router" / "weights.safetensors")
+
+
+def test_groups_of_tiers_that_hardly_met_have_finite_win_rates():
+    rows = [("a", "b", "model_a", 13_330.0), ("a", "b", "model_b", 6_670.0)]
+    rows += [("c", "d", "model_a", 15_000.0), ("c", "d", "model_b", 5_000.0)]
+    islands = pd.DataFrame(rows, columns=["model_a", "model_b", "winner", "weight"])
+    for bridge in ([], [("b", "c", "tie", 1.0)]):
+        votes = pd.concat([islands, pd.DataFrame(bridge, columns=islands.columns)], ignore_index=True)
+        votes["prompt"] = [f"question {row}" for row in range(len(votes))]
+        router = SimilarityWeightedRouter(ModelPair("a", "b"), encoder="hashing:64", gamma=1.0).fit(votes)
+        assert router.win_rate(["anything"]) == pytest.approx(0.6665, abs=1e-6)
+
+
+def test_a_table_of_very_unequal_wins_is_solved():
+    wins = np.array([[[0.0, 1e12], [1.0, 0.0]]])
+    strength = bradley_terry_newton(wins)[0]
+    assert strength[0] - strength[1] == pytest.approx(np.log(1e12), abs=1e-6)

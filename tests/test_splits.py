@@ -43,7 +43,7 @@ def test_a_split_repeats_under_its_seed_and_refuses_what_cannot_be_split(arena):
     with pytest.raises(DataError, match="a single distinct prompt"):
         split_by_prompt(arena.head(1))
     for share in (0, 1, -0.1):
-        with pytest.raises(ParameterError, match="test_share must be in"):
+        with pytest.raises(ParameterError, match="test_share must be a number between 0 and 1"):
             split_by_prompt(arena, share)
 
 
@@ -99,5 +99,5 @@ def test_every_group_gives_its_share(mmlu):
 
 def test_size_must_leave_questions_over(mmlu):
     for size in (0, len(mmlu)):
-        with pytest.raises(ParameterError, match="size must be between 1 and"):
+        with pytest.raises(ParameterError, match="size must be a whole number from 1 to"):
             sample_questions(mmlu, size)

@@ -11,7 +11,7 @@ from test_cost import PAIR, costs_of, curve_of
 
 from routellm_lab import RoutingCurve
 from routellm_lab.errors import DataError, ParameterError
-from routellm_lab.policies import CostCurve, ThresholdPolicy, policy_table
+from routellm_lab.policies import CostCurve, OnlineThreshold, ThresholdPolicy, policy_table
 
 RNG = np.random.default_rng
 
@@ -32,6 +32,13 @@ def test_none_and_all_are_shares_too():
     always = ThresholdPolicy.for_share(rates, 1, PAIR)
     assert set(always.decide([0.0, 1.0])) == {"strong"}
     assert always.explain().startswith("Call strong always")
+    assert always.decide([]).tolist() == OnlineThreshold(PAIR, 0.5).decide(np.zeros(0)).tolist() == []
+
+
+@pytest.mark.parametrize("threshold", [np.nan, -np.inf, -0.1, 1.01, 50, True, "0.5", None])
+def test_a_policy_needs_a_threshold_on_win_rates(threshold):
+    with pytest.raises(ParameterError, match="threshold must be a number from 0 to 1, as win rates are, or infinity"):
+        ThresholdPolicy(PAIR, threshold, "by hand")
 
 
 def test_tied_win_rates_that_allow_no_such_share_are_said():
@@ -187,7 +194,7 @@ def test_policies_side_by_side():
     assert table["share"].tolist() == pytest.approx([0.5, 0.9])
 
 
-@pytest.mark.parametrize("bad", [[0.1, math.nan], [0.1, 1.2], [[0.1]], [], ["x"]])
+@pytest.mark.parametrize("bad", [[0.1, math.nan], [0.1, 1.2], [[0.1]], ["x"]])
 def test_win_rates_that_are_none_are_refused(bad):
     with pytest.raises(DataError, match="win rates"):
         ThresholdPolicy.for_share([0.1, 0.9], 0.5, PAIR).decide(bad)

@@ -254,7 +254,7 @@ def test_across_groups_it_is_worse_than_random_but_not_within(mmlu):
 def test_what_cannot_be_folded_is_refused():
     outcomes = toy(30)
     for folds in (1, 2.5, "5"):
-        with pytest.raises(ParameterError, match="folds must be an integer of 2 or more"):
+        with pytest.raises(ParameterError, match="folds must be a whole number from 2"):
             cross_fitted(RIDGE, outcomes, PAIR, folds=folds)
     with pytest.raises(DataError, match="30 distinct prompts are too few for 31 folds"):
         cross_fitted(RIDGE, outcomes, PAIR, folds=31)

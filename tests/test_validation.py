@@ -275,7 +275,7 @@ class TestHeldOut:
         assert folds.equals(random_groups(outcomes, np.int64(4)))
         assert not folds.equals(random_groups(outcomes, 4, random_state=1))
         for bad in (1, 0, 2.5, "3"):
-            with pytest.raises(ParameterError, match="folds must be an integer of 2 or more"):
+            with pytest.raises(ParameterError, match="folds must be a whole number from 2"):
                 random_groups(outcomes, bad)
 
 
@@ -321,7 +321,7 @@ class TestRefused:
         with pytest.raises(DataError, match="groups lack 1 of 40 prompts"):
             validate_router(router, ELSEWHERE, {"quiz": HeldOut(outcomes, (PAIR,), within=outcomes.groups.iloc[1:])})
         for bad in (0, -1, 1.5):
-            with pytest.raises(ParameterError, match="n_resamples must be a positive integer"):
+            with pytest.raises(ParameterError, match="n_resamples must be a whole number from 1"):
                 validated(router, outcomes, n_resamples=bad)
 
 

@@ -274,10 +274,8 @@ def adaptation_curve(
     unknown = [one for one in choices if one not in CHOICES]
     if unknown or not choices:
         raise ParameterError(f"choice: no {listed(unknown) or 'choice given'}; use {listed(CHOICES)}")
-    if not isinstance(n_draws, (int, np.integer)) or n_draws < 1:
-        raise ParameterError(f"n_draws must be a whole number from 1, got {n_draws!r}")
-    if not 0 < test_share < 1:
-        raise ParameterError(f"test_share must be between 0 and 1, got {test_share!r}")
+    require_number("n_draws", n_draws, 1, whole=True)
+    require_number("test_share", test_share, 0, 1, inside=True)
     domains = [domain] if isinstance(domain, str) else list(domain)
     groups = outcomes.groups.astype(str)
     for name in domains or [""]:
@@ -285,8 +283,8 @@ def adaptation_curve(
             raise ParameterError(f"domain: no group {name!r} in {outcomes.name}; nearest: {nearest(name, set(groups))}")
     if call_cost is None:
         call_cost = float(outcomes.gap(pair).mean())
-    elif not isinstance(call_cost, (int, float, np.number)) or not np.isfinite(call_cost):
-        raise ParameterError(f"call_cost must be a number, got {call_cost!r}")
+    else:
+        require_number("call_cost", call_cost)
     inside = (groups.isin(domains) & outcomes.gap(pair).notna()).to_numpy()
     part, general = outcomes.select(inside), win_rate[inside]
     vectors = make_encoder(encoder).transform(part.prompts)

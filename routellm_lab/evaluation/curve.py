@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from routellm_lab.benchmarks.outcomes import Outcomes
-from routellm_lab.errors import DataError, ParameterError, listed
+from routellm_lab.errors import DataError, ParameterError, listed, require_number
 from routellm_lab.evaluation import metrics, significance
 from routellm_lab.preferences.models import ModelPair
 
@@ -65,8 +65,12 @@ class RoutingCurve:
     simulated: bool = False
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "prompt_ids", pd.Index(self.prompt_ids))
         for name in ("win_rate", "strong_scores", "weak_scores"):
-            values = np.array(getattr(self, name), dtype=float)
+            try:
+                values = np.array(getattr(self, name), dtype=float)
+            except (TypeError, ValueError) as error:
+                raise DataError(f"{self.name}: {name}: not numbers: {error}") from error
             if values.shape != (len(self.prompt_ids),):
                 raise DataError(
                     f"{self.name}: {name} must have one number per prompt, shape ({len(self.prompt_ids)},) as "
@@ -265,8 +269,9 @@ class RoutingCurve:
         float
             Share in [0, 1]; the first crossing, linear between cut-offs.
         """
-        if not 0 < x <= 1:
-            raise ParameterError(f"cpt: x must be in (0, 1], got {x!r}")
+        require_number("cpt: x", x, 0, 1)
+        if x == 0:
+            raise ParameterError("cpt: x must be above 0: no strong call is needed to recover nothing of the gap")
         self._require_gap()
         return float(metrics.cpt(self._sweep, x)[0])
 
@@ -291,9 +296,7 @@ class RoutingCurve:
         return _like(share, self._gain_at(share) / self._sweep.total[0])
 
     def _gain_at(self, share: Any) -> np.ndarray:
-        shares = np.asarray(share, float)
-        if not ((shares >= 0) & (shares <= 1)).all():
-            raise ParameterError(f"share of strong calls must be in [0, 1], got {share!r}")
+        shares = checked_shares(share)
         return np.interp(shares * len(self), self._sweep.calls[0], self._sweep.gain[0])
 
     def frame(self) -> pd.DataFrame:
@@ -347,9 +350,8 @@ class RoutingCurve:
         DataFrame
             ``share``, ``quality`` (the expected one), ``low``, ``high``, in the benchmark's unit.
         """
-        if not 0 < level < 1:
-            raise ParameterError(f"level must be between 0 and 1, got {level!r}")
-        share = np.linspace(0, 1, 101) if shares is None else np.asarray(shares, float)
+        require_number("level", level, 0, 1, inside=True)
+        share = np.linspace(0, 1, 101) if shares is None else np.atleast_1d(checked_shares(shares))
         centre = self.weak_mean + share * self._gap.mean()
         variance = self._gap.var(ddof=1) if len(self) > 1 else 0.0
         half = NormalDist().inv_cdf((1 + level) / 2) * np.sqrt(variance * share * (1 - share) / len(self))
@@ -510,6 +512,22 @@ def evaluate(router: Any, outcomes: Outcomes, pair: ModelPair | None = None) -> 
 
 def _like(argument: Any, values: np.ndarray) -> Any:
     return float(values) if np.ndim(argument) == 0 else values
+
+
+def checked_shares(share: Any) -> np.ndarray:
+    """Shares of strong calls as an array, each in [0, 1].
+
+    Raises
+    ------
+    ParameterError
+    """
+    try:
+        shares = np.asarray(share, float)
+    except (TypeError, ValueError) as error:
+        raise ParameterError(f"share of strong calls must be a number in [0, 1], got {share!r}") from error
+    if not ((shares >= 0) & (shares <= 1)).all():
+        raise ParameterError(f"share of strong calls must be in [0, 1], got {share!r}")
+    return shares
 
 
 def checked_win_rates(win_rate: Any, outcomes: Outcomes) -> np.ndarray:

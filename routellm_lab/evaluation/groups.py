@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from routellm_lab.errors import DataError, ParameterError, listed
+from routellm_lab.errors import DataError, ParameterError, listed, require_number
 from routellm_lab.evaluation.curve import RoutingCurve
 from routellm_lab.evaluation.significance import percentile_interval
 
@@ -127,8 +127,7 @@ def rank_correlation(
     """
     from scipy.stats import permutation_test
 
-    if not isinstance(n_resamples, (int, np.integer)) or n_resamples < 1:
-        raise ParameterError(f"n_resamples must be a positive integer, got {n_resamples!r}")
+    require_number("n_resamples", n_resamples, 1, whole=True)
     first, second = np.asarray(x, float), np.asarray(y, float)
     if first.ndim != 1 or first.shape != second.shape:
         raise ParameterError(f"rank_correlation: x and y must be as long, got shapes {first.shape} and {second.shape}")

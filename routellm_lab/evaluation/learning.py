@@ -8,7 +8,7 @@ import pandas as pd
 
 from routellm_lab.benchmarks.outcomes import Outcomes
 from routellm_lab.engine import parallel
-from routellm_lab.errors import ParameterError
+from routellm_lab.errors import require_number
 from routellm_lab.evaluation.achievable import achieved_share, best_possible
 from routellm_lab.evaluation.curve import evaluate
 from routellm_lab.preferences.models import ModelPair
@@ -52,9 +52,8 @@ def learning_curve(
     from sklearn.base import clone
 
     sizes = list(sizes)
-    too_many = [size for size in sizes if not 1 <= size <= len(battles)]
-    if too_many:
-        raise ParameterError(f"learning_curve: sizes must be between 1 and {len(battles)} votes, got {too_many}")
+    for size in sizes:
+        require_number("learning_curve: each of sizes (votes)", size, 1, len(battles), whole=True)
     order = np.random.default_rng(random_state).permutation(len(battles))
     tasks = (
         (clone(router), battles.iloc[np.sort(order[:size])], outcomes, pair, level, random_state) for size in sizes

@@ -2,12 +2,13 @@
 
 import math
 from dataclasses import dataclass, replace
+from numbers import Real
 from statistics import NormalDist
 from typing import Any
 
 import numpy as np
 
-from routellm_lab.errors import DataError, ParameterError
+from routellm_lab.errors import DataError, ParameterError, require_number
 from routellm_lab.evaluation.curve import RoutingCurve
 from routellm_lab.evaluation.significance import bootstrap_all, defined, same_prompts
 
@@ -108,10 +109,11 @@ def questions_needed(
     Real routers err on the same prompts. Then their difference varies less: see `questions_to_tell`.
     """
     _require_odds(level, power)
+    for name, apgr in (("first", first), ("second", second)):
+        require_number(f"questions_needed: {name}", apgr)
     if first == second:
         raise ParameterError(f"questions_needed: first and second are both {first:g}; nothing to tell apart")
-    if not isinstance(n_draws, (int, np.integer)) or n_draws < 1:
-        raise ParameterError(f"n_draws must be a positive integer, got {n_draws!r}")
+    require_number("n_draws", n_draws, 1, whole=True)
     best = curve.oracle().apgr
     for name, target in (("first", first), ("second", second)):
         if not 1 - best < target < best:
@@ -177,9 +179,10 @@ def questions_to_tell(
             f"{first.name}: the two routers rank the prompts alike; no number of questions tells them apart"
         )
     wanted = observed if difference is None else difference
-    if not abs(wanted) >= _ROUNDING:  # NaN too
+    number = isinstance(wanted, Real) and not isinstance(wanted, bool)
+    if not number or not _ROUNDING <= abs(wanted) < math.inf:  # NaN too
         raise ParameterError(
-            f"questions_to_tell: a difference of {wanted:g} cannot be told; pass the difference that matters"
+            f"questions_to_tell: a difference of {wanted!r} cannot be told; pass the difference that matters"
         )
     return _power(first.name, len(first), first.apgr, first.apgr - wanted, sd, level, power)
 
@@ -229,7 +232,6 @@ def _power(name: str, n: int, first: float, second: float, sd: float, level: flo
 
 def _require_odds(level: Any, power: Any) -> None:
     for name, value in (("level", level), ("power", power)):
-        if not 0 < value < 1:
-            raise ParameterError(f"{name} must be between 0 and 1, got {value!r}")
+        require_number(name, value, 0, 1, inside=True)
     if power <= 1 - level:
         raise ParameterError(f"power must be above 1 - level = {1 - level:g}, got {power!r}")

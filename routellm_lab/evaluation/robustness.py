@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from routellm_lab.encoders import as_texts
-from routellm_lab.errors import DataError, ParameterError, nearest
+from routellm_lab.errors import DataError, ParameterError, nearest, require_number
 from routellm_lab.preferences.battles import split_options
 from routellm_lab.settings import settings
 
@@ -332,8 +332,7 @@ def adversarial_suffix(
 
     _require_fractions(share=share, held_out=held_out, level=level)
     for name, value in (("length", length), ("n_random", n_random)):
-        if not isinstance(value, (int, np.integer)) or value < 1:
-            raise ParameterError(f"{name} must be a positive integer, got {value!r}")
+        require_number(name, value, 1, whole=True)
     if isinstance(words, str):
         raise ParameterError("words must be a list of words, got one bare string; wrap it in a list")
     vocabulary = list(dict.fromkeys(SUFFIX_WORDS if words is None else as_texts(words)))
@@ -403,5 +402,4 @@ def _wilson(count: int, n: int, level: float) -> tuple[float, float]:
 
 def _require_fractions(**values: float) -> None:
     for name, value in values.items():
-        if not 0 < value < 1:
-            raise ParameterError(f"{name} must be between 0 and 1, got {value!r}")
+        require_number(name, value, 0, 1, inside=True)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from routellm_lab.errors import DataError, ParameterError
+from routellm_lab.errors import DataError, ParameterError, require_number
 from routellm_lab.evaluation import metrics
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ def resample_counts(n: int, n_resamples: int, random_state: Any = 0) -> Iterator
     (b, n) float array
         How often each prompt is drawn; rows sum to n. The draws do not depend on the size of the chunks.
     """
-    _require_positive("n_resamples", n_resamples)
+    require_number("n_resamples", n_resamples, 1, whole=True)
     rng = np.random.default_rng(random_state)
     size = max(1, _CHUNK // n)
     for start in range(0, n_resamples, size):
@@ -140,7 +140,7 @@ def percentile_interval(values: np.ndarray, level: float = 0.95, name: str = "be
     DataError
         When more than 5 % of the values are undefined.
     """
-    _require_level(level)
+    require_number("level", level, 0, 1, inside=True)
     return np.quantile(defined(values, name), [(1 - level) / 2, (1 + level) / 2], axis=0)
 
 
@@ -176,7 +176,7 @@ def bootstrap_p_value(differences: np.ndarray) -> float:
 
 def permutation_p_value(curve: "RoutingCurve", n_permutations: int = 2000, random_state: Any = 0) -> float:
     """Two-sided p-value of APGR against win rates permuted over the prompts (see `RoutingCurve.p_value_vs_random`)."""
-    _require_positive("n_permutations", n_permutations)
+    require_number("n_permutations", n_permutations, 1, whole=True)
     rng = np.random.default_rng(random_state)
     gap = curve.strong_scores - curve.weak_scores
     # APGR - 1/2 = sum of gap times centred average rank, over n times the total gap
@@ -228,7 +228,7 @@ def compare_pairs(
     DataError
         When the curves differ in pair, prompts or scores, or the strong model is often not better in the resamples.
     """
-    _require_level(level)
+    require_number("level", level, 0, 1, inside=True)
     curves = same_prompts(curves)
     values = [curve.value(metric) for curve in curves]
     draws = bootstrap_all(curves, metric, n_resamples, random_state)
@@ -329,7 +329,7 @@ def compare_all(
     names = list(curves)
     if len(names) < 2:
         raise ParameterError(f"compare_all: needs two curves or more, got {len(names)}")
-    _require_level(level)
+    require_number("level", level, 0, 1, inside=True)
     pairs = list(itertools.combinations(range(len(names)), 2))
     if n_resamples is None:
         n_resamples = max(2000, math.ceil(2.5 * len(pairs) / (1 - level)))
@@ -370,7 +370,10 @@ def holm(p_values: Sequence[float] | np.ndarray | pd.Series) -> np.ndarray:
     (k,) array
         Adjusted p-values, in the given order: below alpha, the chance of any false claim is at most alpha.
     """
-    values = np.asarray(p_values, dtype=float)
+    try:
+        values = np.asarray(p_values, dtype=float)
+    except (TypeError, ValueError):
+        values = np.array(np.nan)
     if values.ndim != 1 or not ((values >= 0) & (values <= 1)).all():
         raise ParameterError(f"holm: p-values must be a flat list of numbers in [0, 1], got {p_values!r}")
     order = np.argsort(values, kind="stable")
@@ -378,13 +381,3 @@ def holm(p_values: Sequence[float] | np.ndarray | pd.Series) -> np.ndarray:
     adjusted = np.empty_like(values)
     adjusted[order] = np.minimum(np.maximum.accumulate(steps), 1.0)
     return adjusted
-
-
-def _require_positive(name: str, value: int) -> None:
-    if not isinstance(value, (int, np.integer)) or value < 1:
-        raise ParameterError(f"{name} must be a positive integer, got {value!r}")
-
-
-def _require_level(level: float) -> None:
-    if not 0 < level < 1:
-        raise ParameterError(f"level must be between 0 and 1, got {level!r}")

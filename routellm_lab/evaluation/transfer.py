@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from routellm_lab.benchmarks.outcomes import Outcomes
-from routellm_lab.errors import DataError, ParameterError, listed
+from routellm_lab.errors import DataError, ParameterError, listed, require_number
 from routellm_lab.evaluation.curve import RoutingCurve, checked_win_rates
 from routellm_lab.evaluation.groups import apgr_by_group, matched_groups
 from routellm_lab.evaluation.significance import bootstrap_all, percentile_interval
@@ -462,8 +462,7 @@ def _random_folds(outcomes: Outcomes, pair: ModelPair, folds: int, random_state:
     """Number of the fold of each prompt, (n,): copies together, results alike."""
     from sklearn.model_selection import StratifiedGroupKFold
 
-    if not isinstance(folds, (int, np.integer)) or folds < 2:
-        raise ParameterError(f"folds must be an integer of 2 or more, got {folds!r}")
+    require_number("folds", folds, 2, whole=True)
     result = np.sign(outcomes.gap(pair)).fillna(2).astype(int)
     if min(outcomes.keys.nunique(), result.value_counts().max()) < folds:
         raise DataError(

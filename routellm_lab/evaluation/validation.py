@@ -9,7 +9,7 @@ import pandas as pd
 
 from routellm_lab.benchmarks.outcomes import Outcomes
 from routellm_lab.engine import parallel
-from routellm_lab.errors import DataError, ParameterError, listed
+from routellm_lab.errors import DataError, ParameterError, listed, require_number
 from routellm_lab.evaluation.groups import matched_groups
 from routellm_lab.preferences.battles import results_between, validate_battles, vote_weights, with_prompts
 from routellm_lab.preferences.models import ModelPair
@@ -44,8 +44,7 @@ class HeldOut:
 
 def random_groups(outcomes: Outcomes, folds: int = 5, random_state: int = 0) -> pd.Series:
     """Folds of the prompts of a source, copies of a prompt together, for `HeldOut.groups`."""
-    if not isinstance(folds, (int, np.integer)) or folds < 2:
-        raise ParameterError(f"folds must be an integer of 2 or more, got {folds!r}")
+    require_number("folds", folds, 2, whole=True)
     fold = prompt_ranks(outcomes.keys, random_state) % folds
     return pd.Series(fold.astype(str), index=outcomes.prompts.index)
 
@@ -84,8 +83,7 @@ def validate_router(
     DataError
         When the strong model of a pair is not better.
     """
-    if not isinstance(n_resamples, (int, np.integer)) or n_resamples < 1:
-        raise ParameterError(f"n_resamples must be a positive integer, got {n_resamples!r}")
+    require_number("n_resamples", n_resamples, 1, whole=True)
     battles = validate_battles(battles)
     groups_of = {}
     fits: list[tuple[pd.Series, list[tuple[str, np.ndarray]]]] = []  # votes to leave out, and what is then tested

@@ -181,7 +181,7 @@ def should_route(
     resampled and the observed gain over that model: a simultaneous band.
     """
     _require_prices(price_strong, price_weak, curve.pair)
-    if not isinstance(tolerance, (int, float, np.number)) or not 0 < tolerance <= 1:
+    if isinstance(tolerance, bool) or not isinstance(tolerance, (int, float, np.number)) or not 0 < tolerance <= 1:
         raise ParameterError(f"tolerance must be a share of the gap in (0, 1], got {tolerance!r}")
     percent = np.format_float_positional(100 * tolerance, precision=10, trim="-")
     over_weak, over_strong = _gains(curve)

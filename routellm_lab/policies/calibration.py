@@ -11,7 +11,7 @@ from sklearn.base import BaseEstimator
 from sklearn.isotonic import IsotonicRegression
 from sklearn.utils.validation import check_is_fitted
 
-from routellm_lab.errors import DataError, ParameterError, listed, require_number
+from routellm_lab.errors import DataError, ParameterError, listed, require_number, require_threshold
 from routellm_lab.evaluation.curve import RoutingCurve
 from routellm_lab.evaluation.groups import matched_groups
 from routellm_lab.evaluation.significance import percentile_interval, resample_counts, same_prompts
@@ -413,7 +413,7 @@ def decisions_changed(
     if threshold is None:
         require_number("share", share, 0, 1)
     else:
-        require_number("threshold", threshold)
+        require_threshold("threshold", threshold)
     before, after = same_prompts([before, after])
     if share is not None:
         first, second = (_strong_at_share(curve.win_rate, share) for curve in (before, after))
@@ -483,7 +483,10 @@ def _checked(win_rates: Any, targets: Any, where: str) -> tuple[np.ndarray, np.n
     """Win rates and targets as flat arrays of equal length, of numbers in [0, 1]."""
     found = []
     for name, given in (("win rates", win_rates), ("targets", targets)):
-        values = np.asarray(given, float)
+        try:
+            values = np.asarray(given, float)
+        except (TypeError, ValueError) as error:
+            raise DataError(f"{where}: {name}: not numbers: {error}") from error
         if values.ndim != 1 or not values.size:
             raise DataError(f"{where}: {name} must be a flat list with one number or more, got shape {values.shape}")
         bad = ~((values >= 0) & (values <= 1))

@@ -12,7 +12,7 @@ import pandas as pd
 from routellm_lab.benchmarks.outcomes import Outcomes
 from routellm_lab.errors import DataError, ParameterError, listed, nearest, require_number
 from routellm_lab.evaluation import metrics
-from routellm_lab.evaluation.curve import RoutingCurve
+from routellm_lab.evaluation.curve import RoutingCurve, checked_shares
 from routellm_lab.evaluation.paper import paper_other_tables
 from routellm_lab.evaluation.significance import percentile_interval, resample_counts
 from routellm_lab.policies.prices import Prices
@@ -36,7 +36,8 @@ class Tokens:
     input, output : DataFrame
         (n, models), indexed by prompt id; NaN where not known.
     input_basis, output_basis : dict of str to str
-        By model: ``counted`` (the outcomes say so), ``estimated`` (from the number of characters) or ``assumed``.
+        By model: ``counted`` (the outcomes say so), ``estimated`` (from the number of characters) or ``assumed``; where
+        counts of some answers are missing, those are estimated, and the basis says of how many.
     """
 
     name: str
@@ -100,10 +101,13 @@ def count_tokens(
             again = sent + outcomes.responses[model].str.len() + turns.str.len()  # type: ignore[index]
             inputs[model] = (sent + again.fillna(0)) / characters_per_token
         guess = output_tokens.get(model) if isinstance(output_tokens, Mapping) else output_tokens
+        chars = outcomes.answer_chars[model] if _has(outcomes.answer_chars, model) else None  # type: ignore[index]
         if _has(outcomes.tokens, model):
-            outputs[model], output_basis[model] = outcomes.tokens[model], "counted"  # type: ignore[index]
-        elif _has(outcomes.answer_chars, model):
-            chars = outcomes.answer_chars[model]  # type: ignore[index]
+            counts, output_basis[model] = outcomes.tokens[model], "counted"  # type: ignore[index]
+            outputs[model] = counts if chars is None else counts.fillna(chars / characters_per_token)
+            if filled := int(counts.isna().sum() - outputs[model].isna().sum()):
+                output_basis[model] = f"counted, {filled} of {len(counts)} estimated"
+        elif chars is not None:
             outputs[model], output_basis[model] = chars / characters_per_token, "estimated"
         elif guess is not None:
             require_number(f"output_tokens of {model}", guess, 0, inside=True)
@@ -155,8 +159,7 @@ class CostCurve:
                 )
             costs.flags.writeable = False
             object.__setattr__(self, name, costs)
-        if not 0 <= self.router < np.inf:
-            raise ParameterError(f"router: USD per question, from 0, got {self.router!r}")
+        require_number("router (USD per question)", self.router, 0)
         if self.strong.mean() <= self.weak.mean():
             pair = self.curve.pair
             raise DataError(
@@ -187,6 +190,7 @@ class CostCurve:
         DataError
             When the tokens of a question are not known, or the strong model is not the dearer one.
         """
+        require_number("router_usd_per_million", router_usd_per_million, 0)
         missing = curve.prompt_ids.difference(tokens.output.index)
         if len(missing):
             raise DataError(f"tokens of {tokens.name}: none for {listed(missing, 5)} of {curve.name}")
@@ -244,9 +248,7 @@ class CostCurve:
         ParameterError
             When a share is outside.
         """
-        shares = np.asarray(share, float)
-        if not ((shares >= 0) & (shares <= 1)).all():
-            raise ParameterError(f"share of strong calls must be in [0, 1], got {share!r}")
+        shares = checked_shares(share)
         values = np.interp(shares, self.frame()["share"], self._dollars)
         return float(values) if np.ndim(share) == 0 else values
 

@@ -131,13 +131,18 @@ class OnlineThreshold:
         Returns
         -------
         (n,) array of str
+
+        Raises
+        ------
+        DataError
+            When a win rate is NaN or outside [0, 1]; then nothing was learned from any of them.
         """
         called = self.follow(win_rates)["called"].to_numpy()
         return np.where(called, self.pair.strong, self.pair.weak)
 
     def follow(self, win_rates: Any) -> pd.DataFrame:
         """As `decide`, telling what it did: ``win_rate``, ``threshold``, ``called``, one row per question."""
-        rates = checked_rates(win_rates)
+        rates = checked_rates(win_rates, fewest=0)
         thresholds, called = np.empty(len(rates)), np.empty(len(rates), bool)
         for number, rate in enumerate(rates.tolist()):
             thresholds[number] = self.threshold

@@ -286,8 +286,13 @@ def labels_needed(
     require_number("alpha", alpha, 0, 1, inside=True)
     require_number("delta", delta, 0, 1, inside=True)
     require_number("power", power, 0, 1, inside=True)
-    if not 0 <= missed < alpha:
+    require_number("missed", missed, 0, 1)
+    if missed >= alpha:
         raise ParameterError(f"missed must be a share below alpha ({alpha:g}), got {missed!r}")
+    if of not in ("weak", "all") or procedure not in ("sequence", "bonferroni"):
+        raise ParameterError(
+            f"of must be 'weak' or 'all' and procedure 'sequence' or 'bonferroni', got {of!r}, {procedure!r}"
+        )
     level = delta / ({"sequence": STARTS, "bonferroni": GRID}[procedure] if of == "weak" else 1)
 
     def fewest(misses: int) -> int:
@@ -325,8 +330,9 @@ def labels_needed_pgr(pgr: float, gap: float, delta: float = 0.1) -> int:
     well draw none of them, with a probability above ``delta``, and look perfect.
     """
     require_number("pgr", pgr, 0, 1, inside=True)
-    if not 0 < gap <= 1:
-        raise ParameterError(f"gap must be above 0 and at most 1 (a difference of mean 0/1 scores), got {gap!r}")
+    require_number("gap (a difference of mean 0/1 scores)", gap, 0, 1)
+    if gap == 0:
+        raise ParameterError("gap must be above 0: where the models are as good, PGR is undefined")
     require_number("delta", delta, 0, 1, inside=True)
     return labels_needed((1 - pgr) * gap, delta, of="all")
 
@@ -468,6 +474,9 @@ def realised_promise(curve: RoutingCurve, guarantee: Guarantee) -> tuple[float, 
 
 def share_interval(count: int, n: int, level: float = 0.95) -> tuple[float, float]:
     """Clopper and Pearson's interval of a share, such as that of broken promises."""
+    require_number("level", level, 0, 1, inside=True)
+    require_number("n", n, 1, whole=True)
+    require_number("count", count, 0, n, whole=True)
     found = stats.binomtest(int(count), int(n)).proportion_ci(level, method="exact")
     return float(found.low), float(found.high)
 

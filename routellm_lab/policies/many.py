@@ -171,8 +171,7 @@ class CostQuality:
 
     @classmethod
     def _swept(cls, log: AnswerLog, worth: np.ndarray, costs: np.ndarray, panel: list[str], most: int) -> "CostQuality":
-        if not isinstance(most, (int, np.integer)) or most < 2:
-            raise ParameterError(f"most must be a whole number from 2, got {most!r}")
+        require_number("most", most, 2, whole=True)
         cuts = _switches(worth, costs)
         lambdas = np.concatenate([[0.0], (cuts[1:] + cuts[:-1]) / 2, [np.inf] if len(cuts) else []])
         lambdas = lambdas[np.unique(np.linspace(0, len(lambdas) - 1, min(most, len(lambdas))).round().astype(int))]
@@ -245,6 +244,7 @@ class CostQuality:
         ParameterError
             When every setting costs more, or the curve has no lambdas.
         """
+        require_number("lam_at: dollars", dollars, 0, math.inf)
         if self.settings.name != "lambda":
             raise ParameterError("lam_at: a random mix has no lambdas; use hull()")
         within = self.dollars <= dollars
@@ -490,6 +490,7 @@ def at_budget(
     """
     if not curves:
         raise ParameterError("at_budget: no curves given")
+    require_number("at_budget: dollars", dollars, 0)
     first = next(iter(curves.values()))
     least = {name: float(curve._hull.dollars[0, 0]) for name, curve in curves.items()}
     dear = max(least, key=lambda name: least[name])
@@ -550,6 +551,7 @@ def panel_usage(
         When a group has fewer questions than ``minimum``, a question has no group, or a group is called ``all``; and
         as in `CostQuality.from_utilities`.
     """
+    require_number("minimum", minimum, 1, whole=True)
     panel, worth = _matched(log, utilities, models)
     price = _priced(PER * log.dollars.mean() if prices is None else prices, panel)
     chosen = np.array(panel)[_choose(worth, price, _checked_lam(lam))]
@@ -909,13 +911,12 @@ def _priced(prices: Mapping[str, float] | pd.Series, models: list[str]) -> np.nd
                 f"prices: none for model {model!r}; nearest: {nearest(model, prices.keys())}. They are mean USD per "
                 "1,000 questions, such as log.table()['dollars']"
             )
-        if not 0 < prices[model] < np.inf:
-            raise ParameterError(f"prices: USD per 1,000 questions above 0, got {prices[model]!r} for {model!r}")
+        require_number(f"prices (USD per 1,000 questions) of {model!r}", prices[model], 0, inside=True)
     return np.array([prices[model] for model in models], float)
 
 
 def _checked_lam(lam: Any) -> float:
-    require_number("lam", lam, 0)  # infinity takes the cheapest
+    require_number("lam", lam, 0, math.inf)  # infinity takes the cheapest
     return float(lam)
 
 

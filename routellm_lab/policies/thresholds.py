@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
-from routellm_lab.errors import DataError, ParameterError, require_number
+from routellm_lab.errors import DataError, ParameterError, require_number, require_threshold
 from routellm_lab.evaluation.curve import RoutingCurve
 from routellm_lab.evaluation.significance import mean_draws, percentile_interval
 from routellm_lab.evaluation.verdict import UNKNOWN, Estimate, flattened
@@ -66,7 +66,7 @@ class ThresholdPolicy:
     ----------
     pair : ModelPair
     threshold : float
-        The strong model is called where the win rate is at least this; infinity: never.
+        The strong model is called where the win rate is at least this: a number in [0, 1], or infinity: never.
     rule : str
         How it was chosen, in words.
     expected : Expectation or None
@@ -74,6 +74,11 @@ class ThresholdPolicy:
         reach a quality on these questions looks a little better on them than elsewhere: `expect` tells on others.
     guarantee : Guarantee or None
         What is promised of it.
+
+    Raises
+    ------
+    ParameterError
+        When the threshold is outside, such as a percentage or NaN.
     """
 
     pair: ModelPair
@@ -81,6 +86,11 @@ class ThresholdPolicy:
     rule: str
     expected: Expectation | None = None
     guarantee: Guarantee | None = None
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.pair, ModelPair):
+            raise ParameterError(f"pair must be a ModelPair, got {self.pair!r}")
+        require_threshold("threshold", self.threshold)
 
     @classmethod
     def for_share(cls, calibration: Any, share: float, pair: ModelPair | None = None) -> "ThresholdPolicy":
@@ -260,7 +270,7 @@ class ThresholdPolicy:
         Parameters
         ----------
         win_rates : (n,) array-like
-            In [0, 1].
+            In [0, 1]; none is fine.
 
         Returns
         -------
@@ -272,7 +282,7 @@ class ThresholdPolicy:
         DataError
             When a win rate is NaN or outside [0, 1].
         """
-        return np.where(checked_rates(win_rates) >= self.threshold, self.pair.strong, self.pair.weak)
+        return np.where(checked_rates(win_rates, fewest=0) >= self.threshold, self.pair.strong, self.pair.weak)
 
     def expect(
         self,
@@ -398,8 +408,8 @@ def nearest_thresholds(rates: np.ndarray, counts: np.ndarray, share: float) -> n
     return np.append(values, np.inf)[best]
 
 
-def checked_rates(win_rates: Any) -> np.ndarray:
-    """Win rates as an array (n,), each in [0, 1].
+def checked_rates(win_rates: Any, fewest: int = 1) -> np.ndarray:
+    """Win rates as an array (n,), each in [0, 1], ``fewest`` or more.
 
     Raises
     ------
@@ -410,7 +420,7 @@ def checked_rates(win_rates: Any) -> np.ndarray:
         rates = np.asarray(win_rates, dtype=float)
     except (TypeError, ValueError) as error:
         raise DataError(f"win rates: not numbers: {error}") from error
-    if rates.ndim != 1 or not len(rates):
+    if rates.ndim != 1 or len(rates) < fewest:
         raise DataError(f"win rates: expected one per question, shape (n,), got shape {rates.shape}")
     bad = np.flatnonzero(~((rates >= 0) & (rates <= 1)))
     if len(bad):

@@ -14,7 +14,7 @@ from routellm_lab.preferences.difficulty import Difficulty, battles_from_difficu
 from routellm_lab.preferences.endpoint import BudgetError, Endpoint, EndpointError
 from routellm_lab.preferences.judge import JudgingEstimate, answer_missing, estimate_judging, judge_battles
 from routellm_lab.preferences.judge_template import PAIRWISE, JudgeTemplate
-from routellm_lab.preferences.models import PAPER_PAIR, STAND_INS, ModelPair, find_model, resolve_pair
+from routellm_lab.preferences.models import PAPER_PAIR, STAND_INS, ModelPair, find_model, judges_of, resolve_pair
 from routellm_lab.preferences.ratings import Tiers, fit_ratings, fit_tiers
 from routellm_lab.preferences.sources import battle_names, list_battles, load_battles, with_answer_lengths
 from routellm_lab.preferences.splits import sample_questions, split_by_prompt
@@ -42,6 +42,7 @@ __all__ = [
     "fit_ratings",
     "fit_tiers",
     "judge_battles",
+    "judges_of",
     "largest_cosine",
     "length_controlled",
     "list_battles",

@@ -32,6 +32,8 @@ from routellm_lab.errors import DataError, listed
 WINNERS = ("model_a", "model_b", "tie")
 VOTE_DETAILS = ("preference_a", "both_bad", "consistent")
 """Columns that say more of a vote than its winner. They go when another vote takes its place."""
+LARGEST_WEIGHT = 1e15
+"""Beside a vote that counts for more, one that counts once is lost in rounding errors."""
 _PLAYS_ITSELF = "a model playing itself"
 _NEEDED = ("prompt", "model_a", "model_b", "winner")
 _KAGGLE = {"winner_model_a", "winner_model_b", "winner_tie"}
@@ -213,10 +215,21 @@ def _refuse_schema_failures(frame: pd.DataFrame, where: str) -> None:
 
 
 def vote_weights(battles: pd.DataFrame) -> np.ndarray:
-    """Weight of every vote, (n,) float64: the ``weight`` column, or ones."""
-    if "weight" in battles:
-        return battles["weight"].to_numpy(float)
-    return np.ones(len(battles))
+    """Weight of every vote, (n,) float64: the ``weight`` column, or ones.
+
+    Raises
+    ------
+    DataError
+        When a weight is not above 0 or above `LARGEST_WEIGHT`.
+    """
+    if "weight" not in battles:
+        return np.ones(len(battles))
+    weight = battles["weight"].to_numpy(float)
+    bad = ~((weight > 0) & (weight <= LARGEST_WEIGHT))  # NaN too
+    if bad.any():
+        shown = (f"row {row + 1} ({weight[row]:g})" for row in np.flatnonzero(bad))
+        raise DataError(f"battles: column weight: not above 0 and at most {LARGEST_WEIGHT:g}: {listed(shown)}")
+    return weight
 
 
 def models_of(battles: pd.DataFrame) -> list[str]:

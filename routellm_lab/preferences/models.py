@@ -1,7 +1,10 @@
-"""Names of models: the pair that is routed between, and who stands in for a model without votes."""
+"""Names: the pair that is routed between, who stands in for a model without votes, and who judged a vote."""
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+
+import pandas as pd
 
 from routellm_lab.errors import ParameterError, nearest
 
@@ -72,3 +75,61 @@ def resolve_pair(
             f"{pair.strong!r} and {pair.weak!r} are both served by {strong!r}; name different stand_ins"
         )
     return ModelPair(strong, weak)
+
+
+PEOPLE, NO_JUDGE = "human", "an unnamed judge"
+"""What `judges_of` calls votes of people, and votes that do not say who judged."""
+
+_GRADERS = re.compile(
+    r"(?:human|people|gold|difficulty)|"
+    r"(?:.*[^a-z])?(?:gpt|chatgpt|o[1-9]|claude|gemini|gemma|palm|llama|mistral|mixtral|qwen|deepseek|phi|yi|command|"
+    r"vicuna|alpaca|wizardlm|falcon|grok|nemotron|prometheus|jamba|glm|kimi|pairrm|reward)(?:[^a-z].*)?",
+    re.IGNORECASE,
+)
+_NUMBER = re.compile(r"\d+(?:\.0*)?")
+_NUMBERED = re.compile(r"(.*\D)\d+")
+_SHARE, _MANY, _ALIKE = 0.1, 10, 5
+
+
+def judges_of(battles: pd.DataFrame) -> pd.Series:
+    """Who judged each vote. All people are one judge, called ``human``, whatever their ids.
+
+    The column ``judge`` names a model, gold labels, people as a whole, or one person of a crowd (``arena_user_17``). A
+    crowd is recognised by its numbers. One of its people is whoever has
+
+    - a number as id (``17``),
+    - one of five ids or more that differ in their closing number alone (``worker_3``), or
+    - less than a tenth of the votes, together with nine others or more,
+
+    the last two within each ``source`` that they judged (all votes, without such a column). Not of a crowd are
+    ``human``, ``people``, ``gold``, ``difficulty``, the models of the votes, and names of families of language models
+    (``gpt-4``).
+
+    Parameters
+    ----------
+    battles : DataFrame
+
+    Returns
+    -------
+    Series of str
+        By the votes' index. Votes without a judge are of ``an unnamed judge``.
+    """
+    if "judge" not in battles:
+        return pd.Series(NO_JUDGE, battles.index, dtype="str")
+    judge = battles["judge"].astype("str").fillna(NO_JUDGE)
+    models = {*battles["model_a"], *battles["model_b"]}
+    names = pd.Series(judge.unique(), dtype="str")
+    named = names.isin(models) | names.map(lambda name: name == NO_JUDGE or bool(_GRADERS.fullmatch(name)))
+    unnamed = names[~named]
+    crowd = {name for name in unnamed if _NUMBER.fullmatch(name)}
+
+    source = battles["source"].astype("str").fillna("") if "source" in battles else pd.Series("", battles.index)
+    votes = pd.DataFrame({"source": source, "judge": judge}).value_counts().rename("votes").reset_index()
+    votes["few"] = votes["votes"] < _SHARE * votes.groupby("source")["votes"].transform("sum")
+    votes = votes[votes["judge"].isin(unnamed)]
+    stem = votes["judge"].str.extract(f"^{_NUMBERED.pattern}$", expand=False)
+    alike = stem.notna() & (votes.groupby(["source", stem])["judge"].transform("size") >= _ALIKE)
+    few = votes["few"] & (votes.groupby("source")["few"].transform("sum") >= _MANY)
+    one_of_many = (alike | few).groupby(votes["judge"]).all()
+    crowd |= set(one_of_many[one_of_many].index)
+    return judge.mask(judge.isin(crowd), PEOPLE)

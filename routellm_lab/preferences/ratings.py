@@ -8,15 +8,20 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from routellm_lab.errors import DataError, ParameterError, listed
+from routellm_lab.errors import DataError, ParameterError, listed, require_number
 from routellm_lab.files import disk_errors, read_json, replacing
-from routellm_lab.preferences.battles import models_of, score_a, vote_weights
+from routellm_lab.preferences.battles import models_of, score_a, validate_battles, vote_weights
 from routellm_lab.preferences.models import STAND_INS, ModelPair, find_model
 
 ELO_SCALE = 400 / np.log(10)
 """Elo points per unit of a Bradley-Terry log-strength."""
 
 _VIRTUAL = "\0prior"
+_STEPS = 200
+_DIGITS = 6
+"""Decimals of an Elo point from which on two ratings are equal."""
+_CLOSE = 1e-11
+"""A step, in log-strength, after which the solution is reached: to a billionth of an Elo point."""
 
 
 def fit_ratings(
@@ -26,7 +31,7 @@ def fit_ratings(
     level: float = 0.95,
     random_state: int | None = 0,
 ) -> pd.DataFrame:
-    """Bradley-Terry ratings with ties as half wins, by evalica.
+    """Bradley-Terry ratings with ties as half wins: by evalica, and Newton's method from there on.
 
     Parameters
     ----------
@@ -38,7 +43,7 @@ def fit_ratings(
     n_resamples : int
         Bootstrap resamples of the votes for the interval; 0 leaves it out.
     level : float
-        Level of the percentile interval.
+        Level of the percentile interval, in (0, 1).
 
     Returns
     -------
@@ -48,8 +53,22 @@ def fit_ratings(
     Raises
     ------
     DataError
-        With ``prior=0`` when some model never won or never lost against the rest.
+        When the votes break their contract, and with ``prior=0`` when some model never won or never lost against the
+        rest.
+    ParameterError
+        When a number is outside its range.
+
+    Notes
+    -----
+    The iteration of evalica takes ever smaller steps where few votes connect groups of models, and none where only the
+    prior does. Newton's method takes a handful of steps there, and one step elsewhere. So it always has the last word,
+    and its gradient, not the size of a step, decides that the solution is reached. With a prior, groups that never met
+    are rated as if each were as good as the others.
     """
+    require_number("prior", prior, 0)
+    require_number("n_resamples", n_resamples, 0, whole=True)
+    require_number("level", level, 0, 1, inside=True)
+    battles = _checked(battles)
     models = models_of(battles)
     index = pd.Index([*models, _VIRTUAL])
     a, b = (index.get_indexer(pd.Index(battles[side])) for side in ("model_a", "model_b"))
@@ -64,9 +83,7 @@ def fit_ratings(
                 f"ratings: without a prior {listed(np.array(models)[outside])} cannot be rated (never won or never "
                 "lost against the rest); pass prior=1"
             )
-    wins[-1, :-1] += prior / 2
-    wins[:-1, -1] += prior / 2
-    ratings = pd.DataFrame({"rating": _solve(wins)}, index=pd.Index(models, name="model"))
+    ratings = pd.DataFrame({"rating": _ratings(wins, prior)}, index=pd.Index(models, name="model"))
     ratings["votes"] = pd.concat([battles["model_a"], battles["model_b"]]).value_counts().reindex(models).to_numpy()
     if n_resamples:
         rng = np.random.default_rng(random_state)
@@ -76,33 +93,93 @@ def fit_ratings(
             resampled = np.zeros_like(wins)
             np.add.at(resampled, (a, b), count * weight * score)
             np.add.at(resampled, (b, a), count * weight * (1 - score))
-            resampled[-1, :-1] += max(prior, 1e-3) / 2
-            resampled[:-1, -1] += max(prior, 1e-3) / 2
-            draws[row] = _solve(resampled)
+            draws[row] = _ratings(resampled, max(prior, 1e-3))
         tail = (1 - level) / 2
         ratings["low"], ratings["high"] = np.quantile(draws, [tail, 1 - tail], axis=0)
-    return ratings.sort_values("rating", ascending=False, kind="stable")
+    # equal ratings differ by rounding errors, which must not decide their order
+    return ratings.iloc[np.argsort(-ratings["rating"].round(_DIGITS).to_numpy(), kind="stable")]
+
+
+def _checked(battles: pd.DataFrame) -> pd.DataFrame:
+    """What ratings read of votes, checked against the contract; without prompts, which they may lack."""
+    if isinstance(battles, pd.DataFrame):
+        read = [column for column in ("model_a", "model_b", "winner", "weight") if column in battles]
+        battles = battles[read].assign(prompt=None, prompt_key="")
+    return validate_battles(battles, "ratings")
+
+
+def _ratings(wins: np.ndarray, prior: float) -> np.ndarray:
+    """Elo ratings of all but the last, virtual, player, from a matrix of wins (ties split in half) without the
+    prior."""
+    if prior > 0:
+        wins = wins.copy()
+        wins[-1, :-1] = wins[:-1, -1] = prior / 2
+        strength = _solve(wins)[:-1]
+    else:
+        strength = _solve(wins[:-1, :-1])
+    return 1000 + ELO_SCALE * (strength - strength.mean())
 
 
 def _solve(wins: np.ndarray) -> np.ndarray:
-    """Elo ratings of all but the last (virtual) player from a matrix of wins (ties split in half)."""
+    """Log-strengths of highest likelihood, the last one 0: damped Newton steps from the ratings of evalica.
+
+    The likelihood is concave, so that there is one solution, and steps that raise it lead there.
+    """
+    from scipy.linalg import cho_factor, cho_solve
+    from scipy.special import expit
+
+    strength, games = _first_guess(wins), wins + wins.T
+    rounding = 4 * len(wins) * np.finfo(float).eps
+    for _ in range(_STEPS):
+        lost = expit(strength - strength[:, None])  # the chance that the one in the row loses
+        surprise = wins * lost
+        won, missed = surprise.sum(axis=1), surprise.sum(axis=0)
+        gradient = won - missed
+        curved = games * lost * lost.T
+        hessian = np.diag(curved.sum(axis=1)) - curved
+        try:
+            step = cho_solve(cho_factor(hessian[:-1, :-1]), gradient[:-1])
+        except (np.linalg.LinAlgError, ValueError):  # so far apart that nothing curves any more
+            break
+        at_rounding = (np.abs(gradient) <= rounding * (won + missed))[:-1].all()
+        if at_rounding or np.abs(step).max() <= _CLOSE:
+            return strength + np.append(step, 0) if np.abs(step).max() <= 1 else strength
+        strength = _raised(wins, strength, np.append(step, 0), float(gradient[:-1] @ step))
+    raise DataError("ratings: no solution found; the weights of the votes, or the prior, lie too far apart")
+
+
+def _first_guess(wins: np.ndarray) -> np.ndarray:
+    """Log-strengths of evalica after a limited number of steps, the last one 0; zeros where it has none."""
     import evalica
 
     rows, columns = np.nonzero(wins)
     names = [str(i) for i in range(len(wins))]
-    limit = 10_000
     result = evalica.bradley_terry(
         [names[row] for row in rows],
         [names[column] for column in columns],
         [evalica.Winner.X] * len(rows),
         weights=wins[rows, columns].tolist(),
         tolerance=1e-12,
-        limit=limit,
+        limit=1_000,
     )
-    if result.iterations >= limit:
-        raise DataError(f"ratings: no convergence in {limit} iterations; the votes hardly connect some models")
-    strength = np.log(result.scores.reindex(names[:-1]).to_numpy(float))
-    return 1000 + ELO_SCALE * (strength - strength.mean())
+    scores = result.scores.reindex(names).to_numpy(float)
+    if not (np.isfinite(scores) & (scores > 0)).all():
+        return np.zeros(len(wins))
+    return np.log(scores / scores[-1])
+
+
+def _raised(wins: np.ndarray, strength: np.ndarray, step: np.ndarray, slope: float) -> np.ndarray:
+    """The strengths after as much of a step as raises the likelihood by a part of what its slope promises."""
+    from scipy.special import log_expit
+
+    def likelihood(values: np.ndarray) -> float:
+        return float((wins * log_expit(values[:, None] - values)).sum())
+
+    now, size = likelihood(strength), 1.0
+    slack = 1e-12 * abs(now)
+    while size > 1e-9 and likelihood(strength + size * step) < now + 1e-4 * size * slope - slack:
+        size /= 2
+    return strength + size * step
 
 
 def _outside_main_component(wins: np.ndarray) -> np.ndarray:
@@ -199,38 +276,51 @@ class Tiers:
             raise DataError(
                 f"{pair.strong!r} and {pair.weak!r} {how} {strong}{'' if strong == weak else f' and {weak}'} in the "
                 f"tiers of {self.source!r} ({listed(self.members(strong))}); use more tiers, other votes or "
-                "another pair"
+                "another pair (models of equal rating share a tier: pass tiers=Tiers(...) to name the stronger one)"
             )
         return strong, weak
 
 
-def fit_tiers(battles: pd.DataFrame, n_tiers: int = 10, source: str | None = None, rule: str = "squares") -> Tiers:
-    """Group the models of one vote set into tiers of similar rating.
+def fit_tiers(
+    battles: pd.DataFrame,
+    n_tiers: int = 10,
+    source: str | None = None,
+    rule: str = "squares",
+    pair: ModelPair | None = None,
+) -> Tiers:
+    """Group the models of one vote set into tiers of similar rating; models of equal rating share a tier.
 
     Parameters
     ----------
     battles : DataFrame
         Votes of one set.
     n_tiers : int
-        10 in the paper (section 4.2); fewer when there are fewer models.
+        10 in the paper (section 4.2); fewer when there are fewer distinct ratings.
     source : str, optional
         Name of the set; by default what the votes say of themselves.
     rule : {"squares", "variances"}
         What to make smallest (see `optimal_partition`).
+    pair : ModelPair, optional
+        If its two models are rated equal, the strong one gets a tier of its own above the other: votes that favour
+        neither do not contradict who names the pair, and its win rate may still differ from prompt to prompt.
 
     Returns
     -------
     Tiers
     """
-    if n_tiers < 1:
-        raise ParameterError(f"n_tiers must be at least 1, got {n_tiers}")
-    ratings = fit_ratings(battles)["rating"]
-    labels = optimal_partition(ratings.to_numpy(), min(n_tiers, len(ratings)), rule)
-    names = sorted(battles["source"].dropna().unique()) if "source" in battles else []
-    return Tiers(
-        dict(zip(ratings.index, labels.tolist(), strict=True)),
-        source or battles.attrs.get("name") or " + ".join(names) or "the votes given",
-    )
+    require_number("n_tiers", n_tiers, 1, whole=True)
+    ratings = fit_ratings(battles)["rating"].round(_DIGITS)
+    labels = optimal_partition(ratings.to_numpy(), min(n_tiers, ratings.nunique()), rule)
+    # the votes do not say which of two equal models is better, and their names must not
+    _, labels = np.unique(pd.Series(labels).groupby(ratings.to_numpy()).transform("min"), return_inverse=True)
+    tier = dict(zip(ratings.index, labels.tolist(), strict=True))
+    if pair and n_tiers > 1 and {pair.strong, pair.weak} <= set(tier) and ratings[pair.strong] == ratings[pair.weak]:
+        above = ratings > ratings[pair.strong]
+        tier = {model: place + int(model != pair.strong and not above[model]) for model, place in tier.items()}
+        _, labels = np.unique(list(tier.values()), return_inverse=True)
+        tier = dict(zip(tier, labels.tolist(), strict=True))
+    names = sorted(battles["source"].dropna().astype(str).unique()) if "source" in battles else []
+    return Tiers(tier, source or battles.attrs.get("name") or " + ".join(names) or "the votes given")
 
 
 def optimal_partition(values: np.ndarray, n_groups: int, rule: str = "squares") -> np.ndarray:

@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from routellm_lab.errors import DataError, ParameterError
+from routellm_lab.errors import DataError, require_number
 from routellm_lab.preferences.battles import keys_of
 
 
@@ -24,8 +24,7 @@ def split_by_prompt(
     DataError
         With fewer than two distinct prompts.
     """
-    if not 0 < test_share < 1:
-        raise ParameterError(f"test_share must be in (0, 1), got {test_share}")
+    require_number("test_share", test_share, 0, 1, inside=True)
     codes = prompt_numbers(keys_of(battles))
     n_prompts = int(codes.max(initial=-1)) + 1
     if n_prompts < 2:
@@ -78,8 +77,7 @@ def sample_questions(outcomes, size: int, random_state: int | None = 0) -> pd.In
     Index
         Prompt ids in the order of the benchmark.
     """
-    if not 0 < size < len(outcomes):
-        raise ParameterError(f"size must be between 1 and {len(outcomes) - 1}, got {size}")
+    require_number("size", size, 1, len(outcomes) - 1, whole=True)
     rng = np.random.default_rng(random_state)
     frame = pd.DataFrame({"key": outcomes.keys, "group": pd.factorize(outcomes.groups)[0]})
     first = frame.drop_duplicates("key")

@@ -8,9 +8,9 @@ import pandas as pd
 from sklearn.utils.validation import check_is_fitted
 
 from routellm_lab.encoders import as_texts
-from routellm_lab.errors import DataError, ParameterError, listed
+from routellm_lab.errors import DataError, ParameterError, listed, require_threshold
 from routellm_lab.preferences.battles import models_of, results_between, validate_battles, vote_weights, with_prompts
-from routellm_lab.preferences.models import ModelPair, find_model, resolve_pair
+from routellm_lab.preferences.models import ModelPair, find_model, judges_of, resolve_pair
 from routellm_lab.preferences.ratings import Tiers, fit_tiers
 from routellm_lab.routers.saving import RouterBase, saved_number, saved_tiers
 
@@ -73,22 +73,39 @@ class Router(RouterBase):
         Returns
         -------
         (n,) float64 array in [0, 1]
+
+        Raises
+        ------
+        DataError
+            When the prompts are no list of texts, or a win rate is NaN or outside [0, 1].
         """
         check_is_fitted(self, "pair_used_")
         texts = as_texts(prompts)
         if not texts:
             return np.zeros(0)
-        return np.asarray(self._win_rate(texts), float)
+        return self._usable(self._win_rate(texts), 0, 1)
 
     def route(self, prompts: Iterable[str], threshold: float = 0.5) -> np.ndarray:
         """The model to call for each prompt: the strong one when its win rate is at least ``threshold``.
 
+        Parameters
+        ----------
+        prompts : iterable of str, (n,)
+        threshold : float
+            In [0, 1]; 0 calls the strong model always, infinity never.
+
         Returns
         -------
         (n,) array of str
+
+        Raises
+        ------
+        ParameterError
+            When the threshold is outside, such as a percentage.
+        DataError
+            As `win_rate` does.
         """
-        if not isinstance(threshold, (int, float, np.number)) or np.isnan(threshold):
-            raise ParameterError(f"threshold must be a number, got {threshold!r}")
+        require_threshold("threshold", threshold)
         return np.where(self.win_rate(prompts) >= threshold, self.pair.strong, self.pair.weak)
 
     def _fit(self, battles: pd.DataFrame) -> None:
@@ -114,11 +131,16 @@ class ManyModelRouter(Router):
         -------
         (n, models) DataFrame
             Log-strengths: sigmoid of a difference is the win rate of one model over the other.
+
+        Raises
+        ------
+        DataError
+            When the prompts are no list of texts, or a log-strength is NaN or infinite.
         """
         check_is_fitted(self, "pair_used_")
         texts = as_texts(prompts)
         values = self._utilities(texts, self.models_) if texts else np.zeros((0, len(self.models_)))
-        return pd.DataFrame(values, columns=self.models_)
+        return pd.DataFrame(self._usable(values), columns=self.models_)
 
     def win_rate(self, prompts: Iterable[str], pair: ModelPair | None = None) -> np.ndarray:
         """P(strong wins) + P(tie) / 2 for each prompt, for the router's own or any other pair of known models.
@@ -139,7 +161,7 @@ class ManyModelRouter(Router):
         used = self.pair_used_
         if pair is not None and pair != self.pair:
             used = resolve_pair(pair, self.models_, getattr(self, "stand_ins", None))
-        both = self._utilities(texts, [used.strong, used.weak])
+        both = self._usable(self._utilities(texts, [used.strong, used.weak]))
         return sigmoid(both[:, 0] - both[:, 1])
 
     def _utilities(self, texts: list[str], models: list[str]) -> np.ndarray:
@@ -158,7 +180,8 @@ class TieredRouter(Router):
         tiers = self.tiers
         if tiers is None:
             source, votes = tier_votes(battles, self.pair, stand_ins)
-            tiers = fit_tiers(votes, self.n_tiers, source=source)
+            known = resolve_pair(self.pair, models_of(votes), stand_ins)
+            tiers = fit_tiers(votes, self.n_tiers, source=source, pair=known)
         tiers = tiers.including(models_of(battles), stand_ins)
         if any(name not in tiers.tier for name in (self.pair_used_.strong, self.pair_used_.weak)):
             self.pair_used_ = resolve_pair(self.pair, tiers.tier, stand_ins)
@@ -250,18 +273,25 @@ def tier_votes(
     """The votes of the one judge that tiers are read from when none are named: judges are never pooled.
 
     Of the judges who saw both models of the pair (or stand-ins), the one with more of the pair's own names, then with
-    more models; a judge of only two models (gold labels) comes last.
+    more models, then with more votes; a judge of only two models (gold labels) comes last. People are one judge,
+    whatever the ids of the voters are, as are votes that do not name who judged (see `preferences.judges_of`).
 
     Returns
     -------
     name : str
         The judge and its sources.
     votes : DataFrame
+
+    Raises
+    ------
+    DataError
+        When no judge saw both models.
     """
     if "judge" not in battles:
         return battles.attrs.get("name", "the votes given"), battles
     candidates = []
-    for judge, votes in battles.groupby("judge", sort=True):
+    judges = judges_of(battles)
+    for judge, votes in battles.groupby(judges, sort=True):
         models = models_of(votes)
         try:
             used = {find_model(name, models, stand_ins) for name in (pair.strong, pair.weak)}
@@ -273,11 +303,11 @@ def tier_votes(
     if not candidates:
         raise DataError(
             f"no single judge saw both {pair.strong!r} and {pair.weak!r} (or stand-ins); pass tiers=fit_tiers(...) of "
-            f"a set that did. Judges: {listed(sorted(battles['judge'].dropna().unique()))}"
+            f"a set that did. Judges: {listed(sorted(judges.unique()))}"
         )
     _, judge, votes = max(candidates, key=lambda candidate: candidate[:2])
-    sources = listed(sorted(votes["source"].dropna().unique()), 3) if "source" in votes else "all votes"
-    return f"{judge} on {sources}", votes
+    sources = listed(sorted(votes["source"].dropna().astype(str).unique()), 3) if "source" in votes else ""
+    return f"{judge} on {sources or 'all votes'}", votes
 
 
 def sigmoid(x: np.ndarray) -> np.ndarray:

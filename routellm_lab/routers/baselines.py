@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 import numpy as np
 import pandas as pd
 
-from routellm_lab.errors import ParameterError
+from routellm_lab.errors import require_number, require_numbers
 from routellm_lab.preferences.models import ModelPair
 from routellm_lab.preferences.ratings import Tiers
 from routellm_lab.routers.base import PairOnlyRouter, Router
@@ -58,8 +58,7 @@ class ConstantRouter(Router):
         self.value = value
 
     def _check(self) -> None:
-        if not 0 <= self.value <= 1:
-            raise ParameterError(f"ConstantRouter: value must be in [0, 1], got {self.value!r}")
+        require_number("ConstantRouter: value", self.value, 0, 1)
 
     def _fit(self, battles: pd.DataFrame) -> None:
         self._check()
@@ -156,7 +155,8 @@ class RidgeRouter(PairOnlyRouter):
     def _fit_prompts(self, prompts: list[str], label: np.ndarray, weight: np.ndarray) -> None:
         from sklearn.linear_model import RidgeCV
 
-        model = RidgeCV(alphas=list(self.alphas)).fit(self._encode(prompts).astype(float), label, sample_weight=weight)
+        alphas = require_numbers("RidgeRouter: alphas", self.alphas, 0, inside=True)
+        model = RidgeCV(alphas=alphas).fit(self._encode(prompts).astype(float), label, sample_weight=weight)
         self.alpha_ = float(model.alpha_)
         self.coefficients_, self.intercept_ = model.coef_, float(model.intercept_)
 
@@ -222,10 +222,11 @@ class KNNRouter(PairOnlyRouter):
         self.stand_ins = stand_ins
 
     def _fit_prompts(self, prompts: list[str], label: np.ndarray, weight: np.ndarray) -> None:
+        asked = require_numbers("KNNRouter: neighbours", self.neighbours, 1, whole=True)
+        order = np.argsort(np.array(prompts, dtype=object))  # of equally near ones, the order of the votes chose
+        prompts, label, weight = [prompts[row] for row in order], label[order], weight[order]
         self.vectors_, self.label_, self.weight_ = self._encode(prompts), label, weight
-        sizes = sorted({min(int(k), max(len(prompts) - 1, 1)) for k in self.neighbours})
-        if not sizes or sizes[0] < 1:
-            raise ParameterError(f"KNNRouter: neighbours must be positive, got {self.neighbours!r}")
+        sizes = sorted({min(int(k), max(len(prompts) - 1, 1)) for k in asked})
         self._index()
         if len(prompts) == 1:
             self.k_ = 1

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 import pandas as pd
 
-from routellm_lab.errors import DataError, ParameterError
+from routellm_lab.errors import DataError, ParameterError, require_number
 from routellm_lab.preferences.battles import models_of, score_a, vote_weights
 from routellm_lab.preferences.models import ModelPair
 from routellm_lab.preferences.splits import split_by_prompt
@@ -135,6 +135,12 @@ class MatrixFactorizationRouter(ManyModelRouter):
     def _fit(self, battles: pd.DataFrame) -> None:
         import torch
 
+        for name in ("dimensions", "epochs", "batch_size", "patience"):
+            require_number(f"MatrixFactorizationRouter: {name}", getattr(self, name), 1, whole=True)
+        require_number("MatrixFactorizationRouter: learning_rate", self.learning_rate, 0, inside=True)
+        for name in ("noise", "weight_decay"):
+            require_number(f"MatrixFactorizationRouter: {name}", getattr(self, name), 0)
+        require_number("MatrixFactorizationRouter: held_out", self.held_out, 0, 1, inside=True)
         if self.ties not in ("half", "drop"):
             raise ParameterError(f"ties must be 'half' or 'drop', got {self.ties!r}")
         if self.ties == "drop":
@@ -204,6 +210,11 @@ class MatrixFactorizationRouter(ManyModelRouter):
                 optimizer.step()
                 total += float(batch_loss.detach()) * len(rows)
             history.append((epoch, total / len(train), held_out_loss()))
+            if not np.isfinite(history[-1][1:]).all():  # no loss is below NaN: the first weights would be kept
+                raise DataError(
+                    f"MatrixFactorizationRouter: the loss is no number after epoch {epoch}; lower learning_rate "
+                    f"({self.learning_rate:g}), or bring the weights of the votes closer together"
+                )
             if history[-1][2] < best_loss:
                 best, best_epoch = {k: v.detach().clone() for k, v in parameters.items()}, epoch
                 best_loss = history[-1][2]

@@ -9,7 +9,7 @@ import pandas as pd
 from sklearn.utils.validation import check_is_fitted
 
 from routellm_lab.encoders import as_texts
-from routellm_lab.errors import DataError, ParameterError, listed
+from routellm_lab.errors import DataError, ParameterError, listed, require_number
 from routellm_lab.preferences.battles import split_options
 from routellm_lab.preferences.decontamination import closest_cosine
 from routellm_lab.preferences.models import ModelPair
@@ -102,11 +102,9 @@ class KernelRouter(PairOnlyRouter):
         self.stand_ins = stand_ins
 
     def _check(self) -> None:
-        for name in ("width", "noise", "length"):
-            value = getattr(self, name)
-            number = isinstance(value, (int, float, np.number)) and np.isfinite(value)
-            if not number or not (value > 0 or (name == "length" and value == 0)):
-                raise ParameterError(f"KernelRouter: {name} must be a number above 0, got {value!r}")
+        for name in ("width", "noise"):
+            require_number(f"KernelRouter: {name}", getattr(self, name), 0, inside=True)
+        require_number("KernelRouter: length", self.length, 0)
 
     def _fit(self, battles: pd.DataFrame) -> None:
         self._check()

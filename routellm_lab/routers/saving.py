@@ -245,6 +245,26 @@ class RouterBase(BaseEstimator):
     def _check_config(self) -> None:
         """Refuse what `_in_config` names where it cannot be (ValueError)."""
 
+    def _usable(self, values: Any, low: float = -np.inf, high: float = np.inf) -> np.ndarray:
+        """What the router says of prompts, (n,) or (n, models), if all of it is finite and in range.
+
+        Raises
+        ------
+        DataError
+            Names the router and the prompts: a comparison with NaN is false, so that NaN would call the weak model.
+        """
+        values = np.asarray(values, float)
+        good = np.isfinite(values) & (values >= low - 1e-6) & (values <= high + 1e-6)
+        if not good.all():
+            rows = np.flatnonzero(~good.reshape(len(values), -1).all(axis=1))
+            where = f"numbers from {low:g} to {high:g}" if np.isfinite(high) else "finite numbers"
+            raise DataError(
+                f"{type(self).__name__}: what it says of {len(rows)} of {len(values)} prompts are no {where}: prompt "
+                f"{listed(rows + 1, 5)} (from 1), the first of them {values[rows[0]]}. What it learned is damaged: fit "
+                "it again"
+            )
+        return values.clip(low, high)
+
     def _state(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         """What `fit` learned, as arrays and JSON."""
         return {}, {}

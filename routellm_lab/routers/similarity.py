@@ -98,8 +98,7 @@ class SimilarityWeightedRouter(ManyModelRouter, TieredRouter):
         self.method = method
 
     def _check(self) -> None:
-        if not 0 < self.gamma < np.inf:
-            raise ParameterError(f"gamma must be above 0, got {self.gamma!r}")
+        require_number("gamma", self.gamma, 0, inside=True)
         if self.normalizer not in ("question", "none", "vote"):
             raise ParameterError(f"normalizer must be 'question', 'none' or 'vote', got {self.normalizer!r}")
         require_number("batch_size", self.batch_size, 1, whole=True)
@@ -486,14 +485,15 @@ def bradley_terry_newton(
     wins[:, range(t), range(t)] = 0
     wins /= wins.sum(axis=(1, 2), keepdims=True)
     games = wins + wins.transpose(0, 2, 1)
-    won = wins.sum(axis=2)
     strength = np.zeros((n, t)) if start is None else np.array(start, float)
     active = np.arange(n)
     for _ in range(max_steps):
         current = strength[active]
         expected = 1 / (1 + np.exp(current[:, None, :] - current[:, :, None]))
-        gradient = won[active] - (games[active] * expected).sum(axis=2)
-        curvature = games[active] * expected * (1 - expected)
+        # wins times the chance of not winning: the difference of all wins and those expected would lose digits
+        surprise = wins[active] * expected.transpose(0, 2, 1)
+        gradient = surprise.sum(axis=2) - surprise.sum(axis=1)
+        curvature = games[active] * expected * expected.transpose(0, 2, 1)
         hessian = -curvature + np.eye(t) * curvature.sum(axis=2)[:, :, None] + 1 / t  # 1/t fixes the free mean at 0
         try:
             step = np.linalg.solve(hessian, gradient[..., None])[..., 0]

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from routellm_lab.encoders import quiet_transformers
-from routellm_lab.errors import ParameterError, RoutellmLabError
+from routellm_lab.errors import ParameterError, RoutellmLabError, require_number
 from routellm_lab.settings import settings
 
 if TYPE_CHECKING:
@@ -74,20 +74,19 @@ class Training:
     gradient_checkpointing: bool = False
 
     def __post_init__(self) -> None:
-        positive = ("max_tokens", "batch_size", "gradient_accumulation", "learning_rate", "epochs", "evaluations")
-        for name in (*positive, "patience"):
-            if not getattr(self, name) > 0:
-                raise ParameterError(f"Training: {name} must be positive, got {getattr(self, name)!r}")
-        if self.max_steps is not None and self.max_steps < 1:
-            raise ParameterError(f"Training: max_steps must be positive or None, got {self.max_steps!r}")
-        if not 0 < self.held_out < 1:
-            raise ParameterError(f"Training: held_out must be in (0, 1), got {self.held_out!r}")
-        if not 0 <= self.warmup <= 1:
-            raise ParameterError(f"Training: warmup must be in [0, 1], got {self.warmup!r}")
-        if not self.weight_decay >= 0:
-            raise ParameterError(f"Training: weight_decay must be 0 or more, got {self.weight_decay!r}")
-        if self.dropout is not None and not 0 <= self.dropout < 1:
-            raise ParameterError(f"Training: dropout must be None or in [0, 1), got {self.dropout!r}")
+        for name in ("max_tokens", "batch_size", "gradient_accumulation", "evaluations", "patience"):
+            require_number(f"Training: {name}", getattr(self, name), 1, whole=True)
+        for name in ("learning_rate", "epochs"):
+            require_number(f"Training: {name}", getattr(self, name), 0, inside=True)
+        if self.max_steps is not None:
+            require_number("Training: max_steps", self.max_steps, 1, whole=True)
+        require_number("Training: held_out", self.held_out, 0, 1, inside=True)
+        require_number("Training: warmup", self.warmup, 0, 1)
+        require_number("Training: weight_decay", self.weight_decay, 0)
+        if self.dropout is not None:
+            require_number("Training: dropout", self.dropout, 0, 1)
+            if self.dropout == 1:
+                raise ParameterError("Training: dropout must be below 1, or nothing is left to learn from")
 
 
 def fine_tune(

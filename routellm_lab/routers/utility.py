@@ -17,7 +17,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from routellm_lab.benchmarks.outcomes import Outcomes
 from routellm_lab.encoders import as_texts
-from routellm_lab.errors import DataError, ParameterError, listed, nearest
+from routellm_lab.errors import DataError, ParameterError, listed, nearest, require_number, require_numbers
 from routellm_lab.preferences.battles import validate_battles
 from routellm_lab.preferences.difficulty import fit_difficulty
 from routellm_lab.preferences.models import ModelPair
@@ -26,8 +26,6 @@ from routellm_lab.routers.base import ManyModelRouter, sigmoid
 from routellm_lab.routers.saving import RouterBase, Saved, saved_names, saved_number
 
 PENALTIES = (1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0)
-
-_WHOLE = (int, np.integer)
 
 _COUNTS = ("k_", "n_clusters_")
 """Fitted numbers that are whole."""
@@ -113,11 +111,16 @@ class UtilityRouter(RouterBase, ABC):
         -------
         (n, models) DataFrame
             In the unit of the scores, within their range.
+
+        Raises
+        ------
+        DataError
+            When the prompts are no list of texts, or a utility is NaN or infinite.
         """
         check_is_fitted(self, "models_")
         texts = as_texts(prompts)
         index = prompts.index if isinstance(prompts, pd.Series) else None
-        values = self._utilities(texts) if texts else np.zeros((0, len(self.models_)))
+        values = self._usable(self._utilities(texts)) if texts else np.zeros((0, len(self.models_)))
         return pd.DataFrame(values.clip(self.low_, self.high_), index=index, columns=self.models_)
 
     def add_model(self, name: str, scores: pd.Series, prompts: pd.Series) -> Self:
@@ -416,7 +419,7 @@ class NearestUtility(UtilityRouter):
         self.random_state = random_state
 
     def _fit(self, outcomes: Outcomes, scores: np.ndarray) -> None:
-        _check_positive(self, "neighbours", _WHOLE)
+        _check_positive(self, "neighbours", whole=True)
         parts = _training_parts(outcomes, self.folds, self.random_state)
         vectors = self._encode(outcomes.prompts)
         most = int(parts.sum(axis=1).min())  # the smallest training part must hold as many prompts
@@ -500,9 +503,8 @@ class ClusterUtility(UtilityRouter):
     def _fit(self, outcomes: Outcomes, scores: np.ndarray) -> None:
         from sklearn.cluster import KMeans
 
-        _check_positive(self, "clusters", _WHOLE)
-        if not 0 < self.shrinkage < np.inf:
-            raise ParameterError(f"ClusterUtility: shrinkage must be a number above 0, got {self.shrinkage!r}")
+        _check_positive(self, "clusters", whole=True)
+        require_number("ClusterUtility: shrinkage", self.shrinkage, 0, inside=True)
         parts = _training_parts(outcomes, self.folds, self.random_state)
         vectors = self._encode(outcomes.prompts)
         distinct, best = len(np.unique(vectors, axis=0)), np.inf
@@ -755,8 +757,7 @@ def random_battles(outcomes: Outcomes, pairs_per_prompt: int = 20, random_state:
     DataError
         When no prompt has the scores of two models.
     """
-    if not isinstance(pairs_per_prompt, _WHOLE) or pairs_per_prompt < 1:
-        raise ParameterError(f"pairs_per_prompt must be a whole number above 0, got {pairs_per_prompt!r}")
+    require_number("pairs_per_prompt", pairs_per_prompt, 1, whole=True)
     scores, rng = outcomes.scores.to_numpy(float), np.random.default_rng(random_state)
     a, b = np.triu_indices(scores.shape[1], 1)
     if not len(a):
@@ -868,8 +869,7 @@ def _response_features(difficulty: np.ndarray) -> np.ndarray:
 def _training_parts(outcomes: Outcomes, folds: int, random_state: int) -> np.ndarray:
     """Which prompts are learned from while the others are held out, (folds, n) bool: equal prompts held out together,
     each once, in parts of like size."""
-    if not isinstance(folds, _WHOLE) or folds < 2:
-        raise ParameterError(f"folds must be a whole number from 2 on, got {folds!r}")
+    require_number("folds", folds, 2, whole=True)
     if (distinct := outcomes.keys.nunique()) < folds:
         raise DataError(
             f"outcomes {outcomes.name}: {distinct} distinct prompts with scores for folds={folds}; give more prompts, "
@@ -878,9 +878,6 @@ def _training_parts(outcomes: Outcomes, folds: int, random_state: int) -> np.nda
     return prompt_ranks(outcomes.keys, random_state) % folds != np.arange(folds)[:, None]
 
 
-def _check_positive(router: UtilityRouter, name: str, kind: tuple[type, ...] = (int, float, np.number)) -> None:
-    values = getattr(router, name)
-    numbers = isinstance(values, Sequence) and len(values) and all(isinstance(value, kind) for value in values)
-    if not numbers or not all(0 < value < np.inf for value in values):
-        what = "whole numbers" if kind is _WHOLE else "numbers"
-        raise ParameterError(f"{type(router).__name__}: {name} must be a list of {what} above 0, got {values!r}")
+def _check_positive(router: UtilityRouter, name: str, whole: bool = False) -> None:
+    """Refuse what is no list, range or array of numbers above 0."""
+    require_numbers(f"{type(router).__name__}: {name}", getattr(router, name), 0, whole=whole, inside=True)

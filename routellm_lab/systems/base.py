@@ -1,5 +1,6 @@
 """What every system reports of every question: how good its answer was, and what it took to get it."""
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
@@ -7,7 +8,7 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 import pandas as pd
 
-from routellm_lab.errors import DataError, ParameterError, listed
+from routellm_lab.errors import DataError, ParameterError, listed, require_number
 from routellm_lab.evaluation.significance import (
     Difference,
     bootstrap_p_value,
@@ -114,6 +115,7 @@ def mixed_at(settings: Sequence[Played], dollars: float, name: str = "") -> Play
     -------
     Played
     """
+    require_number("mixed_at: dollars", dollars, 0, math.inf)
     ranked = sorted(_same_questions(list(settings)), key=lambda played: played.dollars.mean())
     costs = PER * np.array([played.dollars.mean() for played in ranked])
     after = int(np.clip(np.searchsorted(costs, dollars), 1, len(ranked) - 1)) if len(ranked) > 1 else 0

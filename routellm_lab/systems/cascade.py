@@ -24,7 +24,7 @@ from sklearn.base import BaseEstimator, clone
 from sklearn.utils.validation import check_is_fitted
 
 from routellm_lab.benchmarks.grading import final_number
-from routellm_lab.errors import DataError, ParameterError, listed
+from routellm_lab.errors import DataError, ParameterError, listed, require_number
 from routellm_lab.policies.answers import AnswerLog
 from routellm_lab.policies.cost import PER
 from routellm_lab.preferences.splits import split_by_prompt
@@ -105,10 +105,7 @@ class Cascade(BaseEstimator):
             raise ParameterError(f"Cascade: candidates must be a list of models, got {self.candidates!r}")
         if not isinstance(self.budget, (int, float, np.number)) or isinstance(self.budget, bool):
             raise ParameterError(f"Cascade: budget must be a number, USD per {PER:,} questions, got {self.budget!r}")
-        if not isinstance(self.max_length, (int, np.integer)) or not 1 <= self.max_length <= LONGEST:
-            raise ParameterError(
-                f"Cascade: max_length must be a whole number from 1 to {LONGEST}, got {self.max_length!r}"
-            )
+        require_number("Cascade: max_length", self.max_length, 1, LONGEST, whole=True)
         part = log.only(_pareto(log) if self.candidates is None else self.candidates)
         rows, others = split_by_prompt(log.outcomes.keys.to_frame("prompt_key"), 0.5, self.random_state)
         choose = part.select(log.prompts.index[others])
@@ -235,8 +232,7 @@ class AutoMix(BaseEstimator):
         """
         if self.meta not in METAS:
             raise ParameterError(f"AutoMix: meta must be one of {listed(METAS)}, got {self.meta!r}")
-        if not isinstance(self.lam, (int, float, np.number)) or not 0 <= self.lam < math.inf:
-            raise ParameterError(f"AutoMix: lam must be a number from 0, got {self.lam!r}")
+        require_number("AutoMix: lam", self.lam, 0)
         votes = self._votes(log)
         scores, dollars = log.outcomes.scores, self.lam * PER * log.dollars
         worth = np.column_stack([scores[self.small], scores[self.large] - dollars[self.large]])

@@ -28,7 +28,7 @@ import pandas as pd
 
 from routellm_lab.benchmarks.outcomes import Outcomes
 from routellm_lab.columns import number_column
-from routellm_lab.errors import DataError, ParameterError, listed
+from routellm_lab.errors import DataError, ParameterError, listed, require_number
 from routellm_lab.preferences.augment import battles_from_outcomes, soft_votes
 from routellm_lab.preferences.battles import score_a, validate_battles, vote_weights
 from routellm_lab.preferences.models import ModelPair
@@ -71,7 +71,9 @@ def hybrid_labels(
     gaps, weights = _samples(gaps, weights)
     if kind not in LABELS:
         raise ParameterError(f"kind of labels must be one of {listed(LABELS)}, got {kind!r}")
-    if t is not None and (kind != "transformed" or not 0 <= t < np.inf):
+    if t is not None:
+        require_number("t", t, 0)
+    if t is not None and kind != "transformed":
         raise ParameterError(f"t must be a number from 0, with transformed labels alone, got {t!r} with {kind!r}")
     if kind == "deterministic":
         first = np.isfinite(gaps).argmax(axis=1)

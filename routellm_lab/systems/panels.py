@@ -24,6 +24,7 @@ from routellm_lab.policies.answers import AnswerLog
 from routellm_lab.policies.cost import PER
 from routellm_lab.preferences.battles import validate_battles
 from routellm_lab.preferences.endpoint import Endpoint, Messages, check_budget
+from routellm_lab.preferences.models import judges_of
 from routellm_lab.preferences.paid import Call, digest, paid_file, pay, was_cut_short
 from routellm_lab.preferences.replies import Reply, answer_text
 from routellm_lab.systems.base import Played
@@ -348,7 +349,7 @@ def best_of_n_gain(
     battles = validate_battles(battles)
     soft = battles["preference_a"] if "preference_a" in battles else pd.Series(np.nan, battles.index)
     won = soft.fillna(battles["winner"].map({"model_a": 1.0, "tie": 0.5, "model_b": 0.0}))
-    judge = battles["judge"].fillna("") if "judge" in battles else pd.Series("", battles.index)
+    judge = judges_of(battles) if "judge" in battles else pd.Series("", battles.index)
     votes = pd.DataFrame({"judge": judge, "prompt_key": battles["prompt_key"]})
     sides = (
         votes.assign(model=battles["model_a"], opponent=battles["model_b"], won=won),

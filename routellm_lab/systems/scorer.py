@@ -18,7 +18,7 @@ from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
 from routellm_lab.encoders import make_encoder
-from routellm_lab.errors import DataError, ParameterError
+from routellm_lab.errors import DataError, require_number, require_numbers
 from routellm_lab.policies.answers import AnswerLog
 from routellm_lab.preferences.battles import validate_battles
 from routellm_lab.preferences.models import ModelPair
@@ -191,9 +191,7 @@ def fit_logistic(
     from sklearn.linear_model import LogisticRegression
     from sklearn.model_selection import GridSearchCV, GroupKFold
 
-    numbers = [value for value in penalties if isinstance(value, (int, float, np.number)) and 0 < value < np.inf]
-    if not numbers or len(numbers) < len(penalties):
-        raise ParameterError(f"{who}: penalties must be one number above 0 or more, got {penalties!r}")
+    numbers = require_numbers(f"{who}: penalties", penalties, 0, inside=True)
     if len(pd.unique(groups)) < 3:
         raise DataError(f"{who}: needs three questions or more, to choose its penalty")
     search = GridSearchCV(
@@ -249,8 +247,7 @@ class CrossEncoderScorer(AnswerScorer):
         self.random_state = random_state
 
     def _fit(self, questions: list[str], answers: list[str], right: np.ndarray) -> None:
-        if not isinstance(self.max_pairs, (int, np.integer)) or self.max_pairs < 2:
-            raise ParameterError(f"max_pairs must be a whole number from 2, got {self.max_pairs!r}")
+        require_number("max_pairs", self.max_pairs, 2, whole=True)
         drawn = np.random.default_rng(self.random_state).permutation(len(answers))[: self.max_pairs]
         votes = pd.DataFrame({"prompt": _joined(questions, answers), "score": right}).iloc[np.sort(drawn)]
         votes = votes.assign(model_a="right", model_b="wrong", winner="model_a")

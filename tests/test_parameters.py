@@ -1,0 +1,215 @@
+"""Numbers that a public function cannot use are refused where they come in, by an error of the package."""
+
+import math
+from functools import cache
+
+import numpy as np
+import pandas as pd
+import pytest
+from test_cost import PAIR, costs_of, outcomes
+from test_many import log_of
+
+from routellm_lab import RoutingCurve
+from routellm_lab.errors import ParameterError, RoutellmLabError, require_number, require_numbers, require_threshold
+from routellm_lab.evaluation import compare_all, holm, questions_needed, questions_to_tell, should_route
+from routellm_lab.evaluation.groups import rank_correlation
+from routellm_lab.policies import CostCurve, OnlineThreshold, ThresholdPolicy, count_tokens, shares_over_time
+from routellm_lab.policies.calibration import calibration, cross_calibrated, decisions_changed
+from routellm_lab.policies.drift import threshold_transfer
+from routellm_lab.policies.guarantees import (
+    guarantee_missed,
+    guarantee_pgr,
+    labels_needed,
+    labels_needed_pgr,
+    share_interval,
+    verify_guarantee,
+)
+from routellm_lab.policies.many import CostQuality, at_budget, panel_usage, route_many, single_models
+from routellm_lab.systems import mixed_at, played_choices, systems_table
+from routellm_lab.systems.cascade import AutoMix, Cascade
+from routellm_lab.systems.hybrid import hybrid_labels
+from routellm_lab.systems.panels import sample_panels
+
+NEVER = (math.nan, -math.inf, True, "0.5", [], [0.5, 0.5], np.array([]), object())
+"""What is no number, whatever the parameter."""
+ENDLESS, LESS, PERCENT, PARTS = (math.inf,), (-1, -0.5), (50, np.int64(95), 1.5), (2.5, np.float64(1.5))
+
+SHARE = (*ENDLESS, *LESS, *PERCENT)
+INSIDE = (*SHARE, 0, 1)
+COUNT = (*ENDLESS, *LESS, *PARTS, 0)
+MONEY = (*ENDLESS, *LESS)
+
+
+@cache
+def costs():
+    return costs_of(np.random.default_rng(0), n=120)
+
+
+@cache
+def log():
+    rng = np.random.default_rng(1)
+    return log_of(rng.random((40, 3)) < [0.3, 0.5, 0.8], [0.1, 0.4, 2.0])
+
+
+@cache
+def played():
+    return [played_choices(model, log(), [model] * len(log())) for model in log().models]
+
+
+def curve():
+    return costs().curve
+
+
+def expected():
+    return log().outcomes.scores
+
+
+def policy():
+    return ThresholdPolicy(PAIR, 0.5, "by hand")
+
+
+PARAMETERS = {
+    "curve.cpt": (lambda value: curve().cpt(value), (*SHARE, 0)),
+    "curve.random_band level": (lambda value: curve().random_band(value), INSIDE),
+    "curve.interval level": (lambda value: curve().interval(level=value), INSIDE),
+    "curve.interval n_resamples": (lambda value: curve().interval(n_resamples=value), COUNT),
+    "curve.p_value_vs_random": (lambda value: curve().p_value_vs_random(value), COUNT),
+    "curve.compare level": (lambda value: curve().compare(curve(), level=value), INSIDE),
+    "compare_all level": (lambda value: compare_all({"a": curve(), "b": curve()}, level=value), INSIDE),
+    "compare_all n_resamples": (lambda value: compare_all({"a": curve(), "b": curve()}, n_resamples=value), COUNT),
+    "rank_correlation n_resamples": (lambda value: rank_correlation([1, 2, 4], [3, 2, 1], value), COUNT),
+    "rank_correlation level": (lambda value: rank_correlation([1, 2, 4], [3, 2, 1], level=value), INSIDE),
+    "questions_needed first": (lambda value: questions_needed(curve(), value, 0.6), (*MONEY, 50)),
+    "questions_needed level": (lambda value: questions_needed(curve(), 0.7, 0.6, level=value), INSIDE),
+    "questions_needed power": (lambda value: questions_needed(curve(), 0.7, 0.6, power=value), INSIDE),
+    "questions_needed n_draws": (lambda value: questions_needed(curve(), 0.7, 0.6, n_draws=value), COUNT),
+    "questions_to_tell": (lambda value: questions_to_tell(curve(), curve().oracle(), value), ENDLESS),
+    "should_route price": (lambda value: should_route(curve(), value, 0.1), (*MONEY, 0)),
+    "should_route tolerance": (lambda value: should_route(curve(), 2, 1, tolerance=value), (*SHARE, 0)),
+    "should_route level": (lambda value: should_route(curve(), 2, 1, level=value), INSIDE),
+    "calibration n_bins": (lambda value: calibration(curve(), value), (*COUNT, 500)),
+    "calibration level": (lambda value: calibration(curve(), level=value), INSIDE),
+    "cross_calibrated n_folds": (lambda value: cross_calibrated(curve(), n_folds=value), (*COUNT, 1, 500)),
+    "decisions_changed share": (lambda value: decisions_changed(curve(), curve(), share=value), SHARE),
+    "decisions_changed threshold": (
+        lambda value: decisions_changed(curve(), curve(), threshold=value),
+        (*LESS, *PERCENT),
+    ),
+    "guarantee_missed alpha": (lambda value: guarantee_missed(curve(), value), INSIDE),
+    "guarantee_missed delta": (lambda value: guarantee_missed(curve(), 0.2, value), INSIDE),
+    "guarantee_pgr pgr": (lambda value: guarantee_pgr(curve(), value), INSIDE),
+    "guarantee_pgr delta": (lambda value: guarantee_pgr(curve(), 0.5, value), INSIDE),
+    "labels_needed alpha": (labels_needed, INSIDE),
+    "labels_needed missed": (lambda value: labels_needed(0.2, missed=value), SHARE),
+    "labels_needed power": (lambda value: labels_needed(0.2, power=value), INSIDE),
+    "labels_needed_pgr gap": (lambda value: labels_needed_pgr(0.5, value), (*SHARE, 0)),
+    "verify_guarantee n_labels": (
+        lambda value: verify_guarantee(curve(), lambda part: guarantee_pgr(part, 0.5), value),
+        (*COUNT, 1, 500),
+    ),
+    "share_interval count": (lambda value: share_interval(value, 10), (*MONEY, 2.5, 11)),
+    "share_interval level": (lambda value: share_interval(5, 10, value), INSIDE),
+    "for_share": (lambda value: ThresholdPolicy.for_share(costs(), value), SHARE),
+    "for_budget": (lambda value: ThresholdPolicy.for_budget(costs(), value), LESS),
+    "for_quality quality": (lambda value: ThresholdPolicy.for_quality(costs(), value), (*ENDLESS, 50)),
+    "for_quality pgr": (lambda value: ThresholdPolicy.for_quality(costs(), pgr=value), SHARE),
+    "guaranteed missed": (lambda value: ThresholdPolicy.guaranteed(costs(), missed=value), INSIDE),
+    "guaranteed delta": (lambda value: ThresholdPolicy.guaranteed(costs(), missed=0.2, delta=value), INSIDE),
+    "expect level": (lambda value: policy().expect(costs(), level=value), INSIDE),
+    "expect n_resamples": (lambda value: policy().expect(costs(), n_resamples=value), COUNT),
+    "threshold_transfer": (lambda value: threshold_transfer({"a": curve()}, value), INSIDE),
+    "OnlineThreshold share": (lambda value: OnlineThreshold(PAIR, value), INSIDE),
+    "OnlineThreshold window": (lambda value: OnlineThreshold(PAIR, 0.5, value), (*COUNT, 1)),
+    "OnlineThreshold step": (lambda value: OnlineThreshold(PAIR, 0.5, step=value), INSIDE),
+    "shares_over_time block": (lambda value: shares_over_time([True, False], value), COUNT),
+    "shares_over_time level": (lambda value: shares_over_time([True, False], level=value), INSIDE),
+    "count_tokens characters": (lambda value: count_tokens(outcomes(), [], characters_per_token=value), (*MONEY, 0)),
+    "count_tokens assumed": (lambda value: count_tokens(outcomes(), ["strong"], value), (*MONEY, 0)),
+    "CostCurve router": (lambda value: CostCurve(curve(), costs().strong, costs().weak, value), MONEY),
+    "CostCurve.points": (lambda value: costs().points(value), (*COUNT, 1)),
+    "CostCurve.intervals level": (lambda value: costs().intervals(level=value), INSIDE),
+    "route_many lam": (lambda value: route_many(expected(), dict.fromkeys(log().models, 1.0), value), LESS),
+    "route_many price": (lambda value: route_many(expected(), dict.fromkeys(log().models, value), 0), (*MONEY, 0)),
+    "CostQuality most": (lambda value: CostQuality.from_utilities(log(), expected(), most=value), (*COUNT, 1)),
+    "CostQuality.lam_at": (lambda value: CostQuality.oracle(log()).lam_at(value), LESS),
+    "CostQuality.points level": (lambda value: CostQuality.oracle(log()).points(level=value), INSIDE),
+    "at_budget": (lambda value: at_budget({"a": CostQuality.oracle(log())}, value), MONEY),
+    "panel_usage lam": (lambda value: panel_usage(log(), expected(), value), LESS),
+    "panel_usage minimum": (lambda value: panel_usage(log(), expected(), 0, minimum=value), COUNT),
+    "panel_usage level": (lambda value: panel_usage(log(), expected(), 0, level=value), INSIDE),
+    "single_models level": (lambda value: single_models(log(), value), INSIDE),
+    "Cascade budget": (lambda value: Cascade(budget=value).fit(log()), (*LESS, 0)),
+    "Cascade max_length": (lambda value: Cascade(budget=1.0, max_length=value).fit(log()), COUNT),
+    "AutoMix lam": (lambda value: AutoMix("m0", "m2", ["m1"], value).fit(log()), MONEY),
+    "hybrid_labels t": (lambda value: hybrid_labels(np.array([0.5, -0.5]), t=value), MONEY),
+    "sample_panels n": (lambda value: sample_panels(log(), [1], value), COUNT),
+    "sample_panels sizes": (lambda value: sample_panels(log(), [value], 2), (*COUNT, 9)),
+    "systems_table level": (lambda value: systems_table(played(), level=value), INSIDE),
+    "mixed_at": (lambda value: mixed_at(played(), value), LESS),
+}
+
+
+def refused(function, value):
+    """Whether a value is refused by an error of the package; any other error goes on."""
+    try:
+        function(value)
+    except RoutellmLabError:
+        return True
+    return False
+
+
+@pytest.mark.parametrize("name", PARAMETERS)
+def test_a_number_that_cannot_be_used_is_refused(name):
+    function, outside = PARAMETERS[name]
+    assert [value for value in (*NEVER, *outside) if not refused(function, value)] == []
+
+
+SHARES = {
+    "curve.quality": lambda shares: curve().quality(shares),
+    "curve.pgr": lambda shares: curve().pgr(shares),
+    "curve.random_band": lambda shares: curve().random_band(shares=shares),
+    "CostCurve.dollars": lambda shares: costs().dollars(shares),
+}
+
+
+@pytest.mark.parametrize("name", SHARES)
+def test_shares_of_strong_calls_are_numbers_from_0_to_1(name):
+    for shares in (-0.1, 50, math.nan, [0.5, 1.2], [0.5, math.nan], "half", [None], object()):
+        with pytest.raises(ParameterError, match="share of strong calls must be"):
+            SHARES[name](shares)
+    assert np.size(SHARES[name]([])) == 0
+
+
+WIN_RATES = {
+    "decide": lambda rates: policy().decide(rates),
+    "OnlineThreshold.decide": lambda rates: OnlineThreshold(PAIR, 0.5).decide(rates),
+    "OnlineThreshold.seed": lambda rates: OnlineThreshold(PAIR, 0.5).seed(rates),
+    "for_share": lambda rates: ThresholdPolicy.for_share(rates, 0.5, PAIR),
+    "RoutingCurve": lambda rates: RoutingCurve(rates, [1, 1, 0], [0, 1, 1], ["x", "y", "z"], PAIR),
+    "holm": holm,
+}
+
+
+@pytest.mark.parametrize("name", WIN_RATES)
+def test_win_rates_and_p_values_are_numbers_from_0_to_1(name):
+    bad = ([0.1, math.nan, 0.3], [0.1, math.inf, 0.3], [0.1, -0.1, 0.3], [10, 50, 80], ["a", "b", "c"], 0.5, None)
+    tables = ([[0.1], [0.2], [0.3]], pd.DataFrame({"win_rate": [0.1, 0.2, 0.3]}))
+    assert [rates for rates in (*bad, *tables, object()) if not refused(WIN_RATES[name], rates)] == []
+
+
+def test_the_checks_take_the_numbers_of_numpy_and_fill_their_messages():
+    for value in (3, np.int8(3), np.float32(3)):
+        require_number("n", value, 0, 5)
+    require_number("budget", math.inf, 0, math.inf)
+    assert require_numbers("sizes", np.arange(1, 4), 1, whole=True) == require_numbers("sizes", range(1, 4), 1)
+    require_threshold("threshold", np.float64(0.5))
+    for call, message in (
+        (lambda: require_number("n", math.inf, 0), "n must be a number from 0, got inf"),
+        (lambda: require_number("n", -math.inf), "n must be a number, got -inf"),
+        (lambda: require_number("n", np.array(3), 0), "n must be a number from 0"),
+        (lambda: require_numbers("sizes", [1, 0], 1, whole=True), "sizes must be a list of whole numbers from 1, got"),
+        (lambda: require_numbers("sizes", np.array(3)), "sizes must be a list of numbers, got"),
+        (lambda: require_threshold("cut", 12.5), "cut must be a number from 0 to 1.*12.5 % is 0.125"),
+    ):
+        with pytest.raises(ParameterError, match=message):
+            call()
