@@ -226,7 +226,8 @@ def apgr_forest(
     ----------
     table : DataFrame
         As `routellm_lab.evaluation.comparison_table` makes it: ``training``, ``router``, ``apgr``, ``low``, ``high``,
-        ``random_sd`` and, where known, ``oracle_apgr`` (named in the subtitle) and ``paper_apgr`` (a hollow diamond).
+        ``random_sd`` and, where known, ``oracle_apgr`` (named in the subtitle), ``paper_apgr`` (a hollow diamond), and
+        ``single_low``, ``single_high`` (a thin line: the interval of one deployed fit).
     simulated : bool
     name : str
         The benchmark.
@@ -243,7 +244,7 @@ def apgr_forest(
     _require(table, (by, "router", "apgr", "low", "high", "random_sd"), "apgr_forest")
     trainings = list(dict.fromkeys(table[by]))
     figure, axes = plt.subplots(figsize=(WIDTH, 1.9 + 0.3 * (len(table) + len(trainings))), layout="constrained")
-    quantile = _normal_quantile(level)
+    quantile, single = _normal_quantile(level), "single_low" in table
     y, ticks, labels = 0.0, [], []
     for group, training in enumerate(trainings):
         ticks.append(y)
@@ -253,6 +254,8 @@ def apgr_forest(
             half = quantile * row.random_sd
             axes.fill_betweenx([y - 0.5, y + 0.5], 0.5 - half, 0.5 + half, color="#dddddd", linewidth=0)
             colour = PALETTE[group % len(PALETTE)]
+            if single:
+                axes.plot([row.single_low, row.single_high], [y, y], color=colour, linewidth=0.9)
             axes.plot([row.low, row.high], [y, y], color=colour, linewidth=2.2, solid_capstyle="butt")
             axes.plot(row.apgr, y, MARKERS[group % len(MARKERS)], color=colour, markersize=7)
             paper = getattr(row, "paper_apgr", np.nan)
@@ -270,7 +273,8 @@ def apgr_forest(
     axes.set(ylim=(y - 0.9, -0.7), xlabel="APGR (area under the share of the quality gap recovered; .5 is random)")
     axes.grid(axis="y", visible=False)
     handles: list[Any] = [
-        Line2D([], [], color=INK, marker="o", markersize=7, label=f"here, {level:.0%} bootstrap interval"),
+        Line2D([], [], color=INK, marker="o", markersize=7, label=f"here, {level:.0%} interval"),
+        *([Line2D([], [], color=INK, linewidth=0.9, label="the same for one fit")] if single else []),
         Patch(color="#dddddd", label=f"random router, {level:.0%} range"),
     ]
     if "paper_apgr" in table and table["paper_apgr"].notna().any():
