@@ -528,6 +528,16 @@ def test_transfer_dots_and_heat_maps_take_what_the_package_makes():
     assert cells.ravel().tolist() == named["apgr"].tolist()
 
 
+def test_the_forest_draws_the_interval_of_a_single_fit():
+    table = make_table().assign(single_low=lambda t: t["low"] - 0.05, single_high=lambda t: t["high"] + 0.05)
+    with_thin, without = (
+        plots.apgr_forest(frame, simulated=False) for frame in (table, table.drop(columns=["single_low", "single_high"]))
+    )
+    assert len(with_thin.axes[0].lines) == len(without.axes[0].lines) + len(table)
+    assert "the same for one fit" in texts(with_thin)
+    assert "the same for one fit" not in texts(without)
+
+
 def test_ablation_counts_what_is_significant_after_the_correction():
     figure = FIGURES["ablation_forest"](False)
     assert title(figure) == (
