@@ -226,7 +226,8 @@ def apgr_forest(
     ----------
     table : DataFrame
         As `routellm_lab.evaluation.comparison_table` makes it: ``training``, ``router``, ``apgr``, ``low``, ``high``,
-        ``random_sd`` and, where known, ``oracle_apgr`` (named in the subtitle) and ``paper_apgr`` (a hollow diamond).
+        ``random_sd`` and, where known, ``oracle_apgr`` (named in the subtitle), ``paper_apgr`` (a hollow diamond), and
+        ``single_low``, ``single_high`` (a thin line: the interval of one deployed fit).
     simulated : bool
     name : str
         The benchmark.
@@ -243,7 +244,7 @@ def apgr_forest(
     _require(table, (by, "router", "apgr", "low", "high", "random_sd"), "apgr_forest")
     trainings = list(dict.fromkeys(table[by]))
     figure, axes = plt.subplots(figsize=(WIDTH, 1.9 + 0.3 * (len(table) + len(trainings))), layout="constrained")
-    quantile = _normal_quantile(level)
+    quantile, single = _normal_quantile(level), "single_low" in table
     y, ticks, labels = 0.0, [], []
     for group, training in enumerate(trainings):
         ticks.append(y)
@@ -253,6 +254,8 @@ def apgr_forest(
             half = quantile * row.random_sd
             axes.fill_betweenx([y - 0.5, y + 0.5], 0.5 - half, 0.5 + half, color="#dddddd", linewidth=0)
             colour = PALETTE[group % len(PALETTE)]
+            if single:
+                axes.plot([row.single_low, row.single_high], [y, y], color=colour, linewidth=0.9)
             axes.plot([row.low, row.high], [y, y], color=colour, linewidth=2.2, solid_capstyle="butt")
             axes.plot(row.apgr, y, MARKERS[group % len(MARKERS)], color=colour, markersize=7)
             paper = getattr(row, "paper_apgr", np.nan)
@@ -270,7 +273,8 @@ def apgr_forest(
     axes.set(ylim=(y - 0.9, -0.7), xlabel="APGR (area under the share of the quality gap recovered; .5 is random)")
     axes.grid(axis="y", visible=False)
     handles: list[Any] = [
-        Line2D([], [], color=INK, marker="o", markersize=7, label=f"here, {level:.0%} bootstrap interval"),
+        Line2D([], [], color=INK, marker="o", markersize=7, label=f"here, {level:.0%} interval"),
+        *([Line2D([], [], color=INK, linewidth=0.9, label="the same for one fit")] if single else []),
         Patch(color="#dddddd", label=f"random router, {level:.0%} range"),
     ]
     if "paper_apgr" in table and table["paper_apgr"].notna().any():
@@ -902,24 +906,29 @@ def _cells_finding(shown: pd.DataFrame, down: str, across: str, centre: float, t
 
 
 @_figure
-def ablation_forest(frame: pd.DataFrame, *, simulated: bool, name: str = "", title: str | None = None) -> Figure:
+def ablation_forest(
+    frame: pd.DataFrame, *, simulated: bool, name: str = "", title: str | None = None, alpha: float = 0.05
+) -> Figure:
     """What each setting of a router changes, with its interval: a panel per benchmark.
 
     Parameters
     ----------
     frame : DataFrame
         As `routellm_lab.evaluation.ablation` makes it, of one router or several: ``router``, ``setting``,
-        ``benchmark``, ``apgr``, ``difference``, ``low``, ``high``. Rows without interval are the reference.
+        ``benchmark``, ``apgr``, ``difference``, ``low``, ``high``, ``p_holm``. Rows without interval are the reference.
     simulated : bool
     name : str
         The training votes.
     title : str, optional
+    alpha : float
+        A mark is filled where ``p_holm`` is below.
 
     Returns
     -------
     Figure
     """
-    _require(frame, ("router", "setting", "benchmark", "apgr", "difference", "low", "high"), "ablation_forest")
+    columns = ("router", "setting", "benchmark", "apgr", "difference", "low", "high", "p_holm")
+    _require(frame, columns, "ablation_forest")
     benchmarks, routers = (list(dict.fromkeys(frame[column])) for column in ("benchmark", "router"))
     places: dict[tuple[Any, Any], float] = {}
     ticks, labels, y = [], [], 0.0
@@ -951,9 +960,9 @@ def ablation_forest(frame: pd.DataFrame, *, simulated: bool, name: str = "", tit
                 aside: dict[str, Any] = {"textcoords": "offset points", "fontsize": 9, "color": MUTED, "va": "center"}
                 axes.annotate(f"APGR {row.apgr:.3f}", (row.difference, at), xytext=(7, 0), **aside)
                 continue
-            sure = row.low > 0 or row.high < 0
+            filled = look["color"] if row.p_holm < alpha else "white"
             axes.plot([row.low, row.high], [at, at], color=look["color"], linewidth=2.2, solid_capstyle="butt")
-            axes.plot(row.difference, at, markerfacecolor=look["color"] if sure else "white", linestyle="none", **look)
+            axes.plot(row.difference, at, markerfacecolor=filled, linestyle="none", **look)
         axes.set_xlabel(f"{benchmark}\ndifference in APGR")
         axes.grid(axis="y", visible=False)
         axes.margins(x=0.08)
@@ -967,19 +976,19 @@ def ablation_forest(frame: pd.DataFrame, *, simulated: bool, name: str = "", tit
     _legend_below(
         figure,
         [
-            Line2D([], [], color=INK, marker="o", label="interval without 0"),
-            Line2D([], [], color=INK, marker="o", markerfacecolor="white", label="interval with 0"),
+            Line2D([], [], color=INK, marker="o", label=f"p < {alpha:.2g} after Holm's correction"),
+            Line2D([], [], color=INK, marker="o", markerfacecolor="white", label="not significant"),
         ],
     )
-    settings = frame[(frame["benchmark"] == benchmarks[0]) & frame["low"].notna()]
-    sure = settings[(settings["low"] > 0) | (settings["high"] < 0)]
+    tested = frame[frame["p_holm"].notna()]
+    significant = tested[tested["p_holm"] < alpha]
     if title is None:
-        title = f"None of {len(settings)} settings surely changes the APGR on {benchmarks[0]}"
-        if len(sure):
-            row = sure.loc[sure["difference"].abs().idxmax()]
-            which = f"{_words(row['router'])}, {_words(row['setting'])}: {row['difference']:+.3f}"
-            verb = "change" if len(sure) > 1 else "changes"
-            title = f"{len(sure)} of {len(settings)} settings surely {verb} the APGR on {benchmarks[0]}, most: {which}"
+        title = f"None of {len(tested)} differences in APGR is significant"
+        if len(significant):
+            row = significant.iloc[int(significant["difference"].abs().argmax())]
+            which = f"{_words(row['router'])}, {_words(row['setting'])} on {row['benchmark']}: {row['difference']:+.3f}"
+            verb = "are" if len(significant) > 1 else "is"
+            title = f"{len(significant)} of {len(tested)} differences in APGR {verb} significant, the largest: {which}"
     _title(
         figure, panels[0, 0], title, ", ".join(filter(None, [name, "each setting less the router as it is"])), simulated
     )

@@ -154,13 +154,14 @@ def plain_factorization(router, battles: pd.DataFrame) -> tuple[list[float], dic
     models = pd.Index(router.models_)
     a, b = (torch.from_numpy(models.get_indexer(pd.Index(battles[f"model_{side}"])).astype(np.int64)) for side in "ab")
     score, weight = (torch.from_numpy(np.array(of(battles), np.float32)) for of in (score_a, vote_weights))
-    torch.manual_seed(router.random_state)
-    weights = router._initial(vectors.shape[1])
-    optimizer = torch.optim.Adam(weights.values(), lr=router.learning_rate, weight_decay=router.weight_decay)
+    generator = torch.Generator().manual_seed(router.random_state)
+    weights = router._initial(vectors.shape[1], generator)
+    learned = [value.requires_grad_() for name, value in weights.items() if name != "b" or router.bias]
+    optimizer = torch.optim.Adam(learned, lr=router.learning_rate, weight_decay=router.weight_decay)
 
     def loss(rows: torch.Tensor) -> torch.Tensor:
         known = router._model_vectors(weights)
-        mapped = vectors[rows] @ weights["W1"].T + weights.get("b", 0)
+        mapped = vectors[rows] @ weights["W1"].T + weights["b"]
         logit = ((known[a[rows]] - known[b[rows]]) * mapped) @ weights["w2"]
         entropy = torch.nn.functional.binary_cross_entropy_with_logits(logit, score[rows], reduction="none")
         return (entropy * weight[rows]).sum() / weight[rows].sum()
@@ -172,7 +173,7 @@ def plain_factorization(router, battles: pd.DataFrame) -> tuple[list[float], dic
     losses = [held_out_loss()]
     best = {name: value.detach().clone() for name, value in weights.items()}
     for _ in range(router.epochs):
-        for rows in train[torch.randperm(len(train))].split(router.batch_size):
+        for rows in train[torch.randperm(len(train), generator=generator)].split(router.batch_size):
             optimizer.zero_grad()
             loss(rows).backward()
             optimizer.step()

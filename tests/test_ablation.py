@@ -1,11 +1,11 @@
-"""Ablation: every setting is fitted as told, compared on the same resamples, and nothing else changes."""
+"""Ablation: every setting is fitted as asked, compared on the same questions and fits, and nothing else changes."""
 
 import numpy as np
 import pytest
 
 from routellm_lab import default_pair, evaluate
 from routellm_lab.errors import ParameterError
-from routellm_lab.evaluation import ablation
+from routellm_lab.evaluation import ablation, evaluate_fits, fit_again, holm
 from routellm_lab.routers import RandomRouter, RidgeRouter
 
 PAIR = default_pair("sample")
@@ -21,7 +21,7 @@ def test_each_row_is_a_fit_of_its_own(arena, benchmarks):
     router = RidgeRouter(PAIR, encoder="hashing:64")
     before = router.get_params()
     settings = {"one penalty": {"alphas": (5.0,)}, "fewer tiers": {"n_tiers": 5}}
-    frame = ablation(router, settings, arena, benchmarks, n_resamples=100, random_state=3, level=0.9)
+    frame = ablation({router: settings}, [arena], benchmarks, level=0.9)
     assert router.get_params() == before
     assert not hasattr(router, "alpha_")
     assert frame[["setting", "benchmark"]].apply(tuple, axis=1).tolist() == [
@@ -33,32 +33,43 @@ def test_each_row_is_a_fit_of_its_own(arena, benchmarks):
         fitted = RidgeRouter(PAIR, encoder="hashing:64", **setting).fit(arena)
         for benchmark, outcomes in benchmarks.items():
             row = frame[(frame["setting"] == name) & (frame["benchmark"] == benchmark)].iloc[0]
-            curve = evaluate(fitted, outcomes)
-            told = curve.compare(evaluate(plain, outcomes), n_resamples=100, random_state=3, level=0.9)
-            assert row["apgr"] == curve.apgr
-            assert (row["difference"], row["low"], row["high"], row["p_value"]) == (
-                told.difference,
-                told.low,
-                told.high,
-                told.p_value,
-            )
+            here, other = (evaluate_fits([[each]], outcomes) for each in (plain, fitted))
+            found = other.compare(here, 0.9)
+            assert row["apgr"] == evaluate(fitted, outcomes).apgr
+            assert row[["difference", "low", "high", "p_value"]].tolist() == [
+                found.value,
+                found.low,
+                found.high,
+                found.p_value,
+            ]
             assert row["difference"] != 0
     reference = frame[frame["setting"] == "as here"]
     assert (reference["difference"] == 0).all()
-    assert reference[["low", "high", "p_value"]].isna().all().all()
+    assert reference[["low", "high", "p_value", "p_holm"]].isna().all().all()
     assert reference["apgr"].tolist() == [evaluate(plain, outcomes).apgr for outcomes in benchmarks.values()]
+    tested = frame[frame["setting"] != "as here"]
+    np.testing.assert_array_equal(tested["p_holm"], holm(tested["p_value"]))
+
+
+def test_settings_are_paired_by_draw_and_seed(arena, benchmarks):
+    draws, router = [arena.head(1200), arena.tail(1200)], RandomRouter(PAIR)
+    frame = ablation({router: {"the same": {}}}, draws, benchmarks, seeds=range(4))
+    assert (frame["difference"] == 0).all()
+    assert (frame["fits"] == 8).all()
+    assert frame.loc[frame["setting"] == "the same", "p_value"].tolist() == [1, 1]
+    mean = evaluate_fits(fit_again(router, draws, range(4)), benchmarks["mmlu"]).apgr_of_fits.mean()
+    assert frame["apgr"].iloc[0] == pytest.approx(mean)
 
 
 def test_fitted_routers_serve_as_settings_and_as_reference(arena, benchmarks):
-    first, second = (RandomRouter(PAIR, random_state=seed).fit(arena) for seed in (1, 2))
-    frame = ablation(
-        RandomRouter(PAIR, random_state=1), {"other seed": second}, arena, benchmarks, reference=second, n_resamples=20
-    )
+    first, second = ([[RandomRouter(PAIR, random_state=seed).fit(arena)]] for seed in (1, 2))
+    router = RandomRouter(PAIR, random_state=1)
+    frame = ablation({router: {"other seed": second}}, [arena], benchmarks, references={router: second})
     assert (frame["difference"] == 0).all()
-    frame = ablation(
-        RandomRouter(PAIR, random_state=1), {"other seed": second}, arena, benchmarks, reference=first, n_resamples=20
-    )
-    expected = [evaluate(second, outcomes).apgr - evaluate(first, outcomes).apgr for outcomes in benchmarks.values()]
+    frame = ablation({router: {"other seed": second}}, [arena], benchmarks, references={router: first})
+    expected = [
+        evaluate(second[0][0], outcomes).apgr - evaluate(first[0][0], outcomes).apgr for outcomes in benchmarks.values()
+    ]
     assert frame.loc[frame["setting"] == "other seed", "difference"].tolist() == expected
 
 
@@ -68,10 +79,10 @@ def test_an_unknown_parameter_is_found_before_any_fit(arena, benchmarks):
             raise AssertionError("fitted")
 
     with pytest.raises(ParameterError, match=r"setting 'b': Invalid parameter 'tiers'"):
-        ablation(Slow(PAIR), {"a": {"random_state": 1}, "b": {"tiers": 3}}, arena, benchmarks)
+        ablation({Slow(PAIR): {"a": {"random_state": 1}, "b": {"tiers": 3}}}, [arena], benchmarks)
     with pytest.raises(ParameterError, match="'as here' is the reference"):
-        ablation(Slow(PAIR), {"as here": {}}, arena, benchmarks)
+        ablation({Slow(PAIR): {"as here": {}}}, [arena], benchmarks)
     with pytest.raises(ParameterError, match="needs settings"):
-        ablation(Slow(PAIR), {}, arena, benchmarks)
+        ablation({Slow(PAIR): {}}, [arena], benchmarks)
     with pytest.raises(ParameterError, match="needs evaluations"):
-        ablation(Slow(PAIR), {"a": {}}, arena, {})
+        ablation({Slow(PAIR): {"a": {}}}, [arena], {})

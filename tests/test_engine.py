@@ -337,10 +337,10 @@ def both(there, work):
 
 def test_on_ray_ablations_bootstraps_and_validation_give_the_same_numbers(there, arena, mmlu):
     router = RidgeRouter(SAMPLE_PAIR, encoder="hashing:64")
-    some, few = mmlu.select(np.arange(len(mmlu)) < 400), {"n_resamples": 50}
-    settings_ = {"other": {"alphas": (100.0,)}, "length": PromptLengthRouter(SAMPLE_PAIR).fit(arena)}
+    some = mmlu.select(np.arange(len(mmlu)) < 400)
+    settings_ = {"other": {"alphas": (100.0,)}, "length": [[PromptLengthRouter(SAMPLE_PAIR).fit(arena)]]}
     for work in (
-        lambda: ablation(router, settings_, arena, {"mmlu": some, "again": some}, **few),
+        lambda: ablation({router: settings_}, [arena], {"mmlu": some, "again": some}),
         lambda: learning_curve(router, arena, some, [300, 900]),
         lambda: validate_router(
             router, arena, {"mmlu": HeldOut(some, (SAMPLE_PAIR,), random_groups(some, 3))}, n_resamples=20

@@ -149,6 +149,30 @@ def test_numbers_depend_on_the_seed_alone(arena, fitted):
     assert not np.allclose(make(random_state=1).fit(arena).win_rate(PROMPTS), fitted.win_rate(PROMPTS))
 
 
+@pytest.mark.parametrize(
+    "options", [{}, {"noise": 0.1, "bias": False}, {"learning_rate": 0.03, "patience": 1}], ids=str
+)
+def test_seeds_fitted_together_are_the_fits_of_each_seed(arena, options):
+    router = make(epochs=8, batch_size=300, **options)
+    together = router.fit_seeds(arena, [0, 3, 7])
+    assert not hasattr(router, "pair_used_")  # the copies are fitted, not the router itself
+    for seed, copy in zip([0, 3, 7], together, strict=True):
+        alone = make(epochs=8, batch_size=300, random_state=seed, **options).fit(arena)
+        assert copy.get_params()["random_state"] == seed
+        assert len(copy.history_) == len(alone.history_)
+        np.testing.assert_allclose(copy.history_.iloc[1:], alone.history_.iloc[1:], atol=1e-5)
+        np.testing.assert_allclose(copy.win_rate(PROMPTS), alone.win_rate(PROMPTS), atol=1e-4)
+    if "patience" in options:  # copies that stop early do not hold up, nor change, the others
+        assert len({len(copy.history_) for copy in together}) > 1
+
+
+def test_no_seed_is_refused(arena):
+    with pytest.raises(ParameterError, match="fit_seeds needs at least one seed"):
+        make().fit_seeds(arena, [])
+    with pytest.raises(DataError, match="a single distinct prompt"):
+        make().fit_seeds(arena.assign(prompt="one", prompt_key="one"), [0, 1])
+
+
 def test_votes_with_more_weight_pull_harder(arena):
     rows = [("Sum it up", "model_a")] * 40 + [("Sum it up too", "model_b")] * 40
     votes = pd.DataFrame([{"prompt": p, "model_a": "a", "model_b": "b", "winner": w} for p, w in rows])

@@ -77,16 +77,16 @@ PAIRS = pd.DataFrame(
 )
 ABLATION = pd.DataFrame(
     [
-        ("ridge", "as here", "mmlu", 0.58, 0.0, np.nan, np.nan),
-        ("ridge", "as here", "gsm8k", 0.55, 0.0, np.nan, np.nan),
-        ("ridge", "fewer_tiers", "mmlu", 0.6, 0.02, 0.01, 0.03),
-        ("ridge", "fewer_tiers", "gsm8k", 0.56, 0.01, -0.03, 0.05),
-        ("ridge", "other encoder", "mmlu", 0.55, -0.03, -0.05, -0.01),
-        ("ridge", "other encoder", "gsm8k", 0.54, -0.01, -0.02, 0.01),
-        ("knn", "as here", "mmlu", 0.52, 0.0, np.nan, np.nan),
-        ("knn", "fewer neighbours", "mmlu", 0.56, 0.04, -0.01, 0.09),
+        ("ridge", "as here", "mmlu", 0.58, 0.0, np.nan, np.nan, np.nan),
+        ("ridge", "as here", "gsm8k", 0.55, 0.0, np.nan, np.nan, np.nan),
+        ("ridge", "fewer_tiers", "mmlu", 0.6, 0.02, 0.01, 0.03, 0.03),
+        ("ridge", "fewer_tiers", "gsm8k", 0.56, 0.01, -0.03, 0.05, 1.0),
+        ("ridge", "other encoder", "mmlu", 0.55, -0.03, -0.05, -0.01, 0.02),
+        ("ridge", "other encoder", "gsm8k", 0.54, -0.01, -0.02, 0.01, 0.9),
+        ("knn", "as here", "mmlu", 0.52, 0.0, np.nan, np.nan, np.nan),
+        ("knn", "fewer neighbours", "mmlu", 0.56, 0.04, 0.01, 0.07, 0.06),  # without 0, but not after the correction
     ],
-    columns=["router", "setting", "benchmark", "apgr", "difference", "low", "high"],
+    columns=["router", "setting", "benchmark", "apgr", "difference", "low", "high", "p_holm"],
 )
 GROUPS = pd.DataFrame(
     {
@@ -528,9 +528,22 @@ def test_transfer_dots_and_heat_maps_take_what_the_package_makes():
     assert cells.ravel().tolist() == named["apgr"].tolist()
 
 
-def test_ablation_counts_the_settings_whose_interval_excludes_0():
+def test_the_forest_draws_the_interval_of_a_single_fit():
+    table = make_table().assign(single_low=lambda t: t["low"] - 0.05, single_high=lambda t: t["high"] + 0.05)
+    with_thin, without = (
+        plots.apgr_forest(frame, simulated=False)
+        for frame in (table, table.drop(columns=["single_low", "single_high"]))
+    )
+    assert len(with_thin.axes[0].lines) == len(without.axes[0].lines) + len(table)
+    assert "the same for one fit" in texts(with_thin)
+    assert "the same for one fit" not in texts(without)
+
+
+def test_ablation_counts_what_is_significant_after_the_correction():
     figure = FIGURES["ablation_forest"](False)
-    assert title(figure) == "2 of 3 settings surely change the APGR on mmlu, most: ridge, other encoder: -0.030"
+    assert title(figure) == (
+        "2 of 5 differences in APGR are significant, the largest: ridge, other encoder on mmlu: -0.030"
+    )
     assert [axes.get_xlabel() for axes in figure.axes] == ["mmlu\ndifference in APGR", "gsm8k\ndifference in APGR"]
     assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == [
         "ridge:",
@@ -546,8 +559,8 @@ def test_ablation_counts_the_settings_whose_interval_excludes_0():
     hollow = [line.get_xdata()[0] for line in figure.axes[0].lines if line.get_markerfacecolor() == "white"]
     assert hollow == [0, 0, 0.04]
     assert "APGR 0.580" in texts(figure)
-    wide = ABLATION.assign(low=ABLATION["low"] - 1, high=ABLATION["high"] + 1)
-    assert title(plots.ablation_forest(wide, simulated=False)) == "None of 3 settings surely changes the APGR on mmlu"
+    corrected = ABLATION.assign(p_holm=ABLATION["p_holm"] + 0.05)
+    assert title(plots.ablation_forest(corrected, simulated=False)) == "None of 5 differences in APGR is significant"
     with pytest.raises(DataError, match="missing low"):
         plots.ablation_forest(ABLATION.drop(columns="low"), simulated=False)
 

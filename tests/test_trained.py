@@ -13,7 +13,7 @@ from tiny_models import tiny
 from typer.testing import CliRunner
 
 from routellm_lab.cli import app
-from routellm_lab.errors import RoutellmLabError
+from routellm_lab.errors import ParameterError, RoutellmLabError
 from routellm_lab.evaluation import paper_training_sets, training_sets
 from routellm_lab.preferences.sample import SAMPLE_PAIR
 from routellm_lab.routers import BertRouter, CausalLMRouter, Training
@@ -28,7 +28,7 @@ MADE = [f"{training}/{kind}" for training in EVERY for kind in KINDS] + [f"arena
 
 @pytest.fixture(scope="module")
 def sets():
-    return paper_training_sets("sample", SAMPLE_PAIR, gold_questions=150, encoder="hashing:256")
+    return paper_training_sets("sample", SAMPLE_PAIR, gold_questions=150, encoder="hashing:256", n_draws=2)
 
 
 def test_gold_questions_are_labels_and_never_evaluated(sets):
@@ -39,6 +39,20 @@ def test_gold_questions_are_labels_and_never_evaluated(sets):
     assert not gold & set(sets.evaluations["mmlu"].keys)
     assert gold <= set(sets.benchmarks["mmlu"].keys)
     assert len(sets.evaluations["mmlu"]) + len(gold) <= len(sets.benchmarks["mmlu"])
+
+
+def test_gold_questions_are_drawn_again_and_never_scored(sets):
+    assert len(sets.draws("arena")) == 1
+    first, second = sets.draws("arena+gold")
+    assert first is sets.clean["arena+gold"]
+    keys = sets.left_out("mmlu")
+    assert keys[0] != keys[1]
+    assert sets.left_out("gsm8k") == [set()]
+    for votes, gold in zip((first, second), keys, strict=True):
+        assert len(gold & set(votes["prompt_key"])) > 0.8 * len(gold)  # near copies of other questions are dropped
+        assert not set(votes["prompt_key"]) & (set(sets.benchmarks["mmlu"].keys) - gold)
+    with pytest.raises(ParameterError, match="n_draws must be a whole number"):
+        paper_training_sets("sample", SAMPLE_PAIR, n_draws=0)
 
 
 def test_no_evaluated_prompt_is_trained_on(sets):

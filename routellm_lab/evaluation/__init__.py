@@ -25,6 +25,7 @@ from routellm_lab.evaluation.paper import (
     paper_results,
 )
 from routellm_lab.evaluation.power import Power, questions_needed, questions_to_tell
+from routellm_lab.evaluation.refits import RefitCurves, Spread, compare_recipes, evaluate_fits, fit_again
 from routellm_lab.evaluation.robustness import (
     PERTURBATIONS,
     SUFFIX_WORDS,
@@ -59,7 +60,9 @@ __all__ = [
     "Estimate",
     "HeldOut",
     "Power",
+    "RefitCurves",
     "RoutingCurve",
+    "Spread",
     "TrainingSets",
     "Verdict",
     "ablation",
@@ -71,10 +74,13 @@ __all__ = [
     "best_possible",
     "commercial_points",
     "compare_all",
+    "compare_recipes",
     "comparison_table",
     "cross_fitted",
     "cross_group_matrix",
     "evaluate",
+    "evaluate_fits",
+    "fit_again",
     "flip_rates",
     "holm",
     "learning_curve",

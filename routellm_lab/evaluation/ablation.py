@@ -1,6 +1,6 @@
 """Ablation: what each choice of a router does to its APGR."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -9,8 +9,8 @@ import pandas as pd
 from routellm_lab.benchmarks.outcomes import Outcomes
 from routellm_lab.engine import parallel
 from routellm_lab.errors import ParameterError
-from routellm_lab.evaluation.curve import RoutingCurve, evaluate
-from routellm_lab.evaluation.significance import compare_pairs
+from routellm_lab.evaluation.refits import Fits, RefitCurves, evaluate_fits, fit_again
+from routellm_lab.evaluation.significance import holm
 
 if TYPE_CHECKING:
     from routellm_lab.routers import Router
@@ -20,101 +20,93 @@ AS_HERE = "as here"
 
 
 def ablation(
-    router: "Router",
-    settings: Mapping[str, "Mapping[str, Any] | Router"],
-    battles: pd.DataFrame,
+    changes: "Mapping[Router, Mapping[str, Mapping[str, Any] | Fits]]",
+    draws: Sequence[pd.DataFrame],
     evaluations: Mapping[str, Outcomes],
-    reference: "Router | None" = None,
-    n_resamples: int = 2000,
-    random_state: int | None = 0,
+    seeds: Iterable[int] = (0,),
+    left_out: Mapping[str, Sequence[Iterable[str]]] | None = None,
+    references: "Mapping[Router, Fits] | None" = None,
     level: float = 0.95,
 ) -> pd.DataFrame:
-    """Fit a router in several settings on the same votes, and compare each with the router as it is.
+    """Fit routers in several settings on the same votes, and compare each setting with its router as it is.
 
     Parameters
     ----------
-    router : Router
-        Cloned for every setting; itself left as it is.
-    settings : dict of str to (dict or Router)
-        Parameters that differ from those of ``router``, or a router that is fitted already.
-    battles : DataFrame
-        The votes.
+    changes : dict of Router to dict
+        For each router, by the name of a setting: parameters that differ from those of the router, or fits that are
+        there already. Routers are cloned for every fit; themselves left as they are.
+    draws : list of DataFrame
+        The votes, a frame per draw of their labels (see `fit_again`).
     evaluations : dict of str to Outcomes
-        By benchmark.
-    reference : Router, optional
-        Fitted already; by default ``router``, cloned and fitted on ``battles``.
-    n_resamples, random_state
-        Of the paired bootstrap over prompts.
+        By benchmark, whole.
+    seeds : iterable of int
+        Of the fits of each setting.
+    left_out : dict of str to list of iterables, optional
+        By benchmark and draw, the prompt keys that are not scored (see `evaluate_fits`).
+    references : dict of Router to fits, optional
+        Routers that are fitted already.
     level : float
         Of the intervals.
 
     Returns
     -------
     DataFrame
-        One row per setting and benchmark, the reference first as ``as here``: ``router``, ``setting``, ``benchmark``,
-        ``apgr``, ``difference`` (setting minus reference), ``low``, ``high``, ``p_value`` (not corrected for their
-        number). The reference has difference 0, no interval and no p-value.
+        One row per router, setting and benchmark, the router as it is first (``as here``): ``router``, ``setting``,
+        ``benchmark``, ``apgr`` (mean over fits), ``difference`` (setting minus router, paired by question, draw and
+        seed), ``low``, ``high``, ``refit_sd``, ``fits``, ``p_value``, ``p_holm`` (corrected over all rows). A router as
+        it is has difference 0, no interval and no p-value.
 
     Raises
     ------
     ParameterError
-        When there is no setting or benchmark, or a setting names a parameter that the router lacks; before any fit.
+        When there is no setting or benchmark, or a setting names a parameter that its router lacks; before any fit.
     DataError
         When the strong model is not better on a benchmark, or a fitted router routes another pair.
     """
     from sklearn.base import clone
 
-    if not settings or not evaluations:
-        raise ParameterError(f"ablation: needs {'settings' if not settings else 'evaluations'}, got none")
-    if AS_HERE in settings:
-        raise ParameterError(f"ablation: the setting {AS_HERE!r} is the reference; give this one another name")
-    to_fit: dict[str, Any] = {} if reference is not None else {AS_HERE: clone(router)}
-    fitted: dict[str, Any] = {} if reference is None else {AS_HERE: reference}
-    for name, setting in settings.items():
-        if not isinstance(setting, Mapping):
-            fitted[name] = setting
-            continue
-        try:
-            to_fit[name] = clone(router).set_params(**setting)
-        except ValueError as error:
-            raise ParameterError(f"ablation: setting {name!r}: {error}") from error
-    names = [AS_HERE, *settings]
-    # one fitted router at a time: those with a language model fill the memory
-    tasks = (
-        (fitted[name], None, evaluations) if name in fitted else (to_fit.pop(name), battles, evaluations)
-        for name in names
-    )
-    curves = dict(zip(names, parallel(_curves, tasks, "ablation", len(names)), strict=True))
-    pairs = [(place, 0) for place in range(1, len(names))]
-    compared = parallel(
-        compare_pairs,
-        (
-            ([curves[name][benchmark] for name in names], pairs, "apgr", n_resamples, random_state, level)
-            for benchmark in evaluations
-        ),
-        "comparisons",
-        len(evaluations),
-    )
-    rows = {}
-    for benchmark, found in zip(evaluations, compared, strict=True):
-        differences = [(0.0, np.nan, np.nan, np.nan), *((f.difference, f.low, f.high, f.p_value) for f in found)]
-        for name, (difference, low, high, p_value) in zip(names, differences, strict=True):
-            rows[name, benchmark] = {
-                "router": router.name,
-                "setting": name,
-                "benchmark": benchmark,
-                "apgr": curves[name][benchmark].apgr,
-                "difference": difference,
-                "low": low,
-                "high": high,
-                "p_value": p_value,
-            }
-    return pd.DataFrame([rows[name, benchmark] for name in names for benchmark in evaluations])
+    if not any(changes.values()) or not evaluations:
+        raise ParameterError(f"ablation: needs {'evaluations' if not evaluations else 'settings'}, got none")
+    seeds = list(seeds)
+    tasks: dict[tuple[Router, str], Router | Fits] = {}
+    for router, settings in changes.items():
+        if AS_HERE in settings:
+            raise ParameterError(f"ablation: the setting {AS_HERE!r} is the reference; give this one another name")
+        tasks[router, AS_HERE] = (references or {}).get(router, clone(router))
+        for name, change in settings.items():
+            try:
+                tasks[router, name] = clone(router).set_params(**change) if isinstance(change, Mapping) else change
+            except ValueError as error:
+                raise ParameterError(f"ablation: setting {name!r}: {error}") from error
+    # one setting at a time: routers with a language model fill the memory
+    queue = ((tasks.pop(key), draws, seeds, evaluations, left_out or {}) for key in list(tasks))
+    keys = list(tasks)
+    curves = dict(zip(keys, parallel(_curves, queue, "ablation", len(keys)), strict=True))
+    rows = []
+    for router, setting in keys:
+        for benchmark in evaluations:
+            here, other = (curves[router, name][benchmark] for name in (AS_HERE, setting))
+            row = {"router": router.name, "setting": setting, "benchmark": benchmark, "apgr": other.apgr(level).value}
+            if setting == AS_HERE:
+                nothing = dict.fromkeys(("low", "high", "refit_sd", "p_value"), np.nan)
+                rows.append(row | {"difference": 0.0, "fits": other.n_fits} | nothing)
+                continue
+            found = other.compare(here, level)
+            row |= {"difference": found.value, "low": found.low, "high": found.high, "refit_sd": found.refit_sd}
+            rows.append(row | {"fits": found.n_fits, "p_value": found.p_value})
+    frame = pd.DataFrame(rows)
+    tested = frame["p_value"].notna()
+    frame.loc[tested, "p_holm"] = holm(frame.loc[tested, "p_value"])
+    return frame
 
 
 def _curves(
-    router: "Router", battles: pd.DataFrame | None, evaluations: Mapping[str, Outcomes]
-) -> dict[str, RoutingCurve]:
-    """Curves of a router, fitted first where votes are given."""
-    ready = router if battles is None else router.fit(battles)
-    return {benchmark: evaluate(ready, outcomes) for benchmark, outcomes in evaluations.items()}
+    router: "Router | Fits",
+    draws: Sequence[pd.DataFrame],
+    seeds: list[int],
+    evaluations: Mapping[str, Outcomes],
+    left_out: Mapping[str, Sequence[Iterable[str]]],
+) -> dict[str, RefitCurves]:
+    """Curves of the fits of a setting, fitted first unless they are there."""
+    fits = router if isinstance(router, Sequence) else fit_again(router, draws, seeds)
+    return {name: evaluate_fits(fits, whole, left_out.get(name, [()])) for name, whole in evaluations.items()}

@@ -13,6 +13,7 @@ from routellm_lab.benchmarks.outcomes import Outcomes
 from routellm_lab.errors import DataError, ParameterError, listed
 from routellm_lab.evaluation.achievable import achieved_share
 from routellm_lab.evaluation.curve import RoutingCurve
+from routellm_lab.evaluation.refits import RefitCurves
 from routellm_lab.evaluation.significance import holm
 from routellm_lab.preferences.models import PAPER_PAIR, ModelPair
 
@@ -123,7 +124,7 @@ def commercial_points(outcomes: Outcomes, level: float = 0.95) -> pd.DataFrame:
 
 
 def comparison_table(
-    curves: Mapping[tuple[str, str], RoutingCurve] | Iterable[Mapping[str, Any]],
+    curves: Mapping[tuple[str, str], RoutingCurve | RefitCurves] | Iterable[Mapping[str, Any]],
     paper: bool = True,
     level: float = 0.95,
     n_resamples: int = 2000,
@@ -135,7 +136,7 @@ def comparison_table(
 
     Parameters
     ----------
-    curves : dict of (training, router) to RoutingCurve, or list of dict
+    curves : dict of (training, router) to RoutingCurve or RefitCurves, or list of dict
         Records hold ``training``, ``router``, ``curve`` and, where known, ``pair_used``: the pair whose votes served.
     paper : bool
         Whether to set the paper's figure beside ours (missing where it prints none for this benchmark and pair).
@@ -156,6 +157,11 @@ def comparison_table(
         ``oracle_apgr`` (what no ranking exceeds), ``apgr_paper_protocol`` (11 points), ``protocol_low``,
         ``protocol_high`` (its interval, from the same resamples), ``paper_apgr``, ``paper_inside`` (whether the paper's
         figure lies in that interval; missing where it prints none), ``achieved_share``.
+
+        Of curves of several fits, all figures are means over the fits; ``low``, ``high`` is the interval of the recipe
+        and ``single_low``, ``single_high`` that of one deployed fit (see `Spread`), ``fits`` their number,
+        ``question_sd`` and ``refit_sd`` the two parts; ``p_value`` is a t test; the interval of the 11-point figure is
+        that of one fit, since the paper's figure is of one fit, as wide as the one of the exact area.
     """
     if isinstance(curves, Mapping):
         records: list[dict[str, Any]] = [
@@ -175,28 +181,24 @@ def comparison_table(
 
     rows = []
     for record in records:
-        curve: RoutingCurve = record["curve"]
+        curve: RoutingCurve | RefitCurves = record["curve"]
         row: dict[str, Any] = {key: record[key] for key in ("training", "router", "pair_used") if key in record}
         if "pair_used" in row:
             row["pair_used"] = str(row["pair_used"]) if row["pair_used"] is not None else ""
-        spans = curve.intervals(["apgr", "apgr_paper"], level, n_resamples, random_state)[["low", "high"]]
-        (low, high), (protocol_low, protocol_high) = spans.to_numpy().tolist()
-        row |= {"prompts": len(curve), "cpt50": curve.cpt(0.5), "cpt80": curve.cpt(0.8), "apgr": curve.apgr}
-        row |= {"low": low, "high": high, "p_value": curve.p_value_vs_random(n_permutations, random_state)}
-        row |= {
-            "p_holm": np.nan,
-            "random_sd": curve.null_sd,
-            "oracle_apgr": curve.oracle().apgr,
-            "apgr_paper_protocol": curve.apgr_paper,
-            "protocol_low": protocol_low,
-            "protocol_high": protocol_high,
-        }
+        if isinstance(curve, RefitCurves):
+            row |= _of_refits(curve, level)
+        else:
+            row |= _of_curve(curve, level, n_resamples, n_permutations, random_state)
         if paper:
             figure = paper_figure(curve.name, row["training"], row["router"], pair=curve.pair)
             row["paper_apgr"] = np.nan if figure is None else figure
-            row["paper_inside"] = pd.NA if figure is None else protocol_low <= figure <= protocol_high
+            row["paper_inside"] = pd.NA if figure is None else row["protocol_low"] <= figure <= row["protocol_high"]
         if outcomes is not None and outcomes.simulated:
-            row["achieved_share"] = achieved_share(curve, outcomes)
+            row["achieved_share"] = (
+                curve.mean(lambda each: achieved_share(each, outcomes))
+                if isinstance(curve, RefitCurves)
+                else achieved_share(curve, outcomes)
+            )
         rows.append(row)
     table = pd.DataFrame(rows)
     if "pair_used" in table:
@@ -205,3 +207,51 @@ def comparison_table(
         table["paper_inside"] = table["paper_inside"].astype("boolean")
     table["p_holm"] = holm(table["p_value"])
     return table
+
+
+def _of_curve(
+    curve: RoutingCurve, level: float, n_resamples: int, n_permutations: int, random_state: int | None
+) -> dict[str, Any]:
+    """The figures of one fit: bootstrap over prompts, permutation test."""
+    spans = curve.intervals(["apgr", "apgr_paper"], level, n_resamples, random_state)[["low", "high"]]
+    (low, high), (protocol_low, protocol_high) = spans.to_numpy().tolist()
+    return {
+        "prompts": len(curve),
+        "cpt50": curve.cpt(0.5),
+        "cpt80": curve.cpt(0.8),
+        "apgr": curve.apgr,
+        "low": low,
+        "high": high,
+        "p_value": curve.p_value_vs_random(n_permutations, random_state),
+        "p_holm": np.nan,
+        "random_sd": curve.null_sd,
+        "oracle_apgr": curve.oracle().apgr,
+        "apgr_paper_protocol": curve.apgr_paper,
+        "protocol_low": protocol_low,
+        "protocol_high": protocol_high,
+    }
+
+
+def _of_refits(curves: RefitCurves, level: float) -> dict[str, Any]:
+    """The figures of a recipe: means over its fits, intervals over questions and fits, t test against random."""
+    spread, protocol = curves.apgr(level), curves.mean(lambda curve: curve.apgr_paper)
+    return {
+        "prompts": spread.n,
+        "fits": spread.n_fits,
+        "cpt50": curves.mean(lambda curve: curve.cpt(0.5)),
+        "cpt80": curves.mean(lambda curve: curve.cpt(0.8)),
+        "apgr": spread.value,
+        "low": spread.low,
+        "high": spread.high,
+        "single_low": spread.single_low,
+        "single_high": spread.single_high,
+        "question_sd": spread.question_sd,
+        "refit_sd": spread.refit_sd,
+        "p_value": spread.p_value,
+        "p_holm": np.nan,
+        "random_sd": curves.first.null_sd,
+        "oracle_apgr": curves.first.oracle().apgr,
+        "apgr_paper_protocol": protocol,
+        "protocol_low": protocol + spread.single_low - spread.value,
+        "protocol_high": protocol + spread.single_high - spread.value,
+    }

@@ -6,6 +6,7 @@ import pandas as pd
 
 from routellm_lab.benchmarks import Outcomes, load_outcomes
 from routellm_lab.encoders import make_encoder
+from routellm_lab.errors import require_number
 from routellm_lab.preferences import (
     ModelPair,
     battle_names,
@@ -28,29 +29,50 @@ class TrainingSets:
     Attributes
     ----------
     given : dict of str to DataFrame
-        The votes before decontamination.
+        The votes before decontamination; of ``arena+gold`` the first draw.
     clean : dict of str to DataFrame
-        The votes to train on.
+        The votes to train on; of ``arena+gold`` the first draw.
     dropped : dict of str to DataFrame
         What decontamination took out (see `decontaminate`).
-    gold : DataFrame
-        The graded questions of ``arena+gold``, as battles.
+    gold_labels : list of DataFrame
+        The graded questions of each draw, as battles.
+    gold_draws : list of DataFrame
+        ``arena+gold`` of each draw, to train on.
     benchmarks : dict of str to Outcomes
         Whole.
     evaluations : dict of str to Outcomes
-        The same without the gold questions, which are never evaluated.
+        The same without the gold questions of the first draw.
     """
 
     given: dict[str, pd.DataFrame] = field(repr=False)
     clean: dict[str, pd.DataFrame] = field(repr=False)
     dropped: dict[str, pd.DataFrame] = field(repr=False)
-    gold: pd.DataFrame = field(repr=False)
+    gold_labels: list[pd.DataFrame] = field(repr=False)
+    gold_draws: list[pd.DataFrame] = field(repr=False)
     benchmarks: dict[str, Outcomes]
     evaluations: dict[str, Outcomes]
 
+    @property
+    def gold(self) -> pd.DataFrame:
+        """The graded questions of the first draw."""
+        return self.gold_labels[0]
+
+    def draws(self, name: str) -> list[pd.DataFrame]:
+        """The votes to train on, one frame per draw of the gold questions; one frame for a set without them."""
+        return self.gold_draws if name == "arena+gold" else [self.clean[name]]
+
+    def left_out(self, benchmark: str) -> list[set[str]]:
+        """For each draw, the prompt keys of the gold questions, which are not evaluated; none outside of MMLU."""
+        return [set(gold["prompt_key"]) for gold in self.gold_labels] if benchmark == "mmlu" else [set()]
+
 
 def paper_training_sets(
-    data: str, pair: ModelPair, gold_questions: int = 1500, encoder: str = "static", random_state: int = 0
+    data: str,
+    pair: ModelPair,
+    gold_questions: int = 1500,
+    encoder: str = "static",
+    random_state: int = 0,
+    n_draws: int = 1,
 ) -> TrainingSets:
     """D_arena, D_arena + D_judge and D_arena + D_gold (sections 4.1 and 5.1 of the paper) from a data root.
 
@@ -68,22 +90,31 @@ def paper_training_sets(
     encoder : str
         Whose cosine of .95 or more counts as the same prompt.
     random_state : int
-        Of the choice of gold questions.
+        Of the choice of gold questions; draw k (from 0) takes ``random_state + k``.
+    n_draws : int
+        How often the gold questions are drawn, to see how much depends on the draw.
     """
+    require_number("n_draws", n_draws, low=1, whole=True)
     benchmarks = {name: load_outcomes(name, data=data) for name in BENCHMARKS}
-    mmlu = benchmarks["mmlu"]
-    gold = battles_from_outcomes(mmlu, pair, sample_questions(mmlu, gold_questions, random_state=random_state))
-    left = ~mmlu.keys.isin(set(gold["prompt_key"]))
-    evaluations = {**benchmarks, "mmlu": mmlu.select(left.to_numpy())}
+    mmlu, encode = benchmarks["mmlu"], make_encoder(encoder)
+    gold = [
+        battles_from_outcomes(mmlu, pair, sample_questions(mmlu, gold_questions, random_state=random_state + draw))
+        for draw in range(n_draws)
+    ]
     arena = load_battles("arena_human", data=data)
     judges = {name: load_battles(name, data=data) for name in JUDGES if name in battle_names(data)}
     given = {"arena": arena}
     if judges:
         given["arena+judge"] = pool_battles({"arena_human": arena, **judges})
-    given["arena+gold"] = pool_battles({"arena_human": arena, "gold": gold}, balance=False)
-    clean, dropped = {}, {}
-    for name, votes in given.items():
-        # without gold labels a router may be evaluated on the gold questions as well
-        evaluated = evaluations if name == "arena+gold" else benchmarks
-        clean[name], dropped[name] = decontaminate(votes, *evaluated.values(), encoder=make_encoder(encoder))
-    return TrainingSets(given, clean, dropped, gold, benchmarks, evaluations)
+    # without gold labels a router may be evaluated on the gold questions as well
+    cleaned = {name: decontaminate(votes, *benchmarks.values(), encoder=encode) for name, votes in given.items()}
+    with_gold = [pool_battles({"arena_human": arena, "gold": labels}, balance=False) for labels in gold]
+    gold_draws = []
+    for votes, labels in zip(with_gold, gold, strict=True):
+        rest = {**benchmarks, "mmlu": mmlu.select(~mmlu.keys.isin(set(labels["prompt_key"])).to_numpy())}
+        gold_draws.append(decontaminate(votes, *rest.values(), encoder=encode))
+        if len(gold_draws) == 1:
+            evaluations = rest
+    given["arena+gold"], cleaned["arena+gold"] = with_gold[0], gold_draws[0]
+    clean, dropped = ({name: both[part] for name, both in cleaned.items()} for part in (0, 1))
+    return TrainingSets(given, clean, dropped, gold, [votes for votes, _ in gold_draws], benchmarks, evaluations)

@@ -53,6 +53,11 @@ class Router(RouterBase):
         ParameterError
             When a model of the pair has neither votes nor a stand-in with votes.
         """
+        self._fit(self._check_votes(battles))
+        return self
+
+    def _check_votes(self, battles: pd.DataFrame) -> pd.DataFrame:
+        """The votes with prompts, checked, and the pair as they know it."""
         if not isinstance(self.pair, ModelPair):
             raise ParameterError(f"pair must be a ModelPair, got {self.pair!r}")
         battles = with_prompts(validate_battles(battles))
@@ -60,8 +65,7 @@ class Router(RouterBase):
             self.pair_used_ = resolve_pair(self.pair, models_of(battles), getattr(self, "stand_ins", None))
         else:
             self.pair_used_ = self.pair
-        self._fit(battles)
-        return self
+        return battles
 
     def win_rate(self, prompts: Iterable[str]) -> np.ndarray:
         """P(strong wins) + P(tie) / 2 for each prompt.

@@ -1,11 +1,12 @@
 """Matrix factorization: a vector per model, a linear map of the prompt, and their product as a score."""
 
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import pandas as pd
+from sklearn.base import clone
 
 from routellm_lab.errors import DataError, ParameterError, require_number
 from routellm_lab.preferences.battles import models_of, score_a, vote_weights
@@ -38,8 +39,8 @@ _SCORED_AT_ONCE = 4096
 
 @contextlib.contextmanager
 def _small_batches() -> Iterator[None]:
-    """One thread, for threads would only wait for each other, and change the last digits; and numbers below 1e-38, as
-    weights that decay come to, count as 0, for a processor takes many times as long over them."""
+    """One thread, for threads would only wait for each other; and numbers below 1e-38, as weights that
+    decay come to, count as 0, for a processor takes many times as long over them."""
     import torch
 
     threads = torch.get_num_threads()
@@ -132,9 +133,7 @@ class MatrixFactorizationRouter(ManyModelRouter):
         self.stand_ins = stand_ins
         self.random_state = random_state
 
-    def _fit(self, battles: pd.DataFrame) -> None:
-        import torch
-
+    def _check(self) -> None:
         for name in ("dimensions", "epochs", "batch_size", "patience"):
             require_number(f"MatrixFactorizationRouter: {name}", getattr(self, name), 1, whole=True)
         require_number("MatrixFactorizationRouter: learning_rate", self.learning_rate, 0, inside=True)
@@ -143,109 +142,64 @@ class MatrixFactorizationRouter(ManyModelRouter):
         require_number("MatrixFactorizationRouter: held_out", self.held_out, 0, 1, inside=True)
         if self.ties not in ("half", "drop"):
             raise ParameterError(f"ties must be 'half' or 'drop', got {self.ties!r}")
-        if self.ties == "drop":
-            battles = battles[battles["winner"] != "tie"].reset_index(drop=True)
-            if battles.empty:
-                raise DataError("ties='drop' leaves no vote: all are ties")
-        self.models_ = models_of(battles)
-        train, held_out = split_by_prompt(battles, self.held_out, self.random_state)
-        row, prompts = pd.factorize(battles["prompt"])
-        vectors = torch.from_numpy(self._encode(prompts))
-        index = pd.Index(self.models_)
-        a, b = (index.get_indexer(pd.Index(battles[side])) for side in ("model_a", "model_b"))
-        votes = tuple(torch.from_numpy(np.ascontiguousarray(part)) for part in (row, a, b))
-        target = torch.from_numpy(np.stack([score_a(battles), vote_weights(battles)], axis=1)).float()
-        with torch.random.fork_rng(devices=[]), _small_batches():
-            torch.manual_seed(self.random_state)
-            weights = self._train(vectors, votes, target, torch.from_numpy(train), torch.from_numpy(held_out))
-        self._keep(weights)
 
-    def _train(self, vectors, votes, target, train, held_out) -> "dict[str, torch.Tensor]":
-        import torch
-        from tqdm.auto import tqdm
+    def fit_seeds(self, battles: pd.DataFrame, seeds: Iterable[int]) -> "list[MatrixFactorizationRouter]":
+        """Fit one copy of this router per seed, all at once, to see how much its results vary from fit to fit.
 
-        parameters = self._initial(vectors.shape[1])
-        optimizer = torch.optim.Adam(
-            parameters.values(), lr=self.learning_rate, weight_decay=self.weight_decay, fused=True
-        )
-        prompt, a, b = votes
-        largest = max(1, min(self.batch_size, len(train)))
-        room = torch.empty(largest, vectors.shape[1])  # fresh memory for every batch would cost more than its sums
+        The copies share the encoded prompts and take each step of their training together, which is faster than one
+        fit after another. The numbers of a copy are those of `fit` with its seed, up to rounding.
 
-        def loss(rows: "torch.Tensor", noise: float = 0.0) -> "tuple[torch.Tensor, torch.Tensor]":
-            """Sums of cross-entropy and of weight over at most ``largest`` votes.
+        Parameters
+        ----------
+        battles : DataFrame
+            As for `fit`.
+        seeds : iterable of int
+            The ``random_state`` of each copy.
 
-            w2 . (v * (W1 q + b)) = (v * w2) W1 q + (v * w2) . b: a small matrix scores all models at once.
-            """
-            encoded = torch.index_select(vectors, 0, prompt[rows], out=room[: len(rows)])
-            if noise:
-                encoded.add_(torch.randn_like(encoded), alpha=noise)
-            model = self._model_vectors(parameters) * parameters["w2"]
-            scores = encoded @ (model @ parameters["W1"]).T
-            if self.bias:
-                scores = scores + model @ parameters["b"]
-            both = scores.gather(1, torch.stack([a[rows], b[rows]], 1))
-            score, weight = target[rows].unbind(1)
-            logit = both[:, 0] - both[:, 1]
-            entropy = torch.nn.functional.binary_cross_entropy_with_logits(logit, score, weight, reduction="sum")
-            return entropy, weight.sum()
+        Returns
+        -------
+        list of MatrixFactorizationRouter
+            Fitted, in the order of the seeds.
 
-        def held_out_loss() -> float:
-            with torch.no_grad():
-                parts = [loss(rows) for rows in held_out.split(largest)]
-            return float(sum(part for part, _ in parts) / sum(weight for _, weight in parts))
+        Raises
+        ------
+        ParameterError
+            When there is no seed, or as `fit` does.
+        DataError
+            As `fit` does.
+        """
+        copies = [clone(self).set_params(random_state=seed) for seed in seeds]
+        if not copies:
+            raise ParameterError("fit_seeds needs at least one seed")
+        for copy in copies:
+            checked = copy._check_votes(battles)
+        _fit_together(copies, checked)
+        return copies
 
-        history = [(0, float("nan"), held_out_loss())]
-        best, best_loss, best_epoch = {k: v.detach().clone() for k, v in parameters.items()}, history[0][2], 0
-        epochs = tqdm(
-            range(1, self.epochs + 1), desc="matrix factorization", disable=not settings().progress, leave=False
-        )
-        for epoch in epochs:
-            total = 0.0
-            for rows in train[torch.randperm(len(train))].split(self.batch_size):
-                optimizer.zero_grad()
-                entropy, weight = loss(rows, self.noise)
-                batch_loss = entropy / weight
-                batch_loss.backward()
-                optimizer.step()
-                total += float(batch_loss.detach()) * len(rows)
-            history.append((epoch, total / len(train), held_out_loss()))
-            if not np.isfinite(history[-1][1:]).all():  # no loss is below NaN: the first weights would be kept
-                raise DataError(
-                    f"MatrixFactorizationRouter: the loss is no number after epoch {epoch}; lower learning_rate "
-                    f"({self.learning_rate:g}), or bring the weights of the votes closer together"
-                )
-            if history[-1][2] < best_loss:
-                best, best_epoch = {k: v.detach().clone() for k, v in parameters.items()}, epoch
-                best_loss = history[-1][2]
-            elif epoch - best_epoch >= self.patience:
-                break
-        self.history_ = pd.DataFrame(history, columns=["epoch", "train_loss", "held_out_loss"])
-        return best
+    def _fit(self, battles: pd.DataFrame) -> None:
+        _fit_together([self], battles)
 
-    def _initial(self, width: int) -> "dict[str, torch.Tensor]":
+    def _initial(self, width: int, generator: "torch.Generator") -> "dict[str, torch.Tensor]":
         import torch
 
         size = self.dimensions
-        parameters = {
-            "V": torch.randn(len(self.models_), size),
-            "W1": torch.randn(size, width) / np.sqrt(size),
-            "w2": torch.randn(size) / np.sqrt(size),
+        return {
+            "V": torch.randn(len(self.models_), size, generator=generator),
+            "W1": torch.randn(size, width, generator=generator) / np.sqrt(size),
+            "w2": torch.randn(size, generator=generator) / np.sqrt(size),
+            "b": torch.zeros(size),
         }
-        if self.bias:
-            parameters["b"] = torch.zeros(size)
-        return {name: value.requires_grad_() for name, value in parameters.items()}
 
     def _model_vectors(self, parameters: "Mapping[str, torch.Tensor]") -> "torch.Tensor":
         import torch
 
-        return torch.nn.functional.normalize(parameters["V"]) if self.unit_norm else parameters["V"]
+        return torch.nn.functional.normalize(parameters["V"], dim=-1) if self.unit_norm else parameters["V"]
 
     def _keep(self, parameters: "Mapping[str, torch.Tensor]") -> None:
-        model = self._model_vectors(parameters).detach() * parameters["w2"].detach()
-        self.model_vectors_ = model.numpy()
-        self.map_ = parameters["W1"].detach().numpy()
-        self.bias_ = parameters["b"].detach().numpy() if self.bias else np.zeros(self.dimensions, np.float32)
+        model = self._model_vectors(parameters) * parameters["w2"]
+        self.model_vectors_, self.map_, self.bias_ = (
+            value.detach().numpy() for value in (model, parameters["W1"], parameters["b"])
+        )
 
     def _utilities(self, texts: list[str], models: list[str]) -> np.ndarray:
         return self._scores(self._encode(texts), models)
@@ -278,3 +232,199 @@ class MatrixFactorizationRouter(ManyModelRouter):
 
     def _sizes(self) -> Mapping[str, int]:
         return {"m": len(self.models_), "k": self.dimensions, **self._width()}
+
+
+class _Votes:
+    """Votes as tensors that all copies of a router share: encoded prompts, and a row per vote.
+
+    Attributes
+    ----------
+    vectors : (prompts, d) tensor
+    prompt, a, b : (votes,) int tensors
+        Row of the prompt in ``vectors``; numbers of the two models.
+    score, weight : (votes,) tensors
+    """
+
+    def __init__(self, battles: pd.DataFrame, router: MatrixFactorizationRouter) -> None:
+        import torch
+
+        row, prompts = pd.factorize(battles["prompt"])
+        models = pd.Index(router.models_)
+        self.vectors = torch.from_numpy(router._encode(prompts))
+        self.prompt = torch.from_numpy(row)
+        self.a, self.b = (
+            torch.from_numpy(models.get_indexer(pd.Index(battles[side]))) for side in ("model_a", "model_b")
+        )
+        self.score, self.weight = (torch.tensor(of(battles), dtype=torch.float32) for of in (score_a, vote_weights))
+
+
+class _Copy:
+    """One copy's way through the training: its part of the votes and their order, its losses, its best weights."""
+
+    def __init__(self, router: MatrixFactorizationRouter, battles: pd.DataFrame, width: int) -> None:
+        import torch
+
+        self.router = router
+        self.generator = torch.Generator().manual_seed(router.random_state)
+        train, held_out = split_by_prompt(battles, router.held_out, router.random_state)
+        self.train, self.held_out = torch.from_numpy(train), torch.from_numpy(held_out)
+        self.initial = router._initial(width, self.generator)
+        self.batches: list[torch.Tensor] = []
+        self.history: list[tuple[int, float, float]] = []
+        self.best, self.best_epoch = self.initial, 0
+        self.train_loss = 0.0
+
+    @property
+    def epoch(self) -> int:
+        """How many epochs have ended."""
+        return len(self.history) - 1
+
+    @property
+    def finished(self) -> bool:
+        return self.epoch >= self.router.epochs or self.epoch - self.best_epoch >= self.router.patience
+
+    def next_batch(self) -> "torch.Tensor":
+        import torch
+
+        if not self.batches:
+            order = self.train[torch.randperm(len(self.train), generator=self.generator)]
+            self.batches = list(order.split(self.router.batch_size))[::-1]
+        return self.batches.pop()
+
+    def end_epoch(self, weights: "dict[str, torch.Tensor]", votes: _Votes) -> None:
+        """Note the losses, and the weights where they are the best so far."""
+        loss = _held_out_loss(self, weights, votes)
+        if not self.history or loss < self.history[self.best_epoch][2]:
+            self.best, self.best_epoch = {name: value.clone() for name, value in weights.items()}, len(self.history)
+        mean = self.train_loss / len(self.train) if self.history else float("nan")
+        # no loss is below NaN: the first weights would be kept
+        if self.history and not np.isfinite([mean, loss]).all():
+            raise DataError(
+                f"MatrixFactorizationRouter: the loss is no number after epoch {len(self.history)}; lower "
+                f"learning_rate ({self.router.learning_rate:g}), or bring the weights of the votes closer together"
+            )
+        self.history.append((len(self.history), mean, loss))
+        self.train_loss = 0.0
+
+
+def _fit_together(copies: list[MatrixFactorizationRouter], battles: pd.DataFrame) -> None:
+    """Fit routers that differ in their seeds alone."""
+    from tqdm.auto import tqdm
+
+    first = copies[0]
+    first._check()
+    if first.ties == "drop":
+        battles = battles[battles["winner"] != "tie"].reset_index(drop=True)
+        if battles.empty:
+            raise DataError("ties='drop' leaves no vote: all are ties")
+    models = models_of(battles)
+    for router in copies:
+        router.models_ = models
+    votes = _Votes(battles, first)
+    runs = [_Copy(router, battles, votes.vectors.shape[1]) for router in copies]
+    bar = tqdm(total=first.epochs, desc="matrix factorization", disable=not settings().progress, leave=False)
+    with bar, _small_batches():
+        for epoch in _train(runs, votes):
+            bar.update(epoch - bar.n)
+    for run in runs:
+        run.router._keep(run.best)
+        run.router.history_ = pd.DataFrame(run.history, columns=["epoch", "train_loss", "held_out_loss"])
+
+
+def _train(runs: list[_Copy], votes: _Votes) -> Iterator[int]:
+    """Train copies step by step, all at once, until each is finished; yields the epoch that all have ended."""
+    import torch
+
+    first = runs[0].router
+    stacked = {name: torch.stack([run.initial[name] for run in runs]) for name in runs[0].initial}
+    learned = [name for name in stacked if name != "b" or first.bias]
+
+    def adam() -> "torch.optim.Adam":
+        parameters = [stacked[name].requires_grad_() for name in learned]
+        return torch.optim.Adam(parameters, lr=first.learning_rate, weight_decay=first.weight_decay, fused=True)
+
+    optimizer, ended = adam(), list(range(len(runs)))
+    while True:
+        for place in ended:
+            runs[place].end_epoch({name: value[place].detach() for name, value in stacked.items()}, votes)
+        left = [place for place, run in enumerate(runs) if not run.finished]
+        if len(left) < len(runs):  # the others go on without it
+            states = {name: optimizer.state[stacked[name]] for name in learned}
+            runs = [runs[place] for place in left]
+            stacked = {name: value.detach()[left] for name, value in stacked.items()}
+            optimizer = adam()
+            for name, state in states.items():
+                kept = {key: value[left] if value.dim() else value for key, value in state.items()}
+                optimizer.state[stacked[name]] = kept
+        if not runs:
+            return
+        if ended:
+            yield min(run.epoch for run in runs)
+        ended = _step(runs, stacked, votes, optimizer)
+
+
+def _directions(
+    router: MatrixFactorizationRouter, parameters: "Mapping[str, torch.Tensor]"
+) -> "tuple[torch.Tensor, torch.Tensor]":
+    """Of every model: the direction in which prompts raise its score, (..., models, d), and its own strength.
+
+    w2 . (v * (W1 q + b)) = ((v * w2) W1) . q + (v * w2) . b: a small matrix scores all models at once.
+    """
+    model = router._model_vectors(parameters) * parameters["w2"].unsqueeze(-2)
+    return model @ parameters["W1"], (model @ parameters["b"].unsqueeze(-1)).squeeze(-1)
+
+
+def _step(runs: list[_Copy], stacked: "dict[str, torch.Tensor]", votes: _Votes, adam: "torch.optim.Adam") -> list[int]:
+    """One batch of every copy; returns the places of those whose epoch it ended.
+
+    The part of the gradient that goes through the votes is written out, for two rows of it change per vote; autograd
+    does the rest.
+    """
+    import torch
+
+    adam.zero_grad()
+    router = runs[0].router
+    directions, strengths = _directions(router, stacked)
+    batches = [run.next_batch() for run in runs]
+    counts = [len(batch) for batch in batches]
+    # the last batch of an epoch is smaller: filled up with vote 0, whose weight is 0 there
+    rows = torch.nn.utils.rnn.pad_sequence(batches, batch_first=True)
+    with torch.no_grad():
+        prompts = votes.vectors.index_select(0, votes.prompt.index_select(0, rows.view(-1))).view(*rows.shape, -1)
+        if router.noise:
+            for run, part, count in zip(runs, prompts, counts, strict=True):
+                part[:count].add_(torch.randn(count, part.shape[1], generator=run.generator), alpha=router.noise)
+        a, b, score, weight = (part[rows] for part in (votes.a, votes.b, votes.score, votes.weight))
+        for part, count in zip(weight, counts, strict=True):
+            part[count:] = 0
+        scores = torch.baddbmm(strengths.unsqueeze(1), prompts, directions.transpose(1, 2))
+        a, b = a.unsqueeze(2), b.unsqueeze(2)
+        logit = (scores.gather(2, a) - scores.gather(2, b)).squeeze(2)
+        entropy = torch.nn.functional.binary_cross_entropy_with_logits(logit, score, weight, reduction="none").sum(1)
+        total = weight.sum(1)
+        slope = ((logit.sigmoid() - score) * weight / total.unsqueeze(1)).unsqueeze(2)
+        moved = scores.zero_().scatter_add_(2, a, slope).scatter_add_(2, b, -slope)
+        gradients = [torch.bmm(moved.transpose(1, 2), prompts), moved.sum(1)]
+    torch.autograd.backward([directions, strengths], gradients)
+    adam.step()
+    for run, loss, count in zip(runs, (entropy / total).tolist(), counts, strict=True):
+        run.train_loss += loss * count
+    return [place for place, run in enumerate(runs) if not run.batches]
+
+
+def _held_out_loss(run: _Copy, parameters: "Mapping[str, torch.Tensor]", votes: _Votes) -> float:
+    """Cross-entropy of the held-out votes, in nats per vote."""
+    import torch
+
+    directions, strengths = _directions(run.router, parameters)
+    total = 0.0
+    for rows in run.held_out.split(_SCORED_AT_ONCE):
+        a, b = votes.a[rows], votes.b[rows]
+        prompts = votes.vectors[votes.prompt[rows]]
+        logit = ((directions[a] - directions[b]) * prompts).sum(1) + strengths[a] - strengths[b]
+        total += float(
+            torch.nn.functional.binary_cross_entropy_with_logits(
+                logit, votes.score[rows], votes.weight[rows], reduction="sum"
+            )
+        )
+    return total / float(votes.weight[run.held_out].sum())

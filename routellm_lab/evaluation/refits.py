@@ -1,0 +1,432 @@
+"""Refits: a recipe is fitted again with other seeds and other draws of its labels, and its results vary.
+
+A router's APGR depends on the questions, on the seed of its training and on which questions happened to serve as
+labels. A recipe is judged by the mean over its fits; the interval of that mean covers questions and fits. A router that
+is trained once and deployed varies more, by the whole spread of a single fit.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from routellm_lab.benchmarks.outcomes import Outcomes
+from routellm_lab.errors import DataError, ParameterError
+from routellm_lab.evaluation.curve import RoutingCurve
+from routellm_lab.evaluation.significance import holm
+from routellm_lab.preferences.models import ModelPair
+
+if TYPE_CHECKING:
+    from routellm_lab.routers import Router
+
+Fits = Sequence[Sequence["Router"]]
+"""Fitted routers of one recipe: a row per draw of the labels, a column per seed."""
+
+
+def fit_again(router: "Router", draws: Sequence[pd.DataFrame], seeds: Iterable[int] = (0,)) -> list[list["Router"]]:
+    """Fit a recipe on each draw of its votes and with each seed.
+
+    Parameters
+    ----------
+    router : Router
+        Cloned for every fit; itself left as it is.
+    draws : list of DataFrame
+        Votes, one frame per draw. One frame where no label is drawn.
+    seeds : iterable of int
+        Values of ``random_state``; ignored by a router without that parameter.
+
+    Returns
+    -------
+    list of list of Router
+        A row per draw, a column per seed (one column for a router without ``random_state``).
+    """
+    from sklearn.base import clone
+
+    if "random_state" not in router.get_params(deep=False):
+        return [[clone(router).fit(votes)] for votes in draws]
+    seeds = list(seeds)
+    if hasattr(router, "fit_seeds"):
+        return [router.fit_seeds(votes, seeds) for votes in draws]
+    return [[clone(router).set_params(random_state=seed).fit(votes) for seed in seeds] for votes in draws]
+
+
+@dataclass(frozen=True)
+class Spread:
+    """A mean over fits, with an interval for the recipe and one for a single fit.
+
+    Attributes
+    ----------
+    value : float
+        Mean over the fits.
+    low, high : float
+        Interval of the recipe: variance over questions + variance over fits / their number.
+    single_low, single_high : float
+        Interval of one deployed fit: the variance over questions and the whole variance over fits.
+    question_sd, refit_sd : float
+        Standard deviation over questions of one fit, and over fits (0 where there is one fit).
+    p_value : float
+        Two-sided test that the recipe's value is the reference: .5 (random) for APGR, 0 for a difference.
+    n : int
+        Questions of one fit.
+    n_fits : int
+        Distinct fits.
+    level : float
+    """
+
+    value: float
+    low: float
+    high: float
+    single_low: float
+    single_high: float
+    question_sd: float
+    refit_sd: float
+    p_value: float
+    n: int
+    n_fits: int
+    level: float
+
+
+@dataclass(frozen=True, eq=False)
+class RefitCurves:
+    """Routing curves of one recipe, fit by fit. Made by `evaluate_fits`.
+
+    Attributes
+    ----------
+    curves : tuple of tuple of RoutingCurve
+        A row per draw of the labels, a column per seed. Each draw is scored on its own questions, those that are not
+        among its labels.
+    drawn : bool
+        Whether the fits of two rows differ (else only their questions may).
+    keys : Series
+        Prompt key of every prompt id: prompts that repeat count as one.
+    """
+
+    curves: tuple[tuple[RoutingCurve, ...], ...] = field(repr=False)
+    drawn: bool
+    keys: pd.Series = field(repr=False)
+
+    def __post_init__(self) -> None:
+        if not self.curves or not self.curves[0] or len({len(row) for row in self.curves}) > 1:
+            raise ParameterError("RefitCurves: needs at least one curve, and as many seeds for each draw")
+
+    @property
+    def first(self) -> RoutingCurve:
+        """The curve of the first draw and seed."""
+        return self.curves[0][0]
+
+    @property
+    def name(self) -> str:
+        """The benchmark."""
+        return self.first.name
+
+    @property
+    def pair(self) -> ModelPair:
+        return self.first.pair
+
+    @property
+    def n_fits(self) -> int:
+        """Distinct fits."""
+        return (len(self.curves) if self.drawn else 1) * len(self.curves[0])
+
+    def mean(self, value: Callable[[RoutingCurve], float]) -> float:
+        """Mean of a value of a curve over the fits."""
+        return float(np.mean([[value(curve) for curve in row] for row in self.curves]))
+
+    @cached_property
+    def apgr_of_fits(self) -> np.ndarray:
+        """APGR of each fit, (draws, seeds)."""
+        return np.array([[curve.apgr for curve in row] for row in self.curves])
+
+    def rescored(self, outcomes: Outcomes) -> "RefitCurves":
+        """The same win rates against other scores of the same prompts, such as another grading.
+
+        Raises
+        ------
+        DataError
+            When no prompt of the outcomes has a win rate here.
+        """
+        shared = outcomes.prompts.index.intersection(self.first.prompt_ids, sort=False)
+        if shared.empty:
+            raise DataError(f"{outcomes.name}: none of its prompts has a win rate on {self.name}")
+        part = outcomes.select(shared)
+        rates = [[pd.Series(curve.win_rate, curve.prompt_ids) for curve in row] for row in self.curves]
+        rows = (
+            tuple(RoutingCurve.from_win_rates(rate.loc[shared].to_numpy(), part, self.pair) for rate in row)
+            for row in rates
+        )
+        return RefitCurves(tuple(rows), self.drawn, part.keys)
+
+    def apgr(self, level: float = 0.95) -> Spread:
+        """Mean APGR with its two intervals and a test against random (.5)."""
+        return _spread(self._terms, self.drawn, self.apgr_of_fits, 0.5, level)
+
+    def compare(self, other: "RefitCurves", level: float = 0.95) -> Spread:
+        """This recipe's APGR minus another's, paired by draw, seed and question.
+
+        Draws and seeds that only one of the two has are left out. A recipe with one fit is compared with every fit of
+        the other.
+
+        Raises
+        ------
+        DataError
+            When the curves differ in pair, prompts or scores.
+        """
+        draws, seeds = _common(self, other, 0), _common(self, other, 1)
+        terms, values = [], []
+        for draw in range(draws):
+            pairs = [(_cell(self, draw, seed), _cell(other, draw, seed)) for seed in range(seeds)]
+            for one, two in pairs:
+                _refuse_other_questions(one[1], two[1])
+            terms.append([one[0] - two[0] for one, two in pairs])
+            values.append([one[1].apgr - two[1].apgr for one, two in pairs])
+        return _spread(terms, self.drawn or other.drawn, np.array(values), 0.0, level)
+
+    @cached_property
+    def _terms(self) -> "list[list[_Terms]]":
+        clusters = pd.Series(pd.factorize(self.keys)[0], index=self.keys.index)
+        return [[_Terms.of(curve, clusters) for curve in row] for row in self.curves]
+
+
+def _common(one: RefitCurves, two: RefitCurves, axis: int) -> int:
+    """How many draws (axis 0) or seeds (axis 1) two recipes share; one with a single fit has them all."""
+    sizes = [np.shape(recipe.apgr_of_fits)[axis] for recipe in (one, two)]
+    return max(sizes) if min(sizes) == 1 else min(sizes)
+
+
+def _cell(recipe: RefitCurves, draw: int, seed: int) -> "tuple[_Terms, RoutingCurve]":
+    draw, seed = min(draw, len(recipe.curves) - 1), min(seed, len(recipe.curves[0]) - 1)
+    return recipe._terms[draw][seed], recipe.curves[draw][seed]
+
+
+def _refuse_other_questions(one: RoutingCurve, two: RoutingCurve) -> None:
+    same = (
+        one.pair == two.pair
+        and one.prompt_ids.equals(two.prompt_ids)
+        and np.array_equal(one.strong_scores, two.strong_scores)
+        and np.array_equal(one.weak_scores, two.weak_scores)
+    )
+    if not same:
+        raise DataError(f"{one.name}, {two.name}: recipes are compared on the same pair, questions and scores")
+
+
+@dataclass(frozen=True)
+class _Terms:
+    """APGR as a ratio of two means, area / gap, and what each prompt cluster adds to them.
+
+    Attributes
+    ----------
+    area, gap : float
+        Mean of gap times rank, and mean gap.
+    of_area, of_gap : (clusters,) arrays
+        Influence of each cluster: they sum to 0, and their squares to the variance over questions.
+    n : int
+    """
+
+    area: float
+    gap: float
+    of_area: np.ndarray
+    of_gap: np.ndarray
+    n: int
+
+    @classmethod
+    def of(cls, curve: RoutingCurve, clusters: pd.Series) -> "_Terms":
+        gap, n = curve.strong_scores - curve.weak_scores, len(curve)
+        _, group = np.unique(curve.win_rate, return_inverse=True)
+        counts, gaps = np.bincount(group), np.bincount(group, weights=gap)
+        # the rank of a prompt is itself estimated: its projection has a second part (Hoeffding)
+        below = ((np.cumsum(counts) - counts / 2) / n)[group]
+        above = ((gaps.sum() - np.cumsum(gaps) + gaps / 2) / n)[group]
+        number, size = clusters.loc[curve.prompt_ids].to_numpy(), int(clusters.max()) + 1
+        influence = [
+            np.bincount(number, weights=(part - part.mean()) / n, minlength=size) for part in (gap * below + above, gap)
+        ]
+        return cls(float((gap * below).mean()), float(gap.mean()), influence[0], influence[1], n)
+
+    def __sub__(self, other: "_Terms") -> "_Terms":
+        return _Terms(self.area - other.area, self.gap, self.of_area - other.of_area, self.of_gap, self.n)
+
+
+def _spread(
+    terms: "Sequence[Sequence[_Terms]]", drawn: bool, values: np.ndarray, reference: float, level: float
+) -> Spread:
+    """Fieller's interval of a mean over fits; the variance over fits enters the numerator."""
+    from scipy import stats
+
+    if not 0 < level < 1:
+        raise ParameterError(f"level must be between 0 and 1, got {level!r}")
+    cells = [cell for row in terms for cell in row]
+    of_area, of_gap = (np.mean([getattr(cell, name) for cell in cells], axis=0) for name in ("of_area", "of_gap"))
+    gap, value = float(np.mean([cell.gap for cell in cells])), float(values.mean())
+    used = int((np.abs(of_gap) + np.abs(of_area) > 0).sum())
+    degrees = max(used - 1, 1)
+
+    def over_questions(area: np.ndarray, gaps: np.ndarray) -> np.ndarray:
+        """Covariance of numerator and denominator, (2, 2)."""
+        both = np.stack([area, gaps])
+        return both @ both.T * used / degrees
+
+    mean_covariance = over_questions(of_area, of_gap)
+    one_covariance = np.mean([over_questions(cell.of_area, cell.of_gap) for cell in cells], axis=0)
+    parts, whole = _refit_variance(values, drawn)
+
+    def interval(covariance: np.ndarray, refits: list[tuple[float, int]]) -> tuple[float, float, float]:
+        extra = sum(variance for variance, _ in refits)
+        questions = _ratio_variance(covariance, value) / gap**2
+        freedom = _satterthwaite([(questions, degrees), *refits])
+        quantile = stats.t.ppf((1 + level) / 2, freedom)
+        low, high = _fieller(value, gap, covariance, extra * gap**2, quantile)
+        return low, high, freedom
+
+    low, high, freedom = interval(mean_covariance, parts)
+    single_low, single_high, _ = interval(one_covariance, [*parts, whole])
+    error = np.sqrt(_ratio_variance(mean_covariance, reference) / gap**2 + sum(part for part, _ in parts))
+    distance = abs(value - reference)
+    p_value = float(2 * stats.t.sf(distance / error, freedom)) if error > 0 else float(distance == 0)
+    return Spread(
+        value=value,
+        low=low,
+        high=high,
+        single_low=single_low,
+        single_high=single_high,
+        question_sd=float(np.sqrt(_ratio_variance(one_covariance, value)) / abs(gap)),
+        refit_sd=float(np.sqrt(whole[0])),
+        p_value=p_value,
+        n=cells[0].n,
+        n_fits=int(values.shape[1] * (values.shape[0] if drawn else 1)),
+        level=level,
+    )
+
+
+def _refit_variance(values: np.ndarray, drawn: bool) -> tuple[list[tuple[float, int]], tuple[float, int]]:
+    """Variance over fits of the mean, in parts (draws, seeds), and of a single fit; each with its degrees of freedom.
+
+    The variance of the means over seeds, by draw, holds what draws do and a part of what seeds do; the other way round
+    for seeds. Their sum is never too small.
+    """
+    sides = [values.mean(axis=1)] if drawn else []
+    sides = [side for side in [*sides, values.mean(axis=0)] if len(side) > 1]
+    parts = [(float(side.var(ddof=1)) / len(side), len(side) - 1) for side in sides]
+    if not sides:
+        return [], (0.0, 1)
+    rows = values if drawn else values.mean(axis=0, keepdims=True)
+    inside = rows - rows.mean(axis=0) - rows.mean(axis=1, keepdims=True) + rows.mean()
+    freedom = (rows.shape[0] - 1) * (rows.shape[1] - 1)
+    residual = float((inside**2).sum() / freedom) if freedom else 0.0
+    sizes = [other for side, other in ((rows.shape[0], rows.shape[1]), (rows.shape[1], rows.shape[0])) if side > 1]
+    single = residual + sum(
+        max(0.0, float(side.var(ddof=1)) - residual / other) for side, other in zip(sides, sizes, strict=True)
+    )
+    return parts, (single, max(min(len(side) - 1 for side in sides), 1))
+
+
+def _ratio_variance(covariance: np.ndarray, ratio: float) -> float:
+    """Variance of numerator - ratio * denominator."""
+    direction = np.array([1.0, -ratio])
+    return float(max(direction @ covariance @ direction, 0.0))
+
+
+def _satterthwaite(parts: Iterable[tuple[float, int]]) -> float:
+    """Degrees of freedom of a sum of estimated variances."""
+    kept = [(variance, freedom) for variance, freedom in parts if variance > 0]
+    if not kept:
+        return 1.0
+    return sum(variance for variance, _ in kept) ** 2 / sum(variance**2 / freedom for variance, freedom in kept)
+
+
+def _fieller(value: float, gap: float, covariance: np.ndarray, extra: float, quantile: float) -> tuple[float, float]:
+    """Fieller's interval of a ratio: infinite where the denominator cannot be told from 0."""
+    area = value * gap
+    square = quantile**2
+    a = gap**2 - square * covariance[1, 1]
+    b = area * gap - square * covariance[0, 1]
+    c = area**2 - square * (covariance[0, 0] + extra)
+    root = b * b - a * c
+    if a <= 0 or root < 0:
+        return -np.inf, np.inf
+    return (b - root**0.5) / a, (b + root**0.5) / a
+
+
+def evaluate_fits(fits: Fits, benchmark: Outcomes, left_out: Sequence[Iterable[str]] = ((),)) -> RefitCurves:
+    """Evaluate every fit of a recipe on one benchmark.
+
+    Parameters
+    ----------
+    fits : list of list of Router
+        See `fit_again`.
+    benchmark : Outcomes
+        Whole.
+    left_out : list of iterables of str
+        For each draw, the prompt keys of its labels: those questions are not scored, whatever the recipe.
+
+    Returns
+    -------
+    RefitCurves
+
+    Raises
+    ------
+    ParameterError
+        When fits and draws do not match.
+    """
+    if len(fits) not in (1, len(left_out)) and len(left_out) != 1:
+        raise ParameterError(f"evaluate_fits: {len(fits)} draws of fits, but {len(left_out)} of questions to leave out")
+    parts = []
+    for keys in left_out:
+        out = benchmark.keys.isin(set(keys)).to_numpy()
+        parts.append((benchmark.select(~out) if out.any() else benchmark, ~out))
+    n_draws = max(len(fits), len(parts))
+    rates = [[router.win_rate(benchmark.prompts) for router in row] for row in fits]
+    rows = []
+    for draw in range(n_draws):
+        outcomes, kept = parts[min(draw, len(parts) - 1)]
+        row = rates[min(draw, len(rates) - 1)]
+        rows.append(tuple(RoutingCurve.from_win_rates(rate[kept], outcomes, fits[0][0].pair) for rate in row))
+    return RefitCurves(tuple(rows), len(fits) > 1, benchmark.keys)
+
+
+def compare_recipes(curves: Mapping[Any, RefitCurves], level: float = 0.95) -> pd.DataFrame:
+    """Every recipe against every other, paired by question, draw and seed, with Holm's correction.
+
+    Parameters
+    ----------
+    curves : dict of RefitCurves
+        Two or more. A key names its recipe; it may be a tuple such as (training, router).
+    level : float
+        Of the intervals.
+
+    Returns
+    -------
+    DataFrame
+        One row per pair, in the order of the keys: ``first``, ``second``, ``difference`` (first minus second), ``low``,
+        ``high``, ``question_sd``, ``refit_sd``, ``fits``, ``p_value``, ``p_holm`` (corrected over all pairs).
+
+    Raises
+    ------
+    ParameterError
+        When there are fewer than two recipes.
+    """
+    names = list(curves)
+    if len(names) < 2:
+        raise ParameterError(f"compare_recipes: needs two recipes or more, got {len(names)}")
+    rows = []
+    for place, first in enumerate(names):
+        for second in names[place + 1 :]:
+            found = curves[first].compare(curves[second], level)
+            rows.append(
+                {
+                    "first": first,
+                    "second": second,
+                    "difference": found.value,
+                    "low": found.low,
+                    "high": found.high,
+                    "question_sd": found.question_sd,
+                    "refit_sd": found.refit_sd,
+                    "fits": found.n_fits,
+                    "p_value": found.p_value,
+                }
+            )
+    frame = pd.DataFrame(rows)
+    frame["p_holm"] = holm(frame["p_value"])
+    return frame
