@@ -143,7 +143,7 @@ def load_outcomes(
 
     Notes
     -----
-    In a folder ``NAME.scores.parquet`` belongs to ``NAME.prompts.parquet``. Where there is no such file, the prompts are
+    In a folder ``NAME.scores.parquet`` belongs to ``NAME.prompts.parquet``. Where this is missing, the prompts are
     those of the set whose name ``NAME`` extends with ``_`` (``gsm8k_models`` has those of ``gsm8k``), of several the
     longest; ``prompts_of`` and `list_outcomes` say so. It must hold all ids of the scores, and no id may be a plain
     number, as such ids fit any benchmark.
