@@ -260,7 +260,7 @@ def _times_asked(lines: list[dict]) -> Counter:
 
 
 def _checked_pairs(pairs: pd.DataFrame) -> pd.DataFrame:
-    if isinstance(pairs, pd.DataFrame):
+    if isinstance(pairs, pd.DataFrame) and pairs.columns.is_unique:
         pairs = pairs.drop(columns=list(VOTE_DETAILS), errors="ignore").assign(winner="tie")
         for column in {"response_a", "response_b"} & set(pairs):
             bad = [not isinstance(text, str) for text in pairs[column]] & pairs[column].notna().to_numpy()
