@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "routellm_lab"
 HEAVY = ["torch", "sklearn", "pandas", "scipy", "pandera", "transformers", "datasets", "matplotlib", "evalica"]
 LAYERS = [
-    {"errors", "settings", "files"},
+    {"errors", "settings", "columns", "tables", "files"},
     {"preferences"},
     {"benchmarks"},
     {"encoders"},

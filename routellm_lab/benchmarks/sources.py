@@ -140,6 +140,13 @@ def load_outcomes(
         When a file breaks the contract of outcomes.
     ParameterError
         When the set, the folder or the score does not exist.
+
+    Notes
+    -----
+    In a folder ``NAME.scores.parquet`` belongs to ``NAME.prompts.parquet``. Where this is missing, the prompts are
+    those of the set whose name ``NAME`` extends with ``_`` (``gsm8k_models`` has those of ``gsm8k``), of several the
+    longest; ``prompts_of`` and `list_outcomes` say so. It must hold all ids of the scores, and no id may be a plain
+    number, as such ids fit any benchmark.
     """
     if contaminated not in ("drop", "keep"):
         raise ParameterError(f"contaminated must be 'drop' or 'keep', got {contaminated!r}")

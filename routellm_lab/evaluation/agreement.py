@@ -154,7 +154,7 @@ def agreement(
         pd.DataFrame(total.reshape(3, 3).astype(int), index, columns),
         float(share[0]), *_interval(shares, level),
         float(kappa[0]), *_interval(kappas, level),
-        len(matched), int(prompt_numbers(matched["prompt_key"]).max() + 1), level,
+        len(matched), int(_prompt_numbers(matched).max() + 1), level,
     )  # fmt: skip
 
 
@@ -182,13 +182,18 @@ def _resampled(
     """Sums of the columns of ``values`` (n, k): over all votes, (k,), and over resamples of prompts, (b, k)."""
     if matched.empty:
         raise DataError("no matched votes to compare; match_votes makes them")
-    prompts = prompt_numbers(matched["prompt_key"])
+    prompts = _prompt_numbers(matched)
     sums = np.zeros((prompts.max() + 1, values.shape[1]))
     np.add.at(sums, prompts, values)
     draws = np.concatenate([counts @ sums for counts in resample_counts(len(sums), n_resamples, random_state)])
     if len(sums) < 2:  # one prompt says nothing about others
         draws[:] = np.nan
     return sums.sum(axis=0), draws
+
+
+def _prompt_numbers(matched: pd.DataFrame) -> np.ndarray:
+    """Number of the prompt of each vote; a vote without a prompt is one of its own."""
+    return prompt_numbers(matched["prompt_key"])
 
 
 def _interval(draws: np.ndarray, level: float) -> tuple[float, float]:

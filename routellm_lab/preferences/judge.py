@@ -169,13 +169,15 @@ def _times_asked(lines: list[dict], endpoint: Endpoint | None) -> Counter:
 
 
 def _checked_pairs(pairs: pd.DataFrame) -> pd.DataFrame:
-    if isinstance(pairs, pd.DataFrame):
+    if isinstance(pairs, pd.DataFrame) and pairs.columns.is_unique:
         pairs = pairs.drop(columns=list(VOTE_DETAILS), errors="ignore").assign(winner="tie")
+        for column in {"response_a", "response_b"} & set(pairs):
+            bad = [not isinstance(text, str) for text in pairs[column]] & pairs[column].notna().to_numpy()
+            if bad.any():
+                raise DataError(f"pairs: {column} must be text in {_rows(bad)}")
     frame = validate_battles(pairs, where="pairs").drop(columns="winner")
-    for column in {"prompt", "response_a", "response_b"} & set(frame):
-        bad = [not isinstance(text, str) and (column == "prompt" or pd.notna(text)) for text in frame[column]]
-        if any(bad):
-            raise DataError(f"pairs: {column} must be text in {_rows(bad)}")
+    if frame["prompt"].isna().any():
+        raise DataError(f"pairs: prompt must be text in {_rows(frame['prompt'].isna())}")
     return frame
 
 
