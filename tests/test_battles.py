@@ -212,7 +212,7 @@ def test_many_bad_rows_are_counted():
         ("votes.json", b'[{"prompt": "hi"}, 7]', "item 2 is not a JSON object"),
         ("votes.jsonl", b'{"prompt": ' + b"9" * 5_000 + b"}", "line 1 is not JSON"),
         ("votes.jsonl.gz", b"not gzipped", "unreadable, truncated or not jsonl"),
-        ("votes.csv.gz", gzip.compress(b"prompt,model_a\n" * 99)[:-9], "unreadable, truncated or not csv"),
+        ("votes.csv.gz", gzip.compress(b"prompt,model_a\n" * 99, mtime=0)[:-9], "unreadable, truncated or not csv"),
     ],
 )
 def test_damaged_files_are_named_with_the_reason(tmp_path, name, content, message):

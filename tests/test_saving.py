@@ -311,7 +311,11 @@ def test_json_keeps_numbers_texts_lists_and_mappings(value):
     assert from_json(json.loads(json.dumps(to_json(value), allow_nan=False))) == value
 
 
-@pytest.mark.parametrize("value", [print, object(), {1, 2}, pd.Series([1]), [np.datetime64("2024-01-01")]], ids=repr)
+@pytest.mark.parametrize(
+    "value",
+    [print, object(), {1, 2}, pd.Series([1]), [np.datetime64("2024-01-01")]],
+    ids=["function", "object", "set", "series", "dates"],
+)
 def test_what_cannot_be_written_is_named_before_anything_is_written(value, tmp_path):
     router = RandomRouter(PAIR, random_state=value).fit(separable())
     with pytest.raises(
