@@ -22,8 +22,10 @@ from routellm_lab.encoders import (
     as_texts,
     make_encoder,
     model_path,
+    models,
     quiet_transformers,
 )
+from routellm_lab.encoders import cache as cache_module
 from routellm_lab.errors import DataError, MissingExtraError, ParameterError, RoutellmLabError
 
 ODD = [
@@ -117,7 +119,7 @@ def test_static_vectors_are_those_of_model2vec(static_encoder, texts, at_once):
     texts = as_texts([*texts, "a known word"])
     truth = unit(static_encoder._load().encode(texts, use_multiprocessing=False))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(encoders, "_TOKENIZED_AT_ONCE", at_once)
+        patch.setattr(models, "_TOKENIZED_AT_ONCE", at_once)
         ours = static_encoder._encode(texts)
     np.testing.assert_allclose(unit(ours), truth, atol=1e-6)
     np.testing.assert_array_equal(ours.any(axis=1), truth.any(axis=1))
@@ -154,14 +156,14 @@ def test_cores_are_those_that_this_process_may_use(monkeypatch):
 
 def test_static_vectors_do_not_depend_on_the_threads_and_one_is_one(static_encoder, monkeypatch):
     texts = as_texts(f"question {number}" for number in range(3000))
-    used, count = set(), encoders._token_counts
+    used, count = set(), models._token_counts
 
     def counted(*arguments):
         used.add(threading.get_ident())
         return count(*arguments)
 
-    monkeypatch.setattr(encoders, "_token_counts", counted)
-    monkeypatch.setattr(encoders, "available_cores", lambda: 4)
+    monkeypatch.setattr(models, "_token_counts", counted)
+    monkeypatch.setattr(models, "available_cores", lambda: 4)
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     alone = static_encoder._encode(texts)
     assert len(used) == 1
@@ -181,13 +183,13 @@ def unmodified():
 @pytest.mark.parametrize("tokens", [1, 64, 2048])
 def test_minilm_vectors_are_those_of_sentence_transformers_whatever_the_batches(unmodified, monkeypatch, tokens):
     texts = as_texts([*ODD, "hi " * 300, "Prove that there are infinitely many primes.", "hi", "hi " * 40])
-    monkeypatch.setattr(encoders, "_TOKENS_AT_ONCE", tokens)
+    monkeypatch.setattr(models, "_TOKENS_AT_ONCE", tokens)
     np.testing.assert_allclose(make_encoder("minilm")._encode(texts), unmodified.encode(texts), atol=1e-5)
 
 
 @given(st.lists(st.integers(0, 300), max_size=400))
 def test_batches_hold_every_row_once_and_no_more_than_they_may(lengths):
-    batches = list(encoders._batches(lengths))
+    batches = list(models._batches(lengths))
     assert sorted(row for rows in batches for row in rows) == list(range(len(lengths)))
     longest = [max(lengths[row] for row in rows) for rows in batches]
     assert longest == sorted(longest, reverse=True)
@@ -307,7 +309,7 @@ def test_a_cache_damaged_while_texts_are_encoded_is_built_again(own_cache, kept)
 
 
 def test_a_cache_that_another_process_holds_is_named_and_stays(own_cache, monkeypatch):
-    monkeypatch.setattr(encoders, "_LOCK_SECONDS", 0)
+    monkeypatch.setattr(cache_module, "_LOCK_SECONDS", 0)
     LetterEncoder().transform(["ab"])
     with VectorCache("letters") as cache:
         other = sqlite3.connect(cache.path, isolation_level=None)
@@ -365,7 +367,7 @@ def test_an_unknown_model_offline(name):
 )
 def test_a_missing_extra_names_the_command(name, package, monkeypatch):
     monkeypatch.setitem(sys.modules, package, None)
-    fresh = encoders._shared_encoder.__wrapped__(name)
+    fresh = models._shared_encoder.__wrapped__(name)
     with pytest.raises(MissingExtraError, match=r"pip install 'routellm-lab\[encoders\]'; or use encoder='hashing'"):
         fresh.transform(["hi"])
 

