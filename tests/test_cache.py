@@ -99,8 +99,8 @@ def test_another_number_is_another_question(static_encoder):
 def test_a_refused_vector_leaves_the_cache_as_it_was():
     cache = filled()
     with pytest.raises(DataError, match="got length 2"):
-        cache.add("z", 2, 2 * VECTOR)
-    assert (len(cache), cache.get("z", VECTOR).answer) == (1, 1)
+        cache.add("so", 2, 2 * VECTOR)
+    assert (len(cache), cache.get("so", VECTOR).answer) == (1, 1)
 
 
 def test_an_answer_to_the_same_request_is_replaced():
@@ -320,12 +320,12 @@ def test_pairs_know_which_ask_the_same():
     pd.testing.assert_frame_equal(pairs, labelled_pairs(TEXTS, encoder="hashing", near_share=0.4, random_state=0))
 
 
-VECTOR = HashingEncoder(64).transform(["x"])[0]
+VECTOR = HashingEncoder(64).transform(["no other"])[0]
 
 
 def filled():
     cache = SemanticCache(0.9, "hashing")
-    cache.add("y", 1, VECTOR)
+    cache.add("yes", 1, VECTOR)
     return cache
 
 

@@ -12,19 +12,26 @@ NAME:bfloat16   either of the last two with 16-bit weights: several times as fas
 Encodings of the costly ones are kept on disk, text by text, so that a second run is free.
 """
 
-from routellm_lab.encoders.base import Encoder, as_texts, available_cores, threads_for
+from routellm_lab.encoders.base import (
+    MOST_UNKNOWN,
+    Encoder,
+    as_texts,
+    available_cores,
+    threads_for,
+    unknown_shares,
+)
 from routellm_lab.encoders.cache import VectorCache, through_cache
+from routellm_lab.encoders.folders import model_path, refuse_foreign_folder, weights_hash, why_another
 from routellm_lab.encoders.models import (
     HashingEncoder,
     SentenceEncoder,
     StaticEncoder,
     make_encoder,
-    model_path,
     quiet_transformers,
-    weights_hash,
 )
 
 __all__ = [
+    "MOST_UNKNOWN",
     "Encoder",
     "HashingEncoder",
     "SentenceEncoder",
@@ -35,7 +42,10 @@ __all__ = [
     "make_encoder",
     "model_path",
     "quiet_transformers",
+    "refuse_foreign_folder",
     "threads_for",
     "through_cache",
+    "unknown_shares",
     "weights_hash",
+    "why_another",
 ]

@@ -12,7 +12,7 @@ from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
 from routellm_lab import __version__
-from routellm_lab.encoders import Encoder, as_texts, make_encoder
+from routellm_lab.encoders import Encoder, as_texts, make_encoder, refuse_foreign_folder, why_another
 from routellm_lab.errors import DataError, ParameterError, RoutellmLabError, listed
 from routellm_lab.files import replacing_folder
 from routellm_lab.preferences.battles import models_of, results_between, validate_battles, vote_weights, with_prompts
@@ -65,11 +65,21 @@ class RouterBase(BaseEstimator):
         return folder
 
     @classmethod
-    def load(cls, folder: str | Path) -> Self:
+    def load(cls, folder: str | Path, encoder: "str | Encoder | None" = None) -> Self:
         """Read a router saved by `save`; no code from the folder is run.
+
+        Parameters
+        ----------
+        folder : path
+        encoder : str or Encoder, optional
+            Takes the place of the encoder (the base model, of a router with adapters) that the configuration names. It
+            must be the same by content. A router whose encoder is a folder is loaded only with it: the folder of a model
+            is never loaded because a file says so.
 
         Raises
         ------
+        ParameterError
+            When the encoder is a folder that the caller does not name.
         DataError
             When a file is missing, truncated or was changed, or the encoder here is not the one it was fitted with.
         """
@@ -89,18 +99,22 @@ class RouterBase(BaseEstimator):
             router = _REGISTRY[kind](**{name: from_json(value) for name, value in config["parameters"].items()})
             for name in router._in_config:
                 setattr(router, name, from_json(config[name.rstrip("_")]))
-            encoder, state = config["encoder"], config["state"]
+            fitted_on, state = config["encoder"], config["state"]
         except (OSError, AttributeError, KeyError, TypeError, ValueError, SafetensorError) as error:
             if isinstance(error, DataError):
                 raise
             raise DataError(f"{folder}: not a saved router, or a damaged one: {error!r}") from error
+        named = router._encoder_parameter()
+        if named is not None and encoder is not None:
+            router.set_params(**{named: encoder})
+        elif named is not None:
+            refuse_foreign_folder(router.get_params()[named], folder)
         identity = router._encoder_identity()
-        if identity != encoder:
-            told = router.get_params()
-            here = next((told[name] for name in ("encoder", "model", "router__encoder") if name in told), None)
+        if identity != fitted_on:
+            here = None if named is None else router.get_params()[named]
             raise DataError(
-                f"{folder}: fitted on encoder {encoder}, but {here!r} is {identity} here; fit again, or install the "
-                "same encoder"
+                f"{folder}: fitted on encoder {fitted_on}, but {here!r} is {identity} here; fit again, or install the "
+                f"same encoder{why_another(fitted_on, identity)}"
             )
         try:
             router._read_files(folder)
@@ -110,6 +124,10 @@ class RouterBase(BaseEstimator):
                 raise
             raise DataError(f"{folder}: weights and config.json do not belong together: {error!r}") from error
         return router  # type: ignore[return-value]
+
+    def _encoder_parameter(self) -> str | None:
+        """The parameter that names the encoder or base model which a loaded router needs."""
+        return next((name for name in ("encoder", "router__encoder") if name in self.get_params()), None)
 
     def _encoder_identity(self) -> str | None:
         return make_encoder(self.get_params()["encoder"]).fingerprint if "encoder" in self.get_params() else None
@@ -392,9 +410,9 @@ def tier_votes(
     return f"{judge} on {sources}", votes
 
 
-def load_router(folder: str | Path) -> Any:
+def load_router(folder: str | Path, encoder: "str | Encoder | None" = None) -> Any:
     """Read any saved router, of a pair or of utilities (see `Router.load`)."""
-    return RouterBase.load(folder)
+    return RouterBase.load(folder, encoder)
 
 
 def sigmoid(x: np.ndarray) -> np.ndarray:

@@ -150,7 +150,8 @@ class TransformerRouter(PairOnlyRouter):
         row_of: dict[str, int] = {}
         rows = [row_of.setdefault(text, len(row_of)) for text in texts]
         if self.cached and self._saved_as:
-            logits, _ = through_cache(f"{self._saved_as}:{self._int8}", list(row_of), self._logits)
+            said_by = f"{type(self).__name__} {self._saved_as[:8]}"
+            logits, _ = through_cache(f"{self._saved_as}:{self._int8}", list(row_of), self._logits, said_by)
         else:
             logits = self._logits(list(row_of))
         return self._readout(logits.astype(float))[rows]
@@ -251,6 +252,9 @@ class TransformerRouter(PairOnlyRouter):
             tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
         self._saved_as = hash_file(folder / "config.json")  # which holds the hashes of all other files
         self.inputs_ = Inputs(tokenizer, self.training.max_tokens, self._padding, *self._instruction())
+
+    def _encoder_parameter(self) -> str | None:
+        return "model" if self.lora_rank else None
 
     def _encoder_identity(self) -> str | None:
         return f"{self.model}:{weights_hash(model_path(self.model))}" if self.lora_rank else None
@@ -377,8 +381,8 @@ def load_pretrained(kind: str, name: str, dropout: float | None = None) -> "tupl
             model = getattr(transformers, kind).from_pretrained(
                 path, config=config, dtype="float32", trust_remote_code=False
             )
-    except (OSError, ValueError, KeyError) as error:
-        reason = str(error).split("\n", 1)[0]
+    except Exception as error:  # what is wrong with a damaged folder comes out as anything
+        reason = str(error).split("\n", 1)[0] or type(error).__name__
         raise ParameterError(
             f"model {name!r} cannot be loaded: {reason} Where there is a network: `hf download {name} --local-dir "
             "FOLDER`, then give model='FOLDER'. Offline, 'minilm' is an encoder at hand."

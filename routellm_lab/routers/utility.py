@@ -682,6 +682,8 @@ class RatedUtility(UtilityRouter):
         inner = {name.removeprefix("router."): value for name, value in arrays.items() if name.startswith("router.")}
         self.router_ = from_json(state["router"])
         self.router_.pair_used_ = from_json(state["pair_used"])
+        if "encoder" in self.router.get_params():  # the one that was checked
+            self.router_.set_params(encoder=self.router.encoder)
         self.router_._restore(inner, state["state"])
 
     def _utilities(self, texts: list[str]) -> np.ndarray:
