@@ -98,6 +98,10 @@ class Encoder:
     def _prepare(self) -> None:
         """Comes before a call is answered: whatever has to be looked at again."""
 
+    def _kept_as(self) -> str:
+        """The fingerprint at the last `_prepare`."""
+        return self.fingerprint
+
     def fit(self, prompts: Iterable[str], y: Any = None) -> "Encoder":
         """Nothing to learn; for scikit-learn pipelines."""
         return self
@@ -192,7 +196,7 @@ class Encoder:
         # what is kept of an encoder with a vocabulary ends in the share of the text that it cannot read
         keep = (lambda texts: np.column_stack(self._read(texts))) if self.has_vocabulary else self._unit
         sound = _is_read if self.has_vocabulary else _is_unit
-        kept, misses = through_cache(self.fingerprint, texts, keep, self.spec, sound)
+        kept, misses = through_cache(self._kept_as(), texts, keep, self.spec, sound)
         self.hits, self.misses = self.hits + len(texts) - misses, self.misses + misses
         if not self.has_vocabulary:
             return kept, np.zeros(len(texts), np.float32)

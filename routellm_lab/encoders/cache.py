@@ -122,8 +122,11 @@ class VectorCache:
 
     def __enter__(self) -> "VectorCache":
         with self._named():
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._connect()
+            try:
+                self._connect()
+            except sqlite3.OperationalError:  # as in a new folder
+                self.path.parent.mkdir(parents=True, exist_ok=True)
+                self._connect()
         self._whole(self._make)
         return self
 

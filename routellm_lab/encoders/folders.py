@@ -5,9 +5,8 @@ import json
 import os
 import re
 import time
-from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, NamedTuple
 
 from routellm_lab.errors import MissingExtraError, ParameterError, listed
 
@@ -28,8 +27,7 @@ _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 _EARLIER = re.compile(r"(^|:)[0-9a-f]{64}(:|$)")
 _BY_FILES = "files="
 
-_known: dict[str, tuple[tuple, str]] = {}
-"""Hash of each folder by its path, beside the sizes and times of the files that it was made of."""
+_known: "dict[str, _Known]" = {}
 
 
 def model_path(name: str) -> str:
@@ -66,53 +64,72 @@ def weights_hash(path: str) -> str:
     Files are read again when names, sizes or times of change differ, so that a model saved again to the same folder is
     another one. README files and weights for other frameworks (ONNX, TensorFlow, Flax) are left out.
     """
-    if not os.path.isdir(path):
-        commit = _hub_commit(path)
-        return path if commit is None else f"{path}@{commit}"
+    known = _known.get(path)
     try:
-        files = sorted(_files(path))
-        signature = tuple(
-            (name, about.st_size, about.st_mtime_ns, about.st_ctime_ns, about.st_ino) for name, _, about in files
-        )
-        known = _known.get(path)
-        if known is not None and known[0] == signature:
-            return known[1]
+        if known is not None and known.places == _places(known.paths):
+            return known.identity
+        if not os.path.isdir(path):
+            commit = _hub_commit(path)
+            return path if commit is None else f"{path}@{commit}"
+        folders, files = _walked(path)
+        paths = [*folders, *(file for _, file in files)]
+        before = _places(paths) or []
         digest = hashlib.sha256()
-        for name, file, _ in files:
+        for name, file in files:
             with open(file, "rb") as content:
                 digest.update(f"{name}\0{hashlib.file_digest(content, 'sha256').hexdigest()}\0".encode())
+        base = _adapted(Path(path))
     except OSError as error:
         raise ParameterError(f"model folder {path!r} cannot be read: {error}") from error
-    found = _BY_FILES + digest.hexdigest()
-    base = _adapted(Path(path))
+    identity = _BY_FILES + digest.hexdigest()
     if base is not None:
-        return f"{found}+{weights_hash(base)}"
-    changed = max((max(about.st_mtime, about.st_ctime) for _, _, about in files), default=0.0)
-    if abs(time.time() - changed) > _RECENT_SECONDS:
-        _known[path] = signature, found
-    return found
+        return f"{identity}+{weights_hash(base)}"
+    latest = max(max(place[1:3]) for place in before) / 1e9 if before else time.time()
+    if abs(time.time() - latest) > _RECENT_SECONDS:
+        _known[path] = _Known(paths, before, identity)
+    return identity
 
 
-def _files(folder: str) -> Iterator[tuple[str, str, os.stat_result]]:
-    """Name, path and status of the files that may decide what a model says; links are followed, hidden files not."""
-    waiting, seen, count = [(folder, "")], set(), 0
+class _Known(NamedTuple):
+    """The hash of a folder, and the sizes and times of the files and folders that it was made of."""
+
+    paths: list[str]
+    places: list[tuple[int, ...]]
+    identity: str
+
+
+def _places(paths: list[str]) -> list[tuple[int, ...]] | None:
+    """Size, times and place on disk of each path; a folder's time changes with the names in it. None if one is gone."""
+    try:
+        found = map(os.stat, paths)
+        return [(about.st_size, about.st_mtime_ns, about.st_ctime_ns, about.st_ino) for about in found]
+    except OSError:
+        return None
+
+
+def _walked(folder: str) -> tuple[list[str], list[tuple[str, str]]]:
+    """The folders, and name and path of the files that may decide what a model says, sorted; links are followed, what
+    is hidden is left out."""
+    folders, files, waiting, seen = [], [], [(folder, "")], set()
     while waiting:
         path, prefix = waiting.pop()
+        about = os.stat(path)
+        if (about.st_dev, about.st_ino) in seen:
+            continue
+        seen.add((about.st_dev, about.st_ino))
+        folders.append(path)
         with os.scandir(path) as entries:
             for entry in entries:
                 name = prefix + entry.name
                 if entry.name.startswith(".") or name.lower().endswith(_OTHER_FILES):
                     continue
                 if entry.is_dir():
-                    about = entry.stat()
-                    if (about.st_dev, about.st_ino) not in seen:
-                        seen.add((about.st_dev, about.st_ino))
-                        waiting.append((entry.path, name + "/"))
+                    waiting.append((entry.path, name + "/"))
                 elif entry.is_file():
-                    count += 1
-                    if count > _MOST_FILES:
-                        raise ParameterError(f"{folder!r} is no model's folder: it holds more than {_MOST_FILES} files")
-                    yield name, entry.path, entry.stat()
+                    files.append((name, entry.path))
+        if len(files) > _MOST_FILES:
+            raise ParameterError(f"{folder!r} is no model's folder: it holds more than {_MOST_FILES:,} files")
+    return folders, sorted(files)
 
 
 def _adapted(folder: Path) -> str | None:

@@ -61,28 +61,37 @@ class ModelEncoder(Encoder):
     has_vocabulary = True
     source: str
     _model: Any = None
+    _identity = ""
     _loaded = ""
+
+    @property
+    def fingerprint(self) -> str:
+        return self._fingerprint(weights_hash(model_path(self.source)))
+
+    def _fingerprint(self, identity: str) -> str:
+        raise NotImplementedError
+
+    def _kept_as(self) -> str:
+        return self._fingerprint(self._identity)
 
     def _prepare(self) -> None:
         path = model_path(self.source)
-        is_folder = os.path.isdir(path)
-        identity = weights_hash(path)
-        if self._model is None:
-            if not is_folder and identity == path:  # a name on the Hub has no identity before it is downloaded
-                self._load()
-        elif identity != self._loaded and (is_folder or identity != path):
+        self._identity = weights_hash(path)
+        if self._identity == path:  # neither a folder nor downloaded yet: it has no identity before
+            self._load()
+            self._identity = self._loaded
+        elif self._model is not None and self._identity != self._loaded:
             self._model = None
 
     def _load(self) -> Any:
         if self._model is None:
             self._require()
             try:
-                with quiet_transformers():
-                    folder = fetched(self.source)
-                    before = weights_hash(folder)
-                    refuse_code(folder, self.source)
-                    model = self._load_from(folder)
-                    after = weights_hash(folder)
+                folder = fetched(self.source)
+                before = weights_hash(folder)
+                refuse_code(folder, self.source)
+                model = self._load_from(folder)
+                after = weights_hash(folder)
             except RoutellmLabError:
                 raise
             except Exception as error:  # what is wrong with a damaged folder comes out as anything
@@ -141,9 +150,8 @@ class StaticEncoder(ModelEncoder):
     def spec(self) -> str:  # type: ignore[override]
         return "static" if (self.source, self.n_components) == ("minilm", 256) else f"static:{self.source}"
 
-    @property
-    def fingerprint(self) -> str:
-        return f"static:{weights_hash(model_path(self.source))}:{self.n_components}"
+    def _fingerprint(self, identity: str) -> str:
+        return f"static:{identity}:{self.n_components}"
 
     @property
     def dimensions(self) -> int:
@@ -323,9 +331,8 @@ class SentenceEncoder(ModelEncoder):
     def spec(self) -> str:  # type: ignore[override]
         return self.model + self._suffix
 
-    @property
-    def fingerprint(self) -> str:
-        return f"sentence:{weights_hash(model_path(self.model))}:{self.max_tokens}{self._suffix}"
+    def _fingerprint(self, identity: str) -> str:
+        return f"sentence:{identity}:{self.max_tokens}{self._suffix}"
 
     @property
     def _suffix(self) -> str:
@@ -389,7 +396,8 @@ class SentenceEncoder(ModelEncoder):
 
         device = None if settings().device == "auto" else settings().device
         options = None if self.precision == "float32" else {"dtype": self.precision}
-        model = SentenceTransformer(folder, device=device, model_kwargs=options, trust_remote_code=False)
+        with quiet_transformers():
+            model = SentenceTransformer(folder, device=device, model_kwargs=options, trust_remote_code=False)
         model.max_seq_length = self.max_tokens
         return model
 

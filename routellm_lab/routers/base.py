@@ -73,8 +73,8 @@ class RouterBase(BaseEstimator):
         folder : path
         encoder : str or Encoder, optional
             Takes the place of the encoder (the base model, of a router with adapters) that the configuration names. It
-            must be the same by content. A router whose encoder is a folder is loaded only with it: the folder of a model
-            is never loaded because a file says so.
+            must be the same by content. A router whose encoder is a folder is loaded only with it: no folder of a model
+            is loaded because a file says so.
 
         Raises
         ------

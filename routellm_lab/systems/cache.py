@@ -163,7 +163,8 @@ class SemanticCache:
         """Forget all."""
         self._entries: list[tuple[str, Any]] = []
         self._row_of: dict[str, int] = {}
-        self._rows_with: dict[tuple, list[int]] = {}
+        self._places_with: dict[tuple, list[int]] = {}
+        self._indexed: list[int] = []
         self._vectors = np.zeros((0, 0), np.float32)
         self._last: tuple[str | None, tuple | None] = None, None
 
@@ -196,30 +197,35 @@ class SemanticCache:
         if key in self._row_of:
             self._entries[self._row_of[key]] = (text, answer)
             return
-        row, asks = len(self._entries), None
         if self.threshold is not None:
+            known = None if vector is None else self._encoded(text, vector)
             asks = self._asks(text)
-            encoded = self._encoded(text, vector)
-            if row == len(self._vectors):
-                room = np.zeros((max(64, row), len(encoded)), np.float32)
-                self._vectors = np.concatenate([self._vectors.reshape(-1, len(encoded)), room])
-            self._vectors[row] = encoded
-        self._row_of[key] = row
+            if asks is not None:
+                self._index(asks, self._encoded(text, None) if known is None else known)
+        self._row_of[key] = len(self._entries)
         self._entries.append((text, answer))
-        if asks is not None:
-            self._rows_with.setdefault(asks, []).append(row)
+
+    def _index(self, asks: tuple, vector: np.ndarray) -> None:
+        """Let the entry that comes next be found by its vector."""
+        place = len(self._indexed)
+        if place == len(self._vectors):
+            room = np.zeros((max(64, place), len(vector)), np.float32)
+            self._vectors = np.concatenate([self._vectors.reshape(-1, len(vector)), room])
+        self._vectors[place] = vector
+        self._indexed.append(len(self._entries))
+        self._places_with.setdefault(asks, []).append(place)
 
     def _nearest(self, text: str, vector: np.ndarray | None, threshold: float = -math.inf) -> Hit | None:
         """The nearest of those that may answer it, from a cosine on."""
         known = None if vector is None else self._encoded(text, vector)
         asks = self._asks(text)
-        rows = None if asks is None else self._rows_with.get(asks)
-        if not rows:
+        places = None if asks is None else self._places_with.get(asks)
+        if not places:
             return None
         vector = self._encoded(text, None) if known is None else known
-        cosines = (self._vectors[: len(self._entries)] @ vector)[rows]
+        cosines = (self._vectors[: len(self._indexed)] @ vector)[places]
         while (cosine := float(cosines[best := int(cosines.argmax())])) >= threshold and cosine > -math.inf:
-            prompt, answer = self._entries[rows[best]]
+            prompt, answer = self._entries[self._indexed[places[best]]]
             if not (_exchanged(text, prompt) or (self.same_numbers and _other_units(text, prompt))):
                 return Hit("near", prompt, answer, float(np.clip(cosine, -1, 1)))
             cosines[best] = -math.inf
