@@ -148,19 +148,21 @@ def _hub_names(name: str) -> list[str]:
     return [name] if "/" in name else [f"{_ORGANIZATION}/{name}", name]
 
 
+def _hub_cache() -> Path:
+    from huggingface_hub import constants
+
+    return Path(constants.HF_HUB_CACHE)
+
+
 def _hub_commit(name: str) -> str | None:
     """The commit of a name's snapshot in the local Hub cache; None where there is none."""
     if not _HUB_NAME.fullmatch(name):
         return None
-    try:
-        from huggingface_hub.constants import HF_HUB_CACHE
-    except ImportError:
-        return None
     for full in _hub_names(name):
-        repository = Path(HF_HUB_CACHE) / f"models--{full.replace('/', '--')}"
         try:
+            repository = _hub_cache() / f"models--{full.replace('/', '--')}"
             commit = (repository / "refs" / "main").read_text().strip()
-        except (OSError, ValueError):
+        except (OSError, ValueError, ImportError):
             continue
         if (repository / "snapshots" / commit).is_dir():
             return commit
@@ -187,6 +189,11 @@ def fetched(name: str) -> str:
             return snapshot_download(full, revision=commit, ignore_patterns=[f"*{end}" for end in _OTHER_FILES])
         except Exception as error:  # an HTTP library raises what it likes
             problem = error
+    if commit is not None:
+        for full in _hub_names(path):
+            folder = _hub_cache() / f"models--{full.replace('/', '--')}" / "snapshots" / commit
+            if folder.is_dir():
+                return str(folder)
     raise OSError(f"it is neither a folder nor in reach on the Hub ({str(problem).split(chr(10), 1)[0]}).")
 
 
