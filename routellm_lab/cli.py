@@ -1,7 +1,8 @@
-"""The command line: ``routellm-lab run | train | list | status | report | data | route``."""
+"""The command line: ``routellm-lab run | train | list | status | report | data | route | cache``."""
 
 import json
 import sys
+import time
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -217,6 +218,15 @@ def route(
             show_default=False,
         ),
     ] = None,
+    encoder: Annotated[
+        str | None,
+        typer.Option(
+            "--encoder",
+            metavar="DIR",
+            help="The folder of the router's encoder, where it has one of its own.",
+            show_default=False,
+        ),
+    ] = None,
     threshold: Annotated[
         float, typer.Option(min=0.0, max=1.0, help="The strong model is called from this win rate on.")
     ] = 0.5,
@@ -234,11 +244,36 @@ def route(
         )
     from routellm_lab.routers import Router
 
-    loaded = Router.load(folder)
+    loaded = Router.load(folder, encoder)
     names = loaded.route(prompts, threshold=threshold)
     win_rates = loaded.win_rate(prompts) if verbose else [None] * len(prompts)
     for name, win_rate in zip(names, win_rates, strict=True):
         typer.echo(name if win_rate is None else f"{name}\t{win_rate:.3f}")
+
+
+@app.command()
+def cache(
+    clear: Annotated[
+        bool, typer.Option("--clear", help="Remove all encodings; they are made again as needed.")
+    ] = False,
+) -> None:
+    """Show what the cache of encodings holds, encoder by encoder, and what it takes on disk.
+
+    It is kept within ROUTELLM_LAB_CACHE_LIMIT_GB: encodings of encoders that were not used for the longest time go
+    first. --clear leaves the static encoder, which takes a while to be made, where it is.
+    """
+    from routellm_lab.encoders.cache import cache_files, clear_cache
+    from routellm_lab.settings import settings
+
+    folder, limit = settings().cache_dir / "encodings", settings().cache_limit_gb
+    if clear:
+        typer.echo(f"Freed {clear_cache() / 1e6:,.1f} MB in {folder}")
+        return
+    files = cache_files()
+    for file in files:
+        used = time.strftime("%Y-%m-%d %H:%M", time.localtime(file.used))
+        typer.echo(f"{file.size / 1e6:10,.1f} MB{file.vectors:12,} texts   used {used}   {file.label}")
+    typer.echo(f"{sum(file.size for file in files) / 1e6:10,.1f} MB of at most {limit:g} GB in {folder}")
 
 
 def parse_parameters(given: list[str]) -> dict[str, Any]:

@@ -26,6 +26,14 @@ class NotebookError(RoutellmLabError, RuntimeError):
     """A notebook of the workbook failed."""
 
 
+class UnreadableWarning(UserWarning):
+    """Prompts in a script that an encoder's vocabulary lacks: what is made of their vectors means nothing."""
+
+
+class CacheWarning(UserWarning):
+    """The cache of encodings cannot be read or written; the work goes on without it."""
+
+
 def listed(items: object, limit: int = 20) -> str:
     """Join items for a message, naming at most ``limit`` and counting the rest."""
     names = [str(item) for item in items]  # type: ignore[attr-defined]

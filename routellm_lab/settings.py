@@ -7,7 +7,7 @@ import os
 from functools import lru_cache
 from pathlib import Path
 
-from pydantic import Field
+from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from routellm_lab.errors import ParameterError
@@ -30,6 +30,8 @@ class Settings(BaseSettings):
         The workbook: the folder that holds ``notebooks/``, ``data/`` and ``figures/``.
     cache : Path or None
         Where encodings and the static encoder are kept; ``<root>/data/cache`` unless set.
+    cache_limit_gb : float
+        Gigabytes of encodings that are kept; 0 keeps none. A new prompt takes about 1.5 kilobytes.
     run_dir : Path or None
         The run that a notebook belongs to; set by the runner.
     device : str
@@ -46,6 +48,7 @@ class Settings(BaseSettings):
     data: str = "sample"
     root: Path = Field(default_factory=_default_root)
     cache: Path | None = None
+    cache_limit_gb: float = Field(default=4.0, ge=0)
     run_dir: Path | None = None
     device: str = "auto"
     engine: str = "local"
@@ -70,8 +73,19 @@ class Settings(BaseSettings):
 
 @lru_cache(maxsize=1)
 def settings() -> Settings:
-    """The settings of this process, read once (``settings.cache_clear()`` reads them again)."""
-    return Settings()
+    """The settings of this process, read once (``settings.cache_clear()`` reads them again).
+
+    Raises
+    ------
+    ParameterError
+        When an environment variable has a value that cannot be used.
+    """
+    try:
+        return Settings()
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = f"ROUTELLM_LAB_{'_'.join(map(str, first['loc']))}".upper()
+        raise ParameterError(f"environment variable {name}={first['input']!r}: {first['msg']}") from error
 
 
 def secret(name: str) -> str:

@@ -96,11 +96,89 @@ def test_another_number_is_another_question(static_encoder):
     assert cache.get("Ann has 7 apples and buys 12 more. How many has she?") is None
 
 
+DIFFERENT = [
+    ("What is -5 + 2?", "What is 5 + 2?"),
+    ("What is 3.5 + 2?", "What is 3 + 5.2?"),
+    ("What is 5 - 2?", "What is 5 + 2?"),
+    ("What is 12 / 4?", "What is 12 * 4?"),
+    ("Is x > 5 here?", "Is x < 5 here?"),
+    ("What is 5% of the sum?", "What is 5 of the sum?"),
+    ("How far is a run of 5 km?", "How far is a run of 5 miles?"),
+    ("How long is 30 minutes?", "How long is 30 hours?"),
+    ("Convert 5 km to miles", "Convert 5 miles to km"),
+    ("Convert 5 km to miles", "Please convert 5 miles to km"),
+    ("Does Anna owe Ben money?", "Does Ben owe Anna money?"),
+    ("Is it safe to mix these two?", "Is it not safe to mix these two?"),
+    ("Why do cats like water?", "Why don't cats like water?"),
+    ("Fix:\nfor i in x:\n    a()\nb()", "Fix:\nfor i in x:\n    a()\n    b()"),
+    ("What does 🍎 mean in a message?", "What does 🚗 mean in a message?"),
+    ("พิสูจน์ว่ามีจำนวนเฉพาะไม่จำกัด", "ฝรั่งเศสเมืองหลวงคืออะไร"),
+    ("🍎🍌", "🚗🚕"),
+]
+SAME = [
+    ("Convert 5 km to miles", "Please convert 5 km to miles"),
+    ("Convert 5 km to miles", "Convert 5 kilometers to miles"),
+    ("A house costs 1,000 dollars. What do 3 cost?", "A house costs 1000 dollars. What do 3 cost?"),
+    ("What is 5 - 2?", "What is 5 − 2 ?"),
+    ("What is 3.5 + 2?", "Hello! What is 3.5+2?"),
+    ("Does Anna owe Ben money?", "Please say: does Anna owe Ben any money?"),
+    ("What does 🍎 mean in a message?", "Please, what does 🍎 mean in a message?"),
+    ("Ann has 12 apples. How many has she?", "Ann has 12 manzanas. How many has she?"),
+]
+
+
+@pytest.mark.filterwarnings("ignore::routellm_lab.errors.UnreadableWarning")
+@pytest.mark.parametrize(("asked", "other"), DIFFERENT)
+def test_what_an_encoder_hardly_sees_makes_another_question(static_encoder, asked, other):
+    for first, second in ((asked, other), (other, asked)):
+        cache = SemanticCache(0.01, static_encoder)
+        cache.add(first, 1)
+        assert cache.get(second) is None
+        assert cache.get(first).kind == "exact"
+        cache.add(second, 2)
+        assert (cache.get(first).answer, cache.get(second).answer) == (1, 2)
+
+
+@pytest.mark.parametrize(("asked", "other"), SAME)
+def test_other_words_for_the_same_question_are_still_found(static_encoder, asked, other):
+    for first, second in ((asked, other), (other, asked)):
+        cache = SemanticCache(0.5, static_encoder)
+        cache.add(first, 1)
+        assert cache.get(second).answer == 1
+
+
+def test_an_unreadable_request_first_leaves_room_for_others(static_encoder):
+    cache = SemanticCache(0.5, static_encoder)
+    for number, text in enumerate(("🍎🍌", "How do I bake bread?", "ฝรั่งเศส", "Prove the theorem of Euclid")):
+        cache.add(text, number)
+    assert cache.get("Hello, how do I bake bread?").answer == 1
+    assert cache.get("Please prove the theorem of Euclid").answer == 3
+    assert cache.get("🍎🍌").answer == 0
+    assert cache.get("🍎🍌🍎") is None
+
+
+def test_the_next_nearest_answers_where_the_nearest_may_not(static_encoder):
+    cache = SemanticCache(0.5, static_encoder)
+    cache.add("Does Ben owe Anna money?", "exchanged")
+    cache.add("So does Anna really owe Ben money?", "the same")
+    assert cache.get("Does Anna owe Ben money?").answer == "the same"
+
+
+def test_the_rules_leave_near_repeats_alone(static_encoder):
+    """A question in other words is never taken for another one by the rules."""
+    prompts = load_outcomes("gsm8k", data="sample").prompts
+    stream = zipf_stream(prompts, 400, near_share=1.0)
+    for prompt_id, text in stream.loc[stream["near"], ["prompt_id", "prompt"]].itertuples(index=False):
+        cache = SemanticCache(0.01, static_encoder)
+        cache.add(prompts[prompt_id], prompt_id)
+        assert cache.get(text).answer == prompt_id
+
+
 def test_a_refused_vector_leaves_the_cache_as_it_was():
     cache = filled()
     with pytest.raises(DataError, match="got length 2"):
-        cache.add("z", 2, 2 * VECTOR)
-    assert (len(cache), cache.get("z", VECTOR).answer) == (1, 1)
+        cache.add("so", 2, 2 * VECTOR)
+    assert (len(cache), cache.get("so", VECTOR).answer) == (1, 1)
 
 
 def test_an_answer_to_the_same_request_is_replaced():
@@ -320,12 +398,12 @@ def test_pairs_know_which_ask_the_same():
     pd.testing.assert_frame_equal(pairs, labelled_pairs(TEXTS, encoder="hashing", near_share=0.4, random_state=0))
 
 
-VECTOR = HashingEncoder(64).transform(["x"])[0]
+VECTOR = HashingEncoder(64).transform(["no other"])[0]
 
 
 def filled():
     cache = SemanticCache(0.9, "hashing")
-    cache.add("y", 1, VECTOR)
+    cache.add("yes", 1, VECTOR)
     return cache
 
 

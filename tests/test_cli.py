@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 from workbooks import PARAMETERS, write_notebook
 
@@ -12,7 +13,7 @@ from routellm_lab import cli
 from routellm_lab.errors import ParameterError
 from routellm_lab.settings import settings
 
-COMMANDS = ("run", "list", "status", "report", "data", "route")
+COMMANDS = ("run", "list", "status", "report", "data", "route", "cache")
 FIGURE = "import matplotlib.pyplot as plt\nfigure, axes = plt.subplots()\nrun.show(figure, 'empty')"
 
 
@@ -221,3 +222,20 @@ def test_parameters_are_json_or_text():
     }
     with pytest.raises(ParameterError, match="name=value"):
         cli.parse_parameters(["a b=3"])
+
+
+def test_the_cache_says_what_it_holds_and_is_cleared(call, tmp_path, monkeypatch):
+    from routellm_lab.encoders import VectorCache, through_cache
+
+    monkeypatch.setenv("ROUTELLM_LAB_CACHE", str(tmp_path))
+    settings.cache_clear()
+    texts = [str(number) for number in range(1000)]
+    through_cache("one", texts, lambda texts: np.ones((len(texts), 64), np.float32), "my encoder")
+    code, out, _ = call("cache")
+    assert code == 0
+    size = VectorCache("one").path.stat().st_size / 1e6
+    row, total = out.splitlines()
+    assert re.fullmatch(rf" +{size:.1f} MB +1,000 texts   used [-\d]+ [:\d]+   my encoder", row)
+    assert total.endswith(f" {size:.1f} MB of at most 4 GB in {tmp_path / 'encodings'}")
+    assert call("cache", "--clear")[1].startswith("Freed 0.")
+    assert " 0 texts " in call("cache")[1]

@@ -2,6 +2,7 @@
 
 import copy
 import json
+import os
 import pickle
 from functools import partial
 
@@ -480,6 +481,52 @@ def test_another_encoder_is_refused(kind, fitted, tmp_path):
         text.replace('"encoder": "hashing:256",\n "state"', '"encoder": "other",\n "state"')
     )
     with pytest.raises(DataError, match="fitted on encoder other, but 'hashing:256' is hashing:256 here"):
+        load_router(folder)
+
+
+@pytest.fixture
+def own_encoder(static_encoder, tmp_path):
+    """The folder of an encoder, as somebody trained one."""
+    static_encoder._load().save_pretrained(str(tmp_path / "encoder"))
+    return f"static:{tmp_path / 'encoder'}"
+
+
+def test_the_folder_of_an_encoder_is_loaded_only_if_the_caller_names_it(arena, own_encoder, tmp_path, monkeypatch):
+    router = make(RidgeRouter, encoder=own_encoder).fit(arena)
+    folder = router.save(tmp_path / "router")
+    with monkeypatch.context() as untouched:
+        untouched.setattr(os, "scandir", None)
+        with pytest.raises(ParameterError, match=r"not loaded only because a saved router names it.*encoder='static:"):
+            load_router(folder)
+    loaded = load_router(folder, encoder=own_encoder)
+    np.testing.assert_array_equal(loaded.win_rate(PROMPTS), router.win_rate(PROMPTS))
+    moved = tmp_path / "elsewhere"
+    (tmp_path / "encoder").rename(moved)
+    loaded = load_router(folder, encoder=f"static:{moved}")
+    np.testing.assert_array_equal(loaded.win_rate(PROMPTS), router.win_rate(PROMPTS))
+    with pytest.raises(DataError, match="fitted on encoder static:"):
+        load_router(folder, encoder="static")
+
+
+@pytest.mark.parametrize(
+    "named", ["/etc", "..", "~/model", "static:/etc", "tests", "a/b/c", "/etc:bfloat16", "C:\\model", "no such folder"]
+)
+def test_a_configuration_leads_to_no_folder(fitted, tmp_path, named):
+    folder = fitted[RidgeRouter].save(tmp_path / "router")
+    config = json.loads((folder / "config.json").read_text())
+    config["parameters"]["encoder"] = named
+    (folder / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ParameterError, match="not loaded only because a saved router names it"):
+        load_router(folder)
+
+
+def test_a_router_of_an_earlier_version_says_why_its_encoder_is_another(arena, static_encoder, tmp_path):
+    folder = make(RidgeRouter, encoder="static").fit(arena).save(tmp_path / "router")
+    config = json.loads((folder / "config.json").read_text())
+    assert config["encoder"] == static_encoder.fingerprint
+    config["encoder"] = f"static:{'0a' * 32}:256"
+    (folder / "config.json").write_text(json.dumps(config))
+    with pytest.raises(DataError, match=r"saved by an earlier version of this package, .*: fit and save it again"):
         load_router(folder)
 
 

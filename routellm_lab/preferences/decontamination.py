@@ -59,7 +59,8 @@ def decontaminate(
             hits.setdefault(key, "near duplicate")
         if encoder is not None and vectors is not None:
             closest = closest_cosine(vectors, encoder.transform(outcomes.prompts.unique()))
-            for key in prompts.index[closest >= cosine]:
+            near = prompts[closest >= cosine]
+            for key in near.index[encoder.readable(near)]:  # what it cannot read all looks alike
                 hits.setdefault(key, "same meaning")
         found += [(outcomes.name, rule, key) for key, rule in hits.items()]
     dropped = pd.DataFrame(found, columns=["evaluation", "rule", "prompt_key"])

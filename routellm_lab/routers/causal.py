@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from routellm_lab.encoders import as_texts, quiet_transformers, weights_hash
+from routellm_lab.encoders import as_texts, quiet_transformers
 from routellm_lab.errors import MissingExtraError, ParameterError, listed
 from routellm_lab.files import replacing_folder
 from routellm_lab.preferences.models import ModelPair
@@ -303,7 +303,6 @@ def pretrain_decoder(
     with replacing_folder(folder) as aside, quiet_transformers():
         model.cpu().save_pretrained(aside)
         tokenizer.save_pretrained(aside)
-    weights_hash.cache_clear()  # the folder may be known by what was in it before
     return pd.DataFrame(history, columns=["step", "train_loss", "held_out_loss"])
 
 

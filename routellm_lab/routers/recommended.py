@@ -161,7 +161,7 @@ def recommended_router(
     folder = settings().cache_dir / "recommended" / _identity(data, asked)
     if not fresh and (folder / "config.json").is_file():
         with contextlib.suppress(DataError):  # damaged, or the encoder cannot be built again from its name
-            return KernelRouter.load(folder)
+            return KernelRouter.load(folder, encoder)
     sets, _ = recommended_sets(pair, data, gold_questions=gold_questions, encoder=encoder, random_state=random_state)
     if gold_questions and "gold" not in sets:
         warnings.warn(

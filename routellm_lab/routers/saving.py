@@ -23,7 +23,7 @@ from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
 from routellm_lab import __version__
-from routellm_lab.encoders import Encoder, HashingEncoder, make_encoder
+from routellm_lab.encoders import Encoder, HashingEncoder, make_encoder, refuse_foreign_folder, why_another
 from routellm_lab.errors import DataError, MissingExtraError, ParameterError, listed
 from routellm_lab.files import disk_errors, open_plain, read_json, replacing_folder, standing_folder
 from routellm_lab.preferences.models import ModelPair
@@ -130,11 +130,21 @@ class RouterBase(BaseEstimator):
         return folder
 
     @classmethod
-    def load(cls, folder: str | Path) -> Self:
+    def load(cls, folder: str | Path, encoder: "str | Encoder | None" = None) -> Self:
         """Read a router saved by `save`; no code from the folder is run.
+
+        Parameters
+        ----------
+        folder : path
+        encoder : str or Encoder, optional
+            Takes the place of the encoder (the base model, of a router with adapters) that the configuration names. It
+            must be the same by content. A router whose encoder is a folder is loaded only with it: no folder of a model
+            is loaded because a file says so.
 
         Raises
         ------
+        ParameterError
+            When the encoder is a folder that the caller does not name.
         DataError
             When a file is missing, truncated or was changed, is a link, or does not fit the others; or the encoder here
             is not the one it was fitted with.
@@ -143,7 +153,7 @@ class RouterBase(BaseEstimator):
         for _ in range(_READINGS):
             before = _mark(folder)
             try:
-                router = cls._load_once(folder)
+                router = cls._load_once(folder, encoder)
             except DataError:
                 if _mark(folder) == before:
                     raise
@@ -153,7 +163,7 @@ class RouterBase(BaseEstimator):
         raise DataError(f"{folder}: it is saved again and again while it is read; load it later")
 
     @classmethod
-    def _load_once(cls, given: Path) -> Self:
+    def _load_once(cls, given: Path, encoder: "str | Encoder | None") -> Self:
         folder = given
         try:
             folder = standing_folder(given)
@@ -161,12 +171,17 @@ class RouterBase(BaseEstimator):
             kind = _known_class(config["router"], cls, folder)
             _check_files(folder, kind, config["sha256"])
             router = kind._made_from(config)
-            encoder, state = config["encoder"], from_json(config["state"])
+            fitted_on, state = config["encoder"], from_json(config["state"])
         except (DataError, MissingExtraError):
             raise
         except Exception as error:  # whatever a changed configuration leads to
             raise DataError(f"{given}: not a saved router, or a damaged one: {_short(error)}") from error
-        _check_encoder(router, encoder, given)
+        named = router._encoder_parameter()
+        if named is not None and encoder is not None:
+            router.set_params(**{named: encoder})
+        elif named is not None:
+            refuse_foreign_folder(router.get_params()[named], given)
+        _check_encoder(router, fitted_on, given)
         try:
             arrays = _read_arrays(folder / _WEIGHTS)
             sizes = _check_arrays(router._declared(state), arrays)
@@ -303,6 +318,10 @@ class RouterBase(BaseEstimator):
         ending = Path(name).suffix in cls._file_endings
         return name == _WEIGHTS or bool(ending and name != _CONFIG and _PLAIN_NAME.fullmatch(name))
 
+    def _encoder_parameter(self) -> str | None:
+        """The parameter that names the encoder or base model which a loaded router needs."""
+        return next((name for name in ("encoder", "router__encoder") if name in self.get_params()), None)
+
     def _encoder_identity(self) -> str | None:
         return make_encoder(self.get_params()["encoder"]).fingerprint if "encoder" in self.get_params() else None
 
@@ -315,9 +334,9 @@ class RouterBase(BaseEstimator):
         return {"d": encoder.dimensions} if isinstance(encoder, HashingEncoder) else {}
 
 
-def load_router(folder: str | Path) -> Any:
+def load_router(folder: str | Path, encoder: "str | Encoder | None" = None) -> Any:
     """Read any saved router, of a pair or of utilities (see `Router.load`)."""
-    return RouterBase.load(folder)
+    return RouterBase.load(folder, encoder)
 
 
 # --- checks of what is read ----------------------------------------------------------------------------------------
@@ -348,11 +367,11 @@ def _check_encoder(router: RouterBase, encoder: Any, folder: Path) -> None:
     except (ArithmeticError, AttributeError, LookupError, OSError, TypeError, ValueError) as error:
         raise DataError(f"{folder}: its encoder cannot be made: {_short(error)}") from error
     if identity != encoder:
-        told = router.get_params()
-        here = next((told[name] for name in ("encoder", "model", "router__encoder") if name in told), None)
+        named = router._encoder_parameter()
+        here = None if named is None else router.get_params()[named]
         raise DataError(
             f"{folder}: fitted on encoder {encoder}, but {here!r} is {identity} here; fit again, or install the "
-            "same encoder"
+            f"same encoder{why_another(encoder, identity)}"
         )
 
 

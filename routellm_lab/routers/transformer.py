@@ -155,7 +155,8 @@ class TransformerRouter(PairOnlyRouter):
         row_of: dict[str, int] = {}
         rows = [row_of.setdefault(text, len(row_of)) for text in texts]
         if self.cached and self._saved_as:
-            logits, _ = through_cache(f"{self._saved_as}:{self._int8}", list(row_of), self._logits)
+            said_by = f"{type(self).__name__} {self._saved_as[:8]}"
+            logits, _ = through_cache(f"{self._saved_as}:{self._int8}", list(row_of), self._logits, said_by)
         else:
             logits = self._logits(list(row_of))
         return self._readout(logits.astype(float))[rows]
@@ -273,6 +274,9 @@ class TransformerRouter(PairOnlyRouter):
 
     def _take_files(self, other: Any) -> None:
         self.inputs_, self.network_ = other.inputs_, other.network_  # a second network would take time and memory
+
+    def _encoder_parameter(self) -> str | None:
+        return "model" if self.lora_rank else None
 
     def _encoder_identity(self) -> str | None:
         return f"{self.model}:{weights_hash(model_path(self.model))}" if self.lora_rank else None
@@ -416,8 +420,8 @@ def load_pretrained(kind: str, name: str, dropout: float | None = None) -> "tupl
             model = getattr(transformers, kind).from_pretrained(
                 path, config=config, dtype="float32", trust_remote_code=False
             )
-    except (OSError, ValueError, KeyError) as error:
-        reason = str(error).split("\n", 1)[0]
+    except Exception as error:  # what is wrong with a damaged folder comes out as anything
+        reason = str(error).split("\n", 1)[0] or type(error).__name__
         raise ParameterError(
             f"model {name!r} cannot be loaded: {reason} Where there is a network: `hf download {name} --local-dir "
             "FOLDER`, then give model='FOLDER'. Offline, 'minilm' is an encoder at hand."

@@ -714,6 +714,8 @@ class RatedUtility(UtilityRouter):
         inner = {name.removeprefix("router."): value for name, value in arrays.items() if name.startswith("router.")}
         self.router_ = state["router"]
         self.router_.pair_used_ = state["pair_used"]
+        if "encoder" in self.router.get_params():  # the one that was checked
+            self.router_.set_params(encoder=self.router.encoder)
         self.router_._check()
         self.router_._check_config()
         self.router_._restore(inner, state["state"])

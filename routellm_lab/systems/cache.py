@@ -3,10 +3,16 @@
 A request that is, but for case and white space, one already answered gets that answer for nothing (exact hit). One that
 is near it, by the cosine of the encodings, and has the same numbers gets the answer rewritten by a cheap model (near
 hit). Any other is routed (miss). A near hit on another question is a wrong one: `choose_threshold` bounds their share.
+
+What an encoder hardly sees is compared by rules: numbers with their signs, operators and units; words in another order;
+negations; indentation; and what the encoder's vocabulary lacks. Beyond the rules and left to the encoder are: numbers
+in words, one word in place of another (a name, a unit that is not listed, "largest" and "smallest"), upper and lower
+case, and order and negation in other languages than English.
 """
 
 import math
 import re
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -15,7 +21,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from routellm_lab.encoders import Encoder, as_texts, make_encoder
+from routellm_lab.encoders import MOST_UNKNOWN, Encoder, as_texts, make_encoder, unknown_shares
 from routellm_lab.errors import DataError, ParameterError, listed, require_number
 from routellm_lab.evaluation.robustness import perturb
 from routellm_lab.evaluation.significance import mean_draws, percentile_interval
@@ -32,7 +38,66 @@ NEAR = ("polite preface", "filler", "translated word")
 """A near repeat is one of these perturbations, or none, and typos of its own: few are asked twice in the same words."""
 
 _SEEDS = 1_000
-_NUMBER = re.compile(r"\d+")
+_DIGITS = re.compile(r"\d+")
+_SIGNS = str.maketrans("−–×÷", "--*/")
+_SIGN = r"[-+*/^=<>≤≥≠√~%$€£¥₹°]"
+_NUMBER = re.compile(rf"(?:{_SIGN}\s*)*\d+(?:[.,]\d+)*(?:\s*{_SIGN})*")
+_THOUSANDS = re.compile(r",(?=\d{3}(?:\D|$))")
+_UNITS = {
+    spelling: spellings.split()[0]
+    for spellings in (
+        "mm millimeter millimeters millimetre millimetres",
+        "cm centimeter centimeters centimetre centimetres",
+        "m meter meters metre metres",
+        "km kilometer kilometers kilometre kilometres kms",
+        "inch inches",
+        "ft foot feet",
+        "yd yard yards",
+        "mile miles mi",
+        "mg milligram milligrams",
+        "g gram grams",
+        "kg kilogram kilograms kilo kilos kgs",
+        "oz ounce ounces",
+        "lb lbs pound pounds",
+        "ton tons tonne tonnes",
+        "ml milliliter milliliters millilitre millilitres",
+        "l liter liters litre litres",
+        "gallon gallons gal",
+        "pint pints",
+        "cup cups",
+        "ms millisecond milliseconds",
+        "s second seconds sec secs",
+        "min minute minutes mins",
+        "h hour hours hr hrs",
+        "day days",
+        "week weeks",
+        "month months",
+        "year years yr yrs",
+        "c celsius",
+        "f fahrenheit",
+        "k kelvin",
+        "percent",
+        "degree degrees",
+        "radian radians",
+        "cent cents",
+        "dollar dollars usd",
+        "euro euros eur",
+        "gbp",
+        "yen jpy",
+        "kb kilobyte kilobytes",
+        "mb megabyte megabytes",
+        "gb gigabyte gigabytes",
+        "tb terabyte terabytes",
+        "am",
+        "pm",
+    )
+    for spelling in spellings.split()
+}
+_WITH_UNIT = re.compile(r"\d\s*°?\s*([a-z]+)\b")
+_NEGATION = re.compile(r"\b(?:not|no|never|none|nobody|nothing|neither|nor|without|cannot|except|\w+n['’]t)\b")
+_INDENTED = re.compile(r"\n([ \t]+)(?=\S)")
+_WORD = re.compile(r"\w+")
+_MOST_NEW = 0.2
 
 
 @dataclass(frozen=True)
@@ -67,9 +132,18 @@ class SemanticCache:
         Cosine from which a request is near an earlier one, in (0, 1]; None: exact hits only.
     encoder : str or Encoder
     same_numbers : bool
-        Whether a near hit must have the same numbers (digits, in the same order). A sentence encoder hardly sees them:
-        a question with another number in it is closer than the same question in other words, and no threshold tells
-        the two apart. Numbers in words are left to the encoder.
+        Whether a near hit must have the same numbers in the same order: with their decimals, the signs and operators
+        beside them, and units that do not contradict each other ("5 km" is neither "-5 km" nor "5 miles"). A sentence
+        encoder hardly sees them: a question with another number in it is closer than the same question in other words,
+        and no threshold tells the two apart. Numbers in words are left to the encoder.
+
+    Notes
+    -----
+    Whatever the threshold, a near hit has as many negations as the request ("not", "never", "without"), the same
+    indentation, the same parts that the encoder cannot read, and the words that both have in the same order if they are
+    nearly all words of one of the two ("Does Anna owe Ben money?"). A request that the encoder cannot read (see
+    `routellm_lab.encoders.Encoder.readable`) is never a near hit, and never has one. An exact hit may differ in case
+    and white space, but for the indentation of lines, which is part of a program.
     """
 
     def __init__(self, threshold: float | None, encoder: "str | Encoder" = "static", same_numbers: bool = True) -> None:
@@ -89,8 +163,10 @@ class SemanticCache:
         """Forget all."""
         self._entries: list[tuple[str, Any]] = []
         self._row_of: dict[str, int] = {}
-        self._rows_with: dict[tuple[str, ...], list[int]] = {}
+        self._places_with: dict[tuple, list[int]] = {}
+        self._indexed: list[int] = []
         self._vectors = np.zeros((0, 0), np.float32)
+        self._last: tuple[str | None, tuple | None] = None, None
 
     def get(self, prompt: str, vector: np.ndarray | None = None) -> Hit | None:
         """Look a request up.
@@ -107,47 +183,71 @@ class SemanticCache:
             When the prompt is not text, or the vector not of length 1 and of the dimensions of those in the cache.
         """
         (text,) = as_texts([prompt])
-        row = self._row_of.get(prompt_key(text))
+        row = self._row_of.get(_exactly(text))
         if row is not None:
             return Hit("exact", *self._entries[row], 1.0)
         if self.threshold is None:
             return None
-        nearest = self._nearest(text, vector)
-        return nearest if nearest is not None and nearest.cosine >= self.threshold else None
+        return self._nearest(text, vector, self.threshold)
 
     def add(self, prompt: str, answer: Any, vector: np.ndarray | None = None) -> None:
         """Keep the answer to a miss; an earlier answer to the same request is replaced. Raises as `get`."""
         (text,) = as_texts([prompt])
-        key = prompt_key(text)
+        key = _exactly(text)
         if key in self._row_of:
             self._entries[self._row_of[key]] = (text, answer)
             return
-        row = len(self._entries)
         if self.threshold is not None:
-            encoded = self._encoded(text, vector)
-            if row == len(self._vectors):
-                room = np.zeros((max(64, row), len(encoded)), np.float32)
-                self._vectors = np.concatenate([self._vectors.reshape(-1, len(encoded)), room])
-            self._vectors[row] = encoded
-        self._row_of[key] = row
+            known = None if vector is None else self._encoded(text, vector)
+            asks = self._asks(text)
+            if asks is not None:
+                self._index(asks, self._encoded(text, None) if known is None else known)
+        self._row_of[key] = len(self._entries)
         self._entries.append((text, answer))
-        self._rows_with.setdefault(self._numbers(text), []).append(row)
 
-    def _nearest(self, text: str, vector: np.ndarray | None) -> Hit | None:
-        """The nearest of those that may answer it, however far."""
-        rows = self._rows_with.get(self._numbers(text))
-        if not rows:
+    def _index(self, asks: tuple, vector: np.ndarray) -> None:
+        """Let the entry that comes next be found by its vector."""
+        place = len(self._indexed)
+        if place == len(self._vectors):
+            room = np.zeros((max(64, place), len(vector)), np.float32)
+            self._vectors = np.concatenate([self._vectors.reshape(-1, len(vector)), room])
+        self._vectors[place] = vector
+        self._indexed.append(len(self._entries))
+        self._places_with.setdefault(asks, []).append(place)
+
+    def _nearest(self, text: str, vector: np.ndarray | None, threshold: float = -math.inf) -> Hit | None:
+        """The nearest of those that may answer it, from a cosine on."""
+        known = None if vector is None else self._encoded(text, vector)
+        asks = self._asks(text)
+        places = None if asks is None else self._places_with.get(asks)
+        if not places:
             return None
-        cosines = (self._vectors[: len(self._entries)] @ self._encoded(text, vector))[rows]
-        best = int(cosines.argmax())
-        return Hit("near", *self._entries[rows[best]], float(np.clip(cosines[best], -1, 1)))
+        vector = self._encoded(text, None) if known is None else known
+        cosines = (self._vectors[: len(self._indexed)] @ vector)[places]
+        while (cosine := float(cosines[best := int(cosines.argmax())])) >= threshold and cosine > -math.inf:
+            prompt, answer = self._entries[self._indexed[places[best]]]
+            if not (_exchanged(text, prompt) or (self.same_numbers and _other_units(text, prompt))):
+                return Hit("near", prompt, answer, float(np.clip(cosine, -1, 1)))
+            cosines[best] = -math.inf
+        return None
 
-    def _numbers(self, text: str) -> tuple[str, ...]:
-        return tuple(_NUMBER.findall(text)) if self.same_numbers else ()
+    def _asks(self, text: str) -> tuple | None:
+        """What a request and one that may answer it have in common; None where the encoder cannot read it."""
+        if self._last[0] != text:  # a miss is looked up and then added
+            (unread,) = self._encoder().unread([text])
+            asks = None
+            if not unread or unknown_shares([text], [unread])[0] <= MOST_UNKNOWN:
+                negations = len(_NEGATION.findall(text.lower()))
+                asks = _numbers(text) if self.same_numbers else (), negations, _indents(text), unread
+            self._last = text, asks
+        return self._last[1]
+
+    def _encoder(self) -> Encoder:
+        return make_encoder(self.encoder)
 
     def _encoded(self, text: str, vector: np.ndarray | None) -> np.ndarray:
         if vector is None:
-            vector = make_encoder(self.encoder).transform([text])[0]
+            vector = self._encoder().transform([text])[0]
         known, vector = self._vectors.shape[1], np.asarray(vector, np.float32)
         length = float(np.linalg.norm(vector))
         if vector.ndim != 1 or known not in (0, len(vector)) or not abs(length - 1) < 1e-3:
@@ -185,8 +285,8 @@ def labelled_pairs(
         traffic with these shares, reworded like this: `traffic_shares` reads them off a stream.
     random_state : int
     same_numbers : bool
-        As in the `SemanticCache` that the threshold is for. A request with whose numbers nothing is in the cache is a
-        miss at any threshold: it is left out, and counted in ``attrs["alone"]``.
+        As in the `SemanticCache` that the threshold is for. A request that nothing in the cache may answer (because of
+        its numbers, say) is a miss at any threshold: it is left out, and counted in ``attrs["alone"]``.
 
     Returns
     -------
@@ -213,7 +313,7 @@ def labelled_pairs(
         raise ParameterError(f"labelled_pairs: {len(texts)} prompts and {len(answers)} values; pass one of each")
     first: dict[str, int] = {}
     for row, text in enumerate(texts):
-        first.setdefault(prompt_key(text), row)
+        first.setdefault(_exactly(text), row)
     if len(first) < 4:
         raise DataError(f"labelled_pairs: needs four different questions or more, got {len(first)}")
     rng, answer = np.random.default_rng(random_state), _codes(answers)
@@ -233,7 +333,7 @@ def labelled_pairs(
         cache.add(texts[at], at, vector)
     pairs, left_out = [], {"unclear": 0, "alone": 0}
     for text, vector, kind, at in zip(requests, encode.transform(requests), kinds.tolist(), source, strict=True):
-        if prompt_key(text) in cache._row_of:
+        if _exactly(text) in cache._row_of:
             continue
         hit = cache._nearest(text, vector)
         if hit is None:
@@ -590,12 +690,53 @@ def _asked(texts: list[str], near: np.ndarray, changed: np.ndarray, rng: np.rand
         for name in (*NEAR[manner[row] : manner[row] + 1], "typos"):
             (out[row],) = perturb([out[row]], name, int(seed[row]))
     for row in np.flatnonzero(changed).tolist():
-        text, ends = texts[row], [found.end() for found in _NUMBER.finditer(texts[row])]
+        text, ends = texts[row], [found.end() for found in _DIGITS.finditer(texts[row])]
         if ends:
             end = ends[seed[row] % len(ends)]
             digit = (int(text[end - 1]) + int(rng.integers(1, 10))) % 10
             out[row] = f"{text[: end - 1]}{digit}{text[end:]}"
     return out
+
+
+def _exactly(text: str) -> str:
+    """Equal for requests that are the same but for case and white space, the indentation of lines excepted."""
+    indents = _indents(text)
+    return f"{prompt_key(text)} {indents}" if indents else prompt_key(text)
+
+
+def _indents(text: str) -> tuple[tuple[int, int], ...]:
+    """Each indented line behind the first: its number among those with text, and its indentation."""
+    if not _INDENTED.search(text):
+        return ()
+    lines = [line.expandtabs() for line in text.strip().splitlines() if line.strip()]
+    widths = [len(line) - len(line.lstrip()) for line in lines]
+    return tuple((number, width) for number, width in enumerate(widths) if width and number)
+
+
+def _numbers(text: str) -> tuple[str, ...]:
+    """The numbers of a text with the signs and operators beside them, without white space and thousands separators."""
+    return tuple(_THOUSANDS.sub("", "".join(found[0].split())) for found in _NUMBER.finditer(text.translate(_SIGNS)))
+
+
+def _other_units(text: str, other: str) -> bool:
+    """Whether a number has a unit in one text and another one in the other; both have the same numbers."""
+    units = [[_UNITS.get(word) for word in _after_numbers(each.lower())] for each in (text, other)]
+    return any(one != two and one and two for one, two in zip(*units, strict=False))
+
+
+def _after_numbers(text: str) -> list[str]:
+    """The word behind each number, empty where there is none."""
+    return [word[1] if (word := _WITH_UNIT.match(text, number.end() - 1)) else "" for number in _DIGITS.finditer(text)]
+
+
+def _exchanged(text: str, other: str) -> bool:
+    """Whether nearly all words of one text are in the other, in another order."""
+    one, two = _WORD.findall(text.lower()), _WORD.findall(other.lower())
+    counts, others = Counter(one), Counter(two)
+    if (counts & others).total() < (1 - _MOST_NEW) * min(len(one), len(two)):
+        return False
+    once = {word for word, count in counts.items() if count == others[word] == 1}
+    return [word for word in one if word in once] != [word for word in two if word in once]
 
 
 def _codes(values: Iterable[object]) -> np.ndarray:

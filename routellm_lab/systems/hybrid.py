@@ -257,6 +257,9 @@ class HybridRouter(Router):
     def _win_rate(self, texts: list[str]) -> np.ndarray:
         return self.router_._win_rate(texts)
 
+    def _encoder_parameter(self) -> str | None:
+        return "model" if self._learner()._encoder_parameter() else None
+
     def _encoder_identity(self) -> str | None:
         return self._learner()._encoder_identity()
 
