@@ -2,15 +2,20 @@
 
 import json
 import os
+import re
 import shutil
+import stat
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
 from routellm_lab.errors import DataError, ParameterError, listed
+from routellm_lab.settings import settings
 
+_PLAIN_NAME = re.compile(r"\w[\w.+@-]{0,199}")
 TABLE_SUFFIXES = (".parquet", ".csv", ".jsonl")
 
 
@@ -113,6 +118,69 @@ def replacing_folder(target: Path) -> Iterator[Path]:
         shutil.rmtree(aside, ignore_errors=True)
 
 
+def inside(folder: Path, name: object) -> Path:
+    """The path, directly in a folder, of a name that was read from a file: the only way from such a name to a path.
+
+    Raises
+    ------
+    DataError
+        When it is no plain name (text without ``/``, 200 characters at most, no ``.`` in front), or a link or special
+        file has it.
+    """
+    if not isinstance(name, str) or not _PLAIN_NAME.fullmatch(name):
+        raise DataError(f"{_short(name)} cannot be the name of a file in {folder}")
+    require_real(folder / name, deep=False)
+    return folder / name
+
+
+def require_real(path: Path, deep: bool = True) -> None:
+    """Refuse links and special files at a path, and below it: they lead elsewhere, or block whoever opens them.
+
+    Raises
+    ------
+    DataError
+        Names the link or special file. A path at which there is nothing is not refused.
+    """
+    left = [Path(path)]
+    while left:
+        here = left.pop()
+        try:
+            mode = here.lstat().st_mode
+            if stat.S_ISDIR(mode):
+                left += here.iterdir() if deep else ()
+                continue
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            raise DataError(f"{here}: cannot be read: {error.strerror}") from error
+        if not stat.S_ISREG(mode):
+            kind = "a link" if stat.S_ISLNK(mode) else "a special file"
+            raise DataError(f"{here}: is {kind}, which is never followed here: remove it")
+
+
+def read_json(path: Path) -> Any:
+    """What a JSON file holds; links and special files are not opened.
+
+    Raises
+    ------
+    DataError
+        When there is no such file, it cannot be read, or it is not JSON; names the file.
+    """
+    require_real(path, deep=False)
+    try:
+        return json.loads(Path(path).read_text("utf-8"))
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror}") from error
+    except (ValueError, RecursionError) as error:
+        reason = "nested too deeply" if isinstance(error, RecursionError) else str(error)
+        raise DataError(f"{path}: not JSON: {reason}") from error
+
+
+def _short(value: object) -> str:
+    shown = repr(value)
+    return shown if len(shown) <= 80 else f"{shown[:77]}..."
+
+
 def data_folder(data: str | Path, *parts: str) -> Path:
     """The data folder, checked.
 
@@ -121,10 +189,11 @@ def data_folder(data: str | Path, *parts: str) -> Path:
     ParameterError
         When it does not exist or holds neither ``battles/`` nor ``outcomes/``.
     """
-    root = Path(data).expanduser()
+    root = settings().locate(data)
     if not root.is_dir():
+        at = "" if Path(data).is_absolute() else f" ({root})"
         raise ParameterError(
-            f"data folder {str(data)!r} does not exist. Use data='sample', data='hub' or a folder with battles/ "
+            f"data folder {str(data)!r} does not exist{at}. Use data='sample', data='hub' or a folder with battles/ "
             "and outcomes/ in it (--data, ROUTELLM_LAB_DATA)."
         )
     if not any((root / part).is_dir() for part in ("battles", "outcomes")):
