@@ -1,5 +1,6 @@
 """The errors this package raises on purpose: each says what is wrong, where, and the way out."""
 
+import re
 from math import inf
 from numbers import Integral, Real
 from typing import Any
@@ -81,3 +82,8 @@ def require_number(
     if high < inf:
         span = f" between {low:,g} and {high:,g}" if inside else f"{span} to {high:,}"
     raise ParameterError(f"{name} must be a {'whole ' if whole else ''}number{span}, got {value!r}")
+
+
+def escape_markdown(text: object) -> str:
+    """Text from data, such as a model's name, as Markdown (and HTML) that shows it as it is, on one line."""
+    return re.sub(r"[\\`*_\[\]<>|~&$!#]", lambda found: f"&#{ord(found[0])};", " ".join(str(text).split()))

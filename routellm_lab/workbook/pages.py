@@ -1,7 +1,7 @@
 """Executed notebooks as HTML pages that need nothing from the network: equations become MathML, pictures are inside.
 
-What notebooks show comes from data: names and prompts may hold HTML. So a page is sanitized, which leaves no script and no
-style in it, and its content policy lets no script run and nothing be loaded, should anything get past that.
+What notebooks show comes from data: names and prompts may hold HTML. So a page is sanitized, which leaves no script in
+it. Should one get past that, the page's content policy lets no script run and nothing be loaded.
 """
 
 import html
@@ -23,7 +23,8 @@ _TAGS = frozenset(
     "math semantics mrow mi mn mo ms mtext mspace msub msup msubsup mfrac msqrt mroot munder mover munderover mtable "
     "mtr mtd mstyle mpadded mphantom menclose mfenced mmultiscripts mprescripts none".split()
 )
-_GLOBAL = ("class", "id", "title", "colspan", "rowspan", "scope", "start")
+_GLOBAL = ("class", "id", "title", "colspan", "rowspan", "scope", "start", "style")
+_STYLES = ("text-align", "vertical-align", "color", "background-color", "font-weight", "font-style", "white-space")
 _MATH = (
     "stretchy fence form separator symmetric largeop movablelimits minsize maxsize lspace rspace width height depth "
     "linebreak linethickness columnalign rowspacing columnspacing columnlines rowlines displaystyle scriptlevel accent "
@@ -85,7 +86,7 @@ def _exporter() -> Any:
 
 
 def clean_html(text: str | bytes) -> str:
-    """HTML without scripts, styles, forms, frames and whatever else could act; text, tables, pictures, equations stay."""
+    """HTML without what could act, such as scripts, forms and frames; text, tables, pictures and equations stay."""
     text = text.decode("utf-8", "replace") if isinstance(text, bytes) else str(text)
     # their text is no text to be read; what they could do is prevented by the cleaner
     text = re.sub(r"(?is)<(script|style)\b.*?</\1\s*>", "", text)
@@ -94,6 +95,7 @@ def clean_html(text: str | bytes) -> str:
 
 @lru_cache(maxsize=1)
 def _cleaner() -> Any:
+    from bleach.css_sanitizer import CSSSanitizer
     from bleach.sanitizer import Cleaner
 
     def allowed(tag: str, name: str, value: str) -> bool:
@@ -103,7 +105,9 @@ def _cleaner() -> Any:
             return not value.strip().lower().startswith("data:")
         return name in _GLOBAL or (tag == "math" and name == "display") or (tag.startswith("m") and name in _MATH)
 
-    return Cleaner(tags=_TAGS, attributes=allowed, protocols={"http", "https", "mailto", "data"}, strip=True)
+    style = CSSSanitizer(allowed_css_properties=_STYLES)
+    links = {"http", "https", "mailto", "data"}
+    return Cleaner(tags=_TAGS, attributes=allowed, protocols=links, css_sanitizer=style, strip=True)
 
 
 def _sizes(told: Any) -> dict[str, int]:

@@ -100,10 +100,10 @@ class Sidecar(_Checked):
     name: _Figure
     title: str
     notebook: _NotebookName
-    run: str
+    run: Annotated[str, StringConstraints(pattern=r"\A[\w. -]{1,200}\z")]
     data: str
     simulated: bool
-    profile: str
+    profile: Literal["quick", "full"]
     seed: int
 
 

@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from routellm_lab.errors import DataError, ParameterError, RoutellmLabError, listed, nearest
+from routellm_lab.errors import DataError, ParameterError, RoutellmLabError, escape_markdown, listed, nearest
 from routellm_lab.files import inside, read_json, replacing, require_real
 from routellm_lab.settings import settings
 from routellm_lab.workbook.execute import SOURCE, SPEC
@@ -78,6 +78,10 @@ class Session:
     def choose(self, *, quick: Choice, full: Choice) -> Choice:
         """The value for this run's profile."""
         return quick if self.profile == "quick" else full
+
+    def plain(self, text: object) -> str:
+        """Text from data, such as a model's name, for a sentence in Markdown: shown as it is, never as markup."""
+        return escape_markdown(text)
 
     def record(self, **metrics: Any) -> None:
         """Record metrics of this notebook and show them as a table.
