@@ -218,7 +218,7 @@ def read_content(path: Path) -> dict[str, Any]:
         When it is no regular file, or not a notebook of format 4.
     """
     if not path.is_file():
-        raise NotebookError(f"{path}: cannot be read: no such file")
+        raise NotebookError(f"{path}: cannot be read: there is no regular file")
     try:
         content = json.loads(path.read_text("utf-8"))
     except OSError as error:

@@ -15,6 +15,7 @@ from routellm_lab.files import read_json, replacing, require_real
 from routellm_lab.workbook.execute import is_added, numbered_cells
 from routellm_lab.workbook.hashing import describe_data
 from routellm_lab.workbook.notebooks import discover
+from routellm_lab.workbook.outputs import pages
 from routellm_lab.workbook.pages import CONTENT_POLICY
 from routellm_lab.workbook.runs import FINISHED, Run, Sidecar, checked, writing
 
@@ -38,7 +39,7 @@ def build_report(run: Run, left_aside: list[str] | None = None) -> Path:
         data_hash=data["hash"],
         simulated=data["kind"] == "sample",
         entries={
-            name: entry | {"page": (run.folder / "html" / f"{name}.html").is_file()}
+            name: entry | {"page": pages(run, name)[1].is_file() and not pages(run, name)[1].is_symlink()}
             for name, entry in run.entries.items()
         },
         metrics=run.metrics,
