@@ -43,7 +43,8 @@ def hash_path(path: Path) -> str:
 
 def files_below(folder: Path, without: Iterable[Path] = ()) -> list[Path]:
     """All regular files in a folder and below, in order; hidden ones and those in ``without`` are left out."""
-    seen, found, left = {path.resolve() for path in without}, [], [folder]
+    seen, left = {path.resolve() for path in without}, [folder]
+    found: list[Path] = []
     while left:
         here = left.pop()
         if here.resolve() in seen:  # a link back, or a second way to the same folder

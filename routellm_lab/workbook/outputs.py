@@ -45,7 +45,7 @@ def made(run: Run, notebook: Notebook, stage: Path) -> dict[str, dict[str, str]]
         for kind in KINDS:
             require_real(stage / kind)
     except DataError as error:
-        raise NotebookError(str(error)) from error
+        raise NotebookError(str(error).replace(f"{stage}{os.sep}", "")) from error
     return {
         "artifacts": {file: hash_path(stage / "artifacts" / file) for file in notebook.writes},
         "figures": {file: hash_path(stage / "figures" / file) for file in figures},

@@ -102,7 +102,7 @@ def copy_gallery(run: Run, folder: Path) -> list[Path]:
     copied = []
     with writing(folder):
         for old in folder.glob("*.png"):
-            notebook = _gallery_sidecar(old).get("notebook")
+            notebook = _gallery_sidecar(old).get("notebook", "")
             finished = run.entries.get(notebook, {}).get("status") in FINISHED
             if finished and old.name not in {figure["file"] for figure in figures}:
                 old.unlink()
