@@ -50,7 +50,8 @@ def notebook_page(executed: Path, title: str) -> str:
         if _WIDGET in output["data"]:
             output["data"] = {"text/html": "<p><em>Widgets need a kernel: open the notebook in JupyterLab.</em></p>"}
         output["data"] = {kind: shown for kind, shown in output["data"].items() if kind in _SHOWN}
-        output["metadata"] = {kind: _sizes(told) for kind, told in output.get("metadata", {}).items() if kind in _SHOWN}
+        about = output.get("metadata", {})
+        output["metadata"] = {kind: _sizes(values) for kind, values in about.items() if kind in _SHOWN}
     body, _ = _exporter().from_notebook_node(notebook)
     return body
 
@@ -110,9 +111,9 @@ def _cleaner() -> Any:
     return Cleaner(tags=_TAGS, attributes=allowed, protocols=links, css_sanitizer=style, strip=True)
 
 
-def _sizes(told: Any) -> dict[str, int]:
-    """Of what an output says of a picture its width and height."""
-    known = told if isinstance(told, dict) else {}
+def _sizes(values: Any) -> dict[str, int]:
+    """Width and height of a picture, of all that an output says about it."""
+    known = values if isinstance(values, dict) else {}
     return {name: known[name] for name in ("width", "height") if type(known.get(name)) is int}
 
 
