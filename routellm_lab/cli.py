@@ -28,7 +28,8 @@ Data = Annotated[
         "--data",
         "-d",
         help="Where votes and outcomes come from: 'sample' (simulated, needs nothing), 'hub' (public sources) or a "
-        "folder with battles/ and outcomes/. Default: ROUTELLM_LAB_DATA, else sample.",
+        "folder with battles/ and outcomes/ (in the workbook, a relative path starts at its root). Default: "
+        "ROUTELLM_LAB_DATA, else sample.",
         show_default=False,
     ),
 ]
@@ -160,16 +161,19 @@ def status(run: RunName = None) -> None:
         typer.echo(f"  {entry['status']:8} {name:32}{seconds}{memory}")
         if "error" in entry:
             typer.echo(f"           {entry['error']}")
-    for cell in slowest_cells(shown, most=1):
+    left_aside: list[str] = []
+    for cell in slowest_cells(shown, most=1, left_aside=left_aside):
         typer.echo(
             f"Slowest cell: {cell['notebook']}, cell {cell['cell']} ({cell['heading'] or cell['code']}): "
             f"{cell['seconds']:.1f} s"
         )
-    others = [other for other in all_runs() if other.id != shown.id]
+    others = [other for other in all_runs(left_aside=left_aside) if other.id != shown.id]
     for other in others[:10]:
         finished = sum(entry["status"] in ("done", "reused") for entry in other.entries.values())
         name = other.manifest["data"]["name"]
         typer.echo(f"Earlier: {other.id}: data {name}, {finished} of {len(other.entries)} finished")
+    for words in left_aside:
+        typer.echo(f"Left aside: {words}", err=True)
 
 
 @app.command()
@@ -187,7 +191,10 @@ def report(
     from routellm_lab.workbook.runs import get_run
 
     shown = get_run(run)
-    typer.echo(f"Report:  {build_report(shown)}")
+    left_aside: list[str] = []
+    typer.echo(f"Report:  {build_report(shown, left_aside)}")
+    for words in left_aside:
+        typer.echo(f"Left aside: {words}", err=True)
     if gallery is not None:
         copied = copy_gallery(shown, Path(gallery))
         typer.echo(f"Gallery: {Path(gallery) / 'README.md'} ({len(copied)} figures)")
@@ -235,7 +242,17 @@ def route(
     """Print, for each prompt, the name of the model that should answer it."""
     from routellm_lab.settings import settings
 
-    folder = settings().runs_dir / "latest" / "artifacts" / "matrix_factorization" if router is None else Path(router)
+    if router is None:
+        from routellm_lab.files import require_real
+        from routellm_lab.workbook.runs import latest_folder
+
+        latest = latest_folder(settings().runs_dir) or settings().runs_dir / "none"
+        for part in (latest, latest / "artifacts"):
+            require_real(part, deep=False)
+        folder = latest / "artifacts" / "matrix_factorization"
+        require_real(folder)
+    else:
+        folder = Path(router)
     if not folder.is_dir():
         where = f"{router} is not a folder" if router is not None else "the latest run holds no matrix factorization"
         raise ParameterError(
@@ -293,7 +310,7 @@ def parse_parameters(given: list[str]) -> dict[str, Any]:
             raise ParameterError(f"-p {name} is given twice")
         try:
             parsed[name] = json.loads(value)
-        except json.JSONDecodeError:
+        except (ValueError, RecursionError):
             parsed[name] = value
     return parsed
 

@@ -1,5 +1,6 @@
 """The errors this package raises on purpose: each says what is wrong, where, and the way out."""
 
+import re
 from collections.abc import Iterable, Mapping, Set
 from math import inf
 from numbers import Integral, Real
@@ -144,3 +145,8 @@ def require_threshold(name: str, value: Any) -> None:
             f"{name} must be a number from 0 to 1, as win rates are, or infinity to never call the strong model, got "
             f"{value!r}{percent}"
         )
+
+
+def escape_markdown(text: object) -> str:
+    """Text from data, such as a model's name, as Markdown (and HTML) that shows it as it is, on one line."""
+    return re.sub(r"[\\`*_\[\]<>|~&$!#]", lambda found: f"&#{ord(found[0])};", " ".join(str(text).split()))

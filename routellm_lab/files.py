@@ -20,8 +20,10 @@ from pathlib import Path
 from typing import Any
 
 from routellm_lab.errors import DataError, ParameterError, RoutellmLabError
+from routellm_lab.settings import settings
 from routellm_lab.tables import is_there
 
+_PLAIN_NAME = re.compile(r"\w[\w.+@-]{0,199}")
 _WRITTEN, _MOVED = ".part", ".old"
 """How temporary names end: of what is being written, and of a folder that makes room for a new one."""
 
@@ -126,19 +128,23 @@ def read_json(path: Path, most_bytes: int = 100_000_000) -> Any:
     Raises
     ------
     DataError
-        For no plain file.
-    OSError
-    ValueError
-        For what is not JSON, nested too deeply, too large, or holds NaN, infinity or an integer of 300 digits.
+        Names the file: it is missing, no plain file, cannot be read, is not JSON, nested too deeply, too large, or
+        holds NaN, infinity or an integer of 300 digits.
     """
-    with open_plain(path) as handle:
-        content = handle.read(most_bytes + 1)
-    if len(content) > most_bytes:
-        raise ValueError(f"more than {most_bytes:,} bytes")
+    path = Path(path)
     try:
+        with open_plain(path) as handle:
+            content = handle.read(most_bytes + 1)
+        if len(content) > most_bytes:
+            raise DataError(f"{path}: more than {most_bytes:,} bytes, which is no file of this package")
         return json.loads(content.decode("utf-8"), parse_constant=_finite, parse_float=_finite, parse_int=_whole)
-    except RecursionError as error:
-        raise ValueError("nested too deeply") from error
+    except DataError:
+        raise
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror}") from error
+    except (ValueError, RecursionError) as error:
+        reason = "nested too deeply" if isinstance(error, RecursionError) else str(error)[:200]
+        raise DataError(f"{path}: not JSON: {reason}") from error
 
 
 def _finite(text: str) -> float:
@@ -272,6 +278,51 @@ def _renameat2() -> Any:
     return getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
 
 
+def inside(folder: Path, name: object) -> Path:
+    """The path, directly in a folder, of a name that was read from a file: the only way from such a name to a path.
+
+    Raises
+    ------
+    DataError
+        When it is no plain name (text without ``/``, 200 characters at most, no ``.`` in front), or a link or special
+        file has it.
+    """
+    if not isinstance(name, str) or not _PLAIN_NAME.fullmatch(name):
+        raise DataError(f"{_short(name)} cannot be the name of a file in {folder}")
+    require_real(folder / name, deep=False)
+    return folder / name
+
+
+def require_real(path: Path, deep: bool = True) -> None:
+    """Refuse links and special files at a path, and below it: they lead elsewhere, or block whoever opens them.
+
+    Raises
+    ------
+    DataError
+        Names the link or special file. A path at which there is nothing is not refused.
+    """
+    left = [Path(path)]
+    while left:
+        here = left.pop()
+        try:
+            mode = here.lstat().st_mode
+            if stat.S_ISDIR(mode):
+                left += here.iterdir() if deep else ()
+                continue
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            raise DataError(f"{here}: cannot be read: {error.strerror}") from error
+        if not stat.S_ISREG(mode):
+            kind = "a link" if stat.S_ISLNK(mode) else "a special file"
+            raise DataError(f"{here}: is {kind}, which is never followed here: remove it")
+
+
+def _short(value: object) -> str:
+    shown = repr(value)
+    return shown if len(shown) <= 80 else f"{shown[:77]}..."
+
+
 def data_folder(data: str | Path, *parts: str) -> Path:
     """The data folder, checked.
 
@@ -280,10 +331,11 @@ def data_folder(data: str | Path, *parts: str) -> Path:
     ParameterError
         When it does not exist or holds neither ``battles/`` nor ``outcomes/``.
     """
-    root = Path(data).expanduser()
+    root = settings().locate(data)
     if not is_there(root) or not root.is_dir():
+        at = "" if Path(data).is_absolute() else f" ({root})"
         raise ParameterError(
-            f"data folder {str(data)!r} does not exist. Use data='sample', data='hub' or a folder with battles/ "
+            f"data folder {str(data)!r} does not exist{at}. Use data='sample', data='hub' or a folder with battles/ "
             "and outcomes/ in it (--data, ROUTELLM_LAB_DATA)."
         )
     if not any((root / part).is_dir() for part in ("battles", "outcomes")):

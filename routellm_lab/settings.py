@@ -1,13 +1,17 @@
 """Paths, data root and device: the only reader of the environment.
 
 Every field can be set by an environment variable ``ROUTELLM_LAB_<FIELD>`` (``ROUTELLM_LAB_DATA=../shared/data``).
+
+A relative path of a data folder or the cache starts at the workbook's root when the working directory lies in the
+workbook, else at the working directory. So ``../shared/data`` is the same folder on the command line and in JupyterLab,
+where the working directory is ``notebooks/``.
 """
 
 import os
 from functools import lru_cache
 from pathlib import Path
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from routellm_lab.errors import ParameterError
@@ -34,6 +38,8 @@ class Settings(BaseSettings):
         Gigabytes of encodings that are kept; 0 keeps none. A new prompt takes about 1.5 kilobytes.
     run_dir : Path or None
         The run that a notebook belongs to; set by the runner.
+    notebook : str or None
+        The notebook of that run which this kernel executes; set by the runner.
     device : str
         ``auto``, ``cpu`` or ``cuda``.
     engine : str
@@ -50,9 +56,30 @@ class Settings(BaseSettings):
     cache: Path | None = None
     cache_limit_gb: float = Field(default=4.0, ge=0)
     run_dir: Path | None = None
+    notebook: str | None = None
     device: str = "auto"
     engine: str = "local"
     progress: bool = True
+
+    @model_validator(mode="after")
+    def _make_absolute(self) -> "Settings":
+        self.root = Path(os.path.abspath(self.root.expanduser()))
+        self.cache = self.cache and self.locate(self.cache)
+        return self
+
+    def locate(self, path: str | Path) -> Path:
+        """The absolute path that a path of a data folder stands for, by the rule above.
+
+        Raises
+        ------
+        ParameterError
+            When it begins with the home folder of a user that does not exist.
+        """
+        here, root = Path.cwd(), self.root.resolve()
+        try:
+            return (root if here.is_relative_to(root) else here) / Path(path).expanduser()
+        except RuntimeError as error:
+            raise ParameterError(f"path {str(path)!r}: {error}") from error
 
     @property
     def notebooks_dir(self) -> Path:

@@ -1,6 +1,7 @@
 """What all tests share: no network, no window, one thread per process, one cache of encodings, the small sets."""
 
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -80,3 +81,30 @@ def mmlu():
     from routellm_lab import load_outcomes
 
     return load_outcomes("mmlu", data="sample")
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory):
+    """Chromium without a window; tests that ask for it are skipped by name where it is not installed."""
+    paths = [shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")]
+    paths.append(shutil.which("chromedriver"))
+    if None in paths:
+        pytest.skip(
+            "pages in a browser: no chromium and chromedriver on the PATH (apt-get install chromium chromium-driver)"
+        )
+    from selenium import webdriver
+    from selenium.webdriver.chrome.service import Service
+
+    options = webdriver.ChromeOptions()
+    options.binary_location = paths[0]
+    for flag in (
+        "headless=new no-sandbox disable-gpu disable-quic no-first-run disable-background-networking "
+        "disable-component-update disable-sync disable-dev-shm-usage"
+    ).split():
+        options.add_argument(f"--{flag}")
+    options.add_argument(f"--user-data-dir={tmp_path_factory.mktemp('chromium')}")
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+    driver = webdriver.Chrome(options=options, service=Service(paths[1]))
+    driver.set_page_load_timeout(20)
+    yield driver
+    driver.quit()

@@ -5,7 +5,6 @@ import html
 import json
 import math
 import re
-import shutil
 import sys
 
 import numpy as np
@@ -357,33 +356,6 @@ def test_widgets_show_hostile_text_as_text():
 
 
 # In a browser
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory):
-    paths = [shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")]
-    paths.append(shutil.which("chromedriver"))
-    if None in paths:
-        pytest.skip(
-            "the explorer's page in a browser: no chromium and chromedriver on the PATH "
-            "(apt-get install chromium chromium-driver)"
-        )
-    from selenium import webdriver
-    from selenium.webdriver.chrome.service import Service
-
-    options = webdriver.ChromeOptions()
-    options.binary_location = paths[0]
-    for flag in (
-        "headless=new no-sandbox disable-gpu disable-quic no-first-run disable-background-networking "
-        "disable-component-update disable-sync disable-dev-shm-usage"
-    ).split():
-        options.add_argument(f"--{flag}")
-    options.add_argument(f"--user-data-dir={tmp_path_factory.mktemp('chromium')}")
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    driver = webdriver.Chrome(options=options, service=Service(paths[1]))
-    driver.set_page_load_timeout(20)
-    yield driver
-    driver.quit()
 
 
 class Page:

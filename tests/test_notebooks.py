@@ -115,6 +115,14 @@ def test_ends_with_metrics_lessons_limits_and_things_to_try(notebook):
         assert re.search(rf"^#+ {heading}", closing, flags=re.MULTILINE), heading
 
 
+@each
+def test_names_from_data_are_shown_as_they_are_where_a_notebook_writes_markdown(notebook):
+    names = r"\{(pair|used|top|bottom|winner|leader|best|\w+\.pair_used_|pair\.(strong|weak)|row\['benchmark'\])\}"
+    for cell in cells(notebook, "code"):
+        if "Markdown(" in cell["source"] and "{run.plain(line)}" not in cell["source"]:
+            assert not re.search(names, cell["source"]), cell["source"]
+
+
 @pytest.fixture(scope="module")
 def quick_run(tmp_path_factory):
     """The whole workbook, quick, on the sample; encoders come from the checkout's cache."""

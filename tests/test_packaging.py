@@ -3,6 +3,7 @@
 import ast
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -133,3 +134,71 @@ def test_make_refuses_an_old_python(tmp_path):
     assert "error: Python 3.11 or newer is needed" in done.stderr
     assert "Python 3.9.1" in done.stderr
     assert not (tmp_path / "venv").exists()
+
+
+PRINTS = '#!/bin/bash\nprintf "[%s]" "$@"\n'
+
+
+@pytest.fixture
+def make(tmp_path):
+    """Call make in a checkout with spaces and quotes in its path, whose command only prints what it is given."""
+    checkout = tmp_path / 'my "own" checkout\'s'
+    (checkout / ".venv" / "bin").mkdir(parents=True)
+    for name in ("Makefile", "pyproject.toml", "constraints.txt"):
+        shutil.copy(ROOT / name, checkout)
+    command = checkout / ".venv" / "bin" / "routellm-lab"
+    command.write_text(PRINTS)
+    command.chmod(0o755)
+    (checkout / ".venv" / ".workbook").touch()
+
+    def call(*arguments, **environment):
+        made = ["make", *arguments]
+        found = subprocess.run(
+            made, cwd=checkout, capture_output=True, text=True, check=False, env=os.environ | environment
+        )
+        assert found.returncode == 0, found.stderr
+        return found.stdout.strip()
+
+    return call
+
+
+STANDARD = "[--profile][quick][--seed][0][--jobs][2]"
+ODD_PATH = '/my  data/bob\'s "best" $HOME `x` (1) *'
+
+
+def test_make_run_passes_paths_with_spaces_and_quotes_on(make):
+    assert make("run") == f"[run]{STANDARD}"
+    assert make("run", f"DATA={ODD_PATH}") == f"[run][--data][{ODD_PATH}]{STANDARD}"
+    assert make("run", DATA=ODD_PATH) == f"[run][--data][{ODD_PATH}]{STANDARD}"
+    assert make("train", f"DATA={ODD_PATH}") == f"[train][--data][{ODD_PATH}][--seed][0]"
+    notebooks = """03 '/a b/04_x.ipynb' "it's.ipynb" """
+    assert make("run", f"NOTEBOOKS={notebooks}") == f"[run]{STANDARD}[03][/a b/04_x.ipynb][it's.ipynb]"
+
+
+def test_make_run_takes_parameters_with_spaces_and_quotes(make):
+    given = {"model": ODD_PATH, "sizes": "[1, 2]", "label": '"3"', "map": '{"a": "b c"}', "last": "it's"}
+    out = make("run", "PARAMETERS=" + " ".join(f"{name}={value}" for name, value in given.items()))
+    assert sorted(
+        out.removeprefix(f"[run]{STANDARD}").removeprefix("[-p][").removesuffix("]").split("][-p][")
+    ) == sorted(f"{name}={value}" for name, value in given.items())
+
+
+def test_make_shows_what_it_would_run_with_the_path_in_quotes(make):
+    assert "--data '/my data/bob'\\''s'" in make("-n", "run", "DATA=/my data/bob's")
+
+
+def test_make_test_says_that_it_installs_a_browser_before_it_does_and_can_be_told_not_to(make, tmp_path):
+    tools = tmp_path / "tools"
+    tools.mkdir()
+    for name, text in {"id": "echo 0", "apt-get": f'echo "$@" >> "{tmp_path}/calls"; exit 1'}.items():
+        (tools / name).write_text(f"#!/bin/bash\n{text}\n")
+        (tools / name).chmod(0o755)
+    for name in ("bash", "make"):
+        (tools / name).symlink_to(shutil.which(name))
+    out = make("browser", PATH=str(tools)).splitlines()
+    assert out[0].startswith("Installing chromium and chromium-driver for the tests (apt-get); make test BROWSER=0")
+    assert out[1].startswith("They could not be installed")
+    assert (tmp_path / "calls").read_text() == "update\n"
+    assert "not installed (BROWSER=0)" in make("browser", "BROWSER=0", PATH=str(tools))
+    assert (tmp_path / "calls").read_text() == "update\n"
+    assert "BROWSER=0" in make("help")

@@ -1,7 +1,9 @@
 """The recommended router on the sample: what it may learn from, what is kept, what its card says, how good it is."""
 
 import errno
+import html
 from functools import cache
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -340,3 +342,13 @@ class TestRouter:
         assert "It never saw mmlu." in blind
         assert "| difficulty |" in blind
         assert "| gold |" not in blind
+
+
+def test_a_card_shows_models_names_as_they_are():
+    pair = ModelPair(strong="<img src=x onerror=alert(1)>", weak="a_b_c [x](javascript:alert(1))")
+    made = {"pair": pair, "encoder": "hashing:64", "width": 1.0, "noise": 1.0, "length": 0.0}
+    card = router_card(SimpleNamespace(**made, prompts_={"a | b": 3}, weights_={"a | b": 1.0}))
+    assert "<img" not in card
+    assert "](javascript" not in card
+    assert "| a &#124; b | votes | 3 | 1 |" in card
+    assert html.unescape(card).startswith(f"# Router for {pair.strong} and {pair.weak}\n")

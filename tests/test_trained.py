@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -161,6 +162,36 @@ def test_routers_of_other_votes_or_damaged_ones_are_named_and_not_used(small):
     index.write_text(json.dumps({})[:1])
     with pytest.raises(RoutellmLabError, match=r"trained\.json: damaged; remove it"):
         trained_routers("sample", small.clean)
+
+
+def test_a_second_training_waits_for_the_first_and_finds_its_routers(small, capsys):
+    first = train_routers("sample")
+    begun = [next(first)["name"]]
+    second: list[dict] = []
+    waiting = threading.Thread(target=lambda: second.extend(train_routers("sample")))
+    waiting.start()
+    waiting.join(1)
+    assert waiting.is_alive()
+    begun += [made["name"] for made in first]
+    waiting.join(60)
+    assert begun == ["decoder", *MADE]
+    assert [made["name"] for made in second if not made["trained"]] == MADE
+    assert set(json.loads(trained_index(settings().root, "sample").read_text())) == set(begun)
+    assert f"Waiting for another process (pid {os.getpid()})" in capsys.readouterr().err
+
+
+def test_a_link_among_the_routers_is_not_trained_through_nor_loaded(small, tmp_path):
+    list(train_routers("sample"))
+    folder = trained_index(settings().root, "sample").parent
+    (folder / "arena").rename(tmp_path / "elsewhere")
+    (folder / "arena").symlink_to(tmp_path / "elsewhere")
+    before = (tmp_path / "elsewhere" / "bert" / "config.json").read_bytes()
+    with pytest.raises(RoutellmLabError, match="arena: is a link"):
+        next(train_routers("sample", fresh=True))
+    routers, missing = trained_routers("sample", small.clean)
+    assert "is a link" in missing["arena", "bert"]
+    assert ("arena+gold", "bert") in routers
+    assert (tmp_path / "elsewhere" / "bert" / "config.json").read_bytes() == before
 
 
 TWO = """

@@ -4,6 +4,7 @@ import copy
 import errno
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -12,17 +13,18 @@ from pathlib import Path
 
 import nbformat
 import numpy as np
+import pandas as pd
 import psutil
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from workbooks import PARAMETERS, count, executions, write_notebook
 
-from routellm_lab import files
+from routellm_lab import files, load_battles
 from routellm_lab.errors import NotebookError, ParameterError, RoutellmLabError
 from routellm_lab.settings import settings
 from routellm_lab.workbook import run_workbook, runner, runs, start
-from routellm_lab.workbook.hashing import data_identity, trained_index
+from routellm_lab.workbook.hashing import data_identity, input_hashes, same_data, trained_index
 from routellm_lab.workbook.metrics import METRICS_MIME, clean_metrics
 from routellm_lab.workbook.notebooks import assign, discover, find, needs, plain, select
 from routellm_lab.workbook.pages import mathml
@@ -66,7 +68,11 @@ def whole(tmp_path_factory):
     root = tmp_path_factory.mktemp("whole")
     reads_it = ("import os, sys", "value = int(run.read('seeds.json').read_text())")
     metrics = "run.record(value=value, draw=run.rng.random(), where=os.getcwd() == str(run.notebook.path), none=None)"
-    told = "run.record(interpreter=sys.executable, offline=os.environ.get('HF_HUB_OFFLINE'))"
+    told = (
+        "from ipykernel import get_connection_file\n"
+        "run.record(interpreter=sys.executable, offline=os.environ.get('HF_HUB_OFFLINE'))\n"
+        "run.record(connection_in_stage=str(run.stage) in get_connection_file())"
+    )
     write_notebook(
         root, "01_last", *reads_it, metrics, told, count(root, "01_last"), reads=["seeds.json"], text=EQUATION
     )
@@ -101,6 +107,10 @@ def test_notebooks_run_in_the_order_of_what_they_read(whole):
 
 def test_the_kernel_is_this_interpreter_whatever_the_user_installed(whole):
     assert whole[1].metrics["01_last"]["interpreter"] == sys.executable
+
+
+def test_the_file_that_says_how_to_reach_the_kernel_lies_in_its_stage(whole):
+    assert whole[1].metrics["01_last"]["connection_in_stage"] is True
 
 
 def test_notebooks_are_offline_unless_the_data_is_the_hub(whole):
@@ -288,6 +298,59 @@ def test_a_notebook_that_shows_trained_routers_is_run_again_when_they_change(tmp
     assert run_workbook(root=tmp_path).status == {"01_shows": "done", "02_does_not": "reused"}
 
 
+def test_weights_of_trained_routers_count_as_their_index_does(tmp_path):
+    write_notebook(tmp_path, "01_shows", uses_trained=True)
+    notebook = discover(tmp_path)["01_shows"]
+    index = trained_index(tmp_path, "sample")
+    index.parent.mkdir(parents=True)
+    index.write_text("{}")
+    first = input_hashes(notebook, {}, {}, tmp_path, "sample")
+    (index.parent / ".lock").write_text("123")
+    assert input_hashes(notebook, {}, {}, tmp_path, "sample") == first
+    (index.parent / "weights.safetensors").write_bytes(b"other")
+    assert input_hashes(notebook, {}, {}, tmp_path, "sample") != first
+
+
+def test_a_notebook_is_run_again_when_any_file_of_its_data_has_changed(tmp_path):
+    data = tmp_path / "votes"
+    for part in ("battles", "responses"):
+        (data / part).mkdir(parents=True)
+    (data / "responses" / "words.txt").write_text("few")
+    reads = "import pathlib\nrun.record(words=(pathlib.Path(data) / 'responses' / 'words.txt').read_text())"
+    write_notebook(tmp_path, "01_reads", reads)
+    assert run_workbook(root=tmp_path, data=data).metrics == {"01_reads": {"words": "few"}}
+    (data / "responses" / "words.txt").write_text("many")
+    again = run_workbook(root=tmp_path, data=data)
+    assert (again.status, again.metrics) == ({"01_reads": "done"}, {"01_reads": {"words": "many"}})
+
+
+def test_what_a_notebook_reads_beside_the_data_decides_on_its_reuse(tmp_path):
+    write_notebook(
+        tmp_path, "01_a", parameters=PARAMETERS + "\nencoder: str = 'static:../model'\nfiles: list = ['x.csv']"
+    )
+    notebook = discover(tmp_path)["01_a"]
+
+    def now(**given):
+        return input_hashes(notebook, given, {}, tmp_path, "sample")
+
+    assert now() == {}
+    seen = [now()]
+    (tmp_path / "model").mkdir()
+    for name, text in {"model/pooling.json": "1", "model/weights.bin": "1", "notebooks/x.csv": "1"}.items():
+        (tmp_path / name).write_text(text)
+        seen.append(now())
+        (tmp_path / name).write_text("2")
+        seen.append(now())
+    (tmp_path / "notebooks" / "helper.py").write_text("1")
+    seen.append(now())
+    (tmp_path / "other").write_text("1")
+    seen += [now(encoder="../other"), now(encoder=f"{tmp_path / 'other'}:bfloat16", files=[])]
+    assert len({json.dumps(one) for one in seen}) == len(seen)
+    assert str(tmp_path) not in json.dumps(seen)
+    for odd in ("", "/", "..", "a\0b", "x" * 5_000, "~nobody/x", "static"):
+        assert set(now(encoder=odd)) == {"files: x.csv", "notebooks/helper.py"}
+
+
 def test_a_damaged_artifact_is_not_taken_over(whole):
     root, _ = whole
     for artifact in (root / "data" / "runs").glob("*/artifacts/seeds.json"):
@@ -363,7 +426,55 @@ def test_two_runners_cannot_make_one_run(whole):
         run_workbook(root=root, run_id="whole", seed=7, parameters={"size": 4})
 
 
+def test_a_run_that_was_killed_before_its_report_gets_its_report(tmp_path, monkeypatch):
+    write_notebook(tmp_path, "01_a", count(tmp_path, "01_a"))
+
+    def killed(run):
+        raise SystemExit
+
+    with monkeypatch.context() as patch:
+        patch.setattr("routellm_lab.workbook.report.build_report", killed)
+        with pytest.raises(SystemExit):
+            run_workbook(root=tmp_path)
+    first = runs.all_runs(tmp_path / "data" / "runs")[0]
+    assert first.complete
+    resumed = run_workbook(root=tmp_path)
+    assert resumed.folder == first.folder
+    assert resumed.report.is_file()
+    assert executions(tmp_path, "01_a") == 1
+    assert runs.get_run("latest", tmp_path / "data" / "runs").manifest["finished"] is not None
+
+
 # ------------------------------------------------------------------------------------------------------- failures
+
+
+def test_a_notebook_that_is_not_what_its_run_says_fails(tmp_path):
+    data = tmp_path / "votes"
+    (data / "battles").mkdir(parents=True)
+    starts = "from routellm_lab.workbook import start\n"
+    for name, cell in {
+        "01_data": "start('01_data', profile=profile, seed=seed)",
+        "02_profile": "start('02_profile', data=data, profile='full', seed=seed)",
+        "03_seed": "start('03_seed', data=data, profile=profile, seed=1)",
+        "04_name": "start('01_data', data=data, profile=profile, seed=seed)",
+        "05_right": "start('05_right', data='votes', profile=profile, seed=seed)",
+    }.items():
+        write_notebook(tmp_path, name, starts + cell, session=False)
+    link = "run.path('a.json').symlink_to('/etc/hostname')"
+    write_notebook(tmp_path, "06_link", link, writes=["a.json"])
+    figure = "folder = run.stage / 'figures'\nfolder.mkdir()\n(folder / 'of mine.png').write_bytes(b'1')"
+    write_notebook(tmp_path, "07_figure", figure)
+    result = run_workbook(root=tmp_path, data=data, jobs=2)
+    assert {name for name, status in result.status.items() if status == "done"} == {"05_right"}
+    for name, message in {
+        "01_data": r"given data sample \(.*\), but the run's is folder votes: pass the parameters on",
+        "02_profile": "given profile 'full', but the run's is 'quick'",
+        "03_seed": "given seed 1, but the run's is 0",
+        "04_name": r"start\('01_data'\) in 04_name: give this notebook's own name",
+        "06_link": r"cells: artifacts/a\.json: is a link",
+        "07_figure": r"a figure 'of mine\.png', which show\(\) did not write",
+    }.items():
+        assert re.search(message, result.errors[name]), result.errors[name]
 
 
 def test_a_failing_notebook_is_named_the_rest_is_kept_and_mending_it_goes_on(tmp_path):
@@ -591,6 +702,30 @@ def test_what_cannot_run_is_refused_before_anything_is_written(planned, argument
     assert not (planned / "data").exists()
 
 
+def test_a_notebook_that_cannot_be_given_the_runs_data_is_refused_before_anything_is_written(planned):
+    write_notebook(planned, "04_d", parameters="data: str = 'sample'\nprofile: str = 'quick'")
+    with pytest.raises(
+        NotebookError, match="04_d has no parameter seed: it would not use the seed that the run records"
+    ):
+        run_workbook(root=planned, data="sample")
+    path = write_notebook(planned, "04_d")
+    text = path.read_text()
+    path.write_text(text.replace('"parameters"', '"other"'))
+    with pytest.raises(NotebookError, match="04_d has no parameter data, profile, seed"):
+        run_workbook(["04"], root=planned)
+    content = json.loads(text)
+    content["cells"].insert(2, content["cells"][1] | {"id": "twice"})
+    path.write_text(json.dumps(content))
+    with pytest.raises(NotebookError, match="04_d: 2 cells are tagged parameters"):
+        run_workbook(root=planned)
+    for cell in content["cells"][1:3]:
+        cell["cell_type"] = "markdown"
+    path.write_text(json.dumps(content))
+    with pytest.raises(NotebookError, match="04_d has no parameter data, profile, seed"):
+        run_workbook(root=planned)
+    assert not (planned / "data").exists()
+
+
 def test_a_parameter_goes_to_the_notebooks_that_know_it(planned):
     given = assign({"size": np.int64(4), "sizes": (1, 2), "share": 1, "limit": None}, discover(planned))
     assert given == {"01_a": {"size": 4, "sizes": [1, 2], "share": 1, "limit": None}, "02_b": {}, "03_c": {}}
@@ -670,6 +805,67 @@ def test_a_data_folder_is_known_by_its_content_and_base_name(tmp_path):
     (folder / "battles" / "mine.parquet").rename(folder / "battles" / "yours.parquet")
     (folder / "battles" / "yours.parquet").write_bytes(b"one")
     assert data_identity(str(folder))["hash"] != first["hash"]
+
+
+def test_every_file_of_a_data_folder_counts_but_hidden_ones_and_the_workbooks_own(tmp_path):
+    folder = tmp_path / "data"
+    (folder / "battles" / "deep").mkdir(parents=True)
+    (tmp_path / "elsewhere").mkdir()
+    (folder / "outcomes").symlink_to(tmp_path / "elsewhere")
+    seen = [data_identity(str(folder), tmp_path)["hash"]]
+    for name in ("models.csv", "responses.txt", "battles/deep/x.gz", "outcomes/exam.scores.jsonl"):
+        (folder / name).write_text(name)
+        seen.append(data_identity(str(folder), tmp_path)["hash"])
+    assert len(set(seen)) == len(seen)
+    (folder / "battles" / "back").symlink_to(folder)
+    for name in (".hidden", "runs/mine/manifest.json", "cache/x", "routers/sample/trained.json"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(name)
+    os.mkfifo(folder / "pipe")
+    assert data_identity(str(folder), tmp_path)["hash"] == seen[-1]
+
+
+@pytest.mark.parametrize("named_by", ["argument", "environment"])
+def test_a_relative_data_path_is_one_folder_on_the_command_line_and_in_jupyterlab(tmp_path, monkeypatch, named_by):
+    root, data = tmp_path / "workbook", tmp_path / "shared" / "data"
+    votes = pd.DataFrame({"prompt": ["a"], "model_a": ["x"], "model_b": ["y"], "winner": ["tie"]})
+    for folder in (data, root / "shared" / "data"):  # the second is where a path would lead that starts at notebooks/
+        (folder / "battles").mkdir(parents=True)
+    votes.to_parquet(data / "battles" / "mine.parquet")
+    write_notebook(root, "01_a")
+    monkeypatch.setenv("ROUTELLM_LAB_ROOT", str(root))
+    argument = "../shared/data" if named_by == "argument" else None
+    if named_by == "environment":
+        monkeypatch.setenv("ROUTELLM_LAB_DATA", "../shared/data")
+    for working in (root, root / "notebooks"):
+        monkeypatch.chdir(working)
+        settings.cache_clear()
+        assert len(load_battles("mine", data=argument)) == 1
+        assert same_data(argument or settings().data, str(data))
+        assert start("01_a", data=argument or settings().data).data == "../shared/data"
+        assert data_identity("../shared/data") == data_identity(str(data))
+    elsewhere = tmp_path / "a" / "b"
+    elsewhere.mkdir(parents=True)
+    monkeypatch.chdir(elsewhere)
+    with pytest.raises(ParameterError, match=r"'\.\./shared/data' does not exist \(.*/a/b/\.\./shared/data\)"):
+        load_battles("mine", data="../shared/data")
+    assert len(load_battles("mine", data="../../shared/data")) == 1
+
+
+def test_a_run_gives_its_notebooks_the_folder_that_a_relative_path_means(tmp_path, monkeypatch):
+    (tmp_path / "shared" / "data" / "battles").mkdir(parents=True)
+    root = tmp_path / "workbook"
+    write_notebook(root, "01_a", "import os\nrun.record(whole=os.path.isabs(data), name=os.path.basename(data))")
+    monkeypatch.setenv("ROUTELLM_LAB_ROOT", str(root))
+    monkeypatch.chdir(root / "notebooks")
+    settings.cache_clear()
+    result = run_workbook(root=root, data="../shared/data")
+    assert result.metrics == {"01_a": {"whole": True, "name": "data"}}
+
+
+def test_an_unknown_home_is_refused(planned):
+    with pytest.raises(ParameterError, match="'~nobody-at-all/data': "):
+        run_workbook(root=planned, data="~nobody-at-all/data")
 
 
 def test_an_empty_folder_is_no_data(tmp_path):

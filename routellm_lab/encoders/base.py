@@ -96,7 +96,7 @@ class Encoder:
     def _unread(self, texts: list[str]) -> list[tuple[str, ...]]:
         """See `unread`; by default a text is read, or is without any token."""
         empty = ~np.asarray(self._encode(texts), np.float32).any(axis=1)
-        return [(text,) if nothing else () for text, nothing in zip(texts, empty.tolist(), strict=True)]
+        return [(text,) if nothing else () for text, nothing in zip(texts, np.asarray(empty), strict=True)]
 
     def _prepare(self) -> None:
         """Comes before a call is answered: whatever has to be looked at again."""

@@ -11,7 +11,7 @@ import pandas as pd
 
 from routellm_lab.benchmarks import Outcomes, default_pair, load_outcomes, outcome_names
 from routellm_lab.encoders import make_encoder
-from routellm_lab.errors import DataError, ParameterError, RoutellmLabError
+from routellm_lab.errors import DataError, ParameterError, RoutellmLabError, escape_markdown
 from routellm_lab.files import data_folder
 from routellm_lab.preferences import decontaminate, pool_battles, sample_questions
 from routellm_lab.preferences.augment import battles_from_outcomes
@@ -193,13 +193,13 @@ def router_card(router: KernelRouter) -> str:
         "difficulty": f"how hard questions of {DIFFICULTY} are to many models (item response theory)",
     }
     rows = [
-        f"| {name} | {labels.get(name, 'votes')} | {count:,} | {router.weights_[name]:g} |"
+        f"| {escape_markdown(name)} | {labels.get(name, 'votes')} | {count:,} | {router.weights_[name]:g} |"
         for name, count in router.prompts_.items()
     ]
     unseen = f" It never saw {GOLD}." if set(router.prompts_) == {"difficulty"} else ""
     return "\n".join(
         [
-            f"# Router for {router.pair.strong} and {router.pair.weak}",
+            f"# Router for {escape_markdown(router.pair.strong)} and {escape_markdown(router.pair.weak)}",
             "",
             f"A `KernelRouter` on `{make_encoder(router.encoder).spec}`: per set of labels a kernel regression "
             f"(width {router.width:g}, noise {router.noise:g}, weight of the length of the question "
@@ -233,7 +233,7 @@ def _identity(data: str, asked: list[Any]) -> str:
     files = list(Path(__file__).parent.parent.rglob("*.py"))
     if data not in ("sample", "hub"):
         folder = data_folder(data, "outcomes")
-        files += [file for name in (*EVALUATED, DIFFICULTY) for file in folder.glob(f"{name}.*.parquet")]
+        files += [file for name in (*EVALUATED, DIFFICULTY) for file in folder.glob(f"{name}.*") if file.is_file()]
     for file in sorted(files):
         digest.update(file.name.encode() + file.read_bytes())
     return digest.hexdigest()[:16]

@@ -14,10 +14,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TextIO
 
+from routellm_lab.errors import RoutellmLabError
 from routellm_lab.workbook.metrics import metrics_of
 
 SOURCE = "source.ipynb"
 """The notebook as it was when the run began."""
+
+SPEC = "spec.json"
+"""What a worker is asked for: ``name``, ``stage``, ``parameters``, and ``run``: data, profile and seed of the run."""
 
 EXECUTED = "executed.ipynb"
 PAGE = "executed.html"
@@ -71,13 +75,19 @@ def execute(spec: dict[str, Any], events: TextIO) -> dict[str, Any]:
 
 
 def numbered_cells(executed: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    """The cells of an executed notebook with their numbers from 1; papermill's own have none of their own."""
-    try:
-        cells = json.loads(executed.read_text("utf-8"))["cells"]
-    except (OSError, ValueError):
-        return
+    """The cells of an executed notebook with their numbers from 1; papermill's own have none of their own.
+
+    Raises
+    ------
+    DataError, NotebookError
+        When it is there but is a link, a special file or not a notebook.
+    """
+    from routellm_lab.files import require_real
+    from routellm_lab.workbook.notebooks import read_content
+
+    require_real(executed, deep=False)
     number = 0
-    for cell in cells:
+    for cell in read_content(executed)["cells"] if executed.exists() else ():
         number += not is_added(cell)
         yield number, cell
 
@@ -96,6 +106,10 @@ def _peak_mib() -> int:
 def _run_papermill(spec: dict[str, Any], stage: Path, events: TextIO) -> dict[str, Any]:
     from papermill import PapermillExecutionError, execute_notebook
     from papermill.engines import NBClientEngine, papermill_engines
+    from traitlets.config import Config
+
+    connection = Config()
+    connection.KernelManager.connection_file = str((stage / "jupyter" / "runtime" / "kernel.json").resolve())
 
     class Engine(NBClientEngine):
         @classmethod
@@ -111,7 +125,7 @@ def _run_papermill(spec: dict[str, Any], stage: Path, events: TextIO) -> dict[st
                 _say(events, "cells", done=(cell_index or 0) + 1, cells=cells)
 
             nb_man.cell_complete = tell
-            return super().execute_managed_notebook(nb_man, kernel_name, **options)
+            return super().execute_managed_notebook(nb_man, kernel_name, config=connection, **options)
 
     papermill_engines.register("routellm_lab", Engine)
     try:
@@ -136,9 +150,12 @@ def _run_papermill(spec: dict[str, Any], stage: Path, events: TextIO) -> dict[st
 
 def _failed_cell(stage: Path) -> int | None:
     """Number, from 1, of the cell that raised or in which the kernel died."""
-    for number, cell in numbered_cells(stage / EXECUTED):
-        if cell["metadata"].get("papermill", {}).get("exception") is True:
-            return number
+    try:
+        for number, cell in numbered_cells(stage / EXECUTED):
+            if cell["metadata"].get("papermill", {}).get("exception") is True:
+                return number
+    except RoutellmLabError:  # the notebook's own code spoiled the file: then no cell can be named
+        return None
     return None
 
 

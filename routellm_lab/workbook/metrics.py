@@ -47,5 +47,5 @@ def metrics_of(notebook: Mapping[str, Any]) -> dict[str, Scalar]:
     found: dict[str, Scalar] = {}
     for cell in notebook["cells"]:
         for output in cell.get("outputs", ()):
-            found |= output.get("data", {}).get(METRICS_MIME, {})
+            found |= clean_metrics(output.get("data", {}).get(METRICS_MIME, {}))
     return found

@@ -8,20 +8,48 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from graphlib import CycleError, TopologicalSorter
+from math import inf
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from routellm_lab.errors import NotebookError, ParameterError, listed, nearest
+from pydantic import BaseModel, ConfigDict
+
+from routellm_lab.errors import DataError, NotebookError, ParameterError, listed, nearest
 from routellm_lab.settings import settings
 from routellm_lab.workbook.hashing import hash_json
+from routellm_lab.workbook.runs import ARTIFACT_NAME, NOTEBOOK_NAME, checked
 
 STANDARD_PARAMETERS = ("data", "profile", "seed")
 """Set by the runner's own options, never by ``parameters``."""
 
-_NAME = re.compile(r"(\d\d)_\w+")
+_NAME = re.compile(NOTEBOOK_NAME)
+_ARTIFACT = re.compile(ARTIFACT_NAME)
 _TYPES = {kind.__name__: kind for kind in (int, float, str, bool, list, dict, tuple)} | {
     name: getattr(typing, name) for name in ("Any", "Literal", "Optional", "Union")
 }
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(strict=True, extra="allow")
+
+
+class _CellMetadata(_Part):
+    tags: list[str] = []
+    papermill: dict[str, Any] = {}
+
+
+class _Cell(_Part):
+    cell_type: Literal["code", "markdown", "raw"]
+    source: str | list[str]
+    metadata: _CellMetadata
+
+
+class _Content(_Part):
+    """What the package reads of a notebook's file."""
+
+    nbformat: Literal[4]
+    metadata: dict[str, Any]
+    cells: list[_Cell]
 
 
 @dataclass(frozen=True)
@@ -114,11 +142,17 @@ class Notebook:
         -----
         Read from the syntax tree: papermill's own reader misses annotations such as ``int | None``.
         """
-        cells = [cell for cell in self.content["cells"] if "parameters" in cell["metadata"].get("tags", ())]
+        tagged = [cell for cell in self.content["cells"] if "parameters" in cell["metadata"].get("tags", ())]
+        cells = [cell for cell in tagged if cell["cell_type"] == "code"]
+        if len(cells) > 1:
+            raise NotebookError(
+                f"{self.name}: {len(cells)} cells are tagged parameters: the later ones would undo what was asked for; "
+                "make them one"
+            )
         found: dict[str, Parameter] = {}
         try:
             lines = ast.parse("\n".join(cell["source"] for cell in cells)).body
-        except SyntaxError as error:
+        except (SyntaxError, ValueError, RecursionError) as error:
             raise NotebookError(f"{self.name}: the parameters cell is not Python: {error}") from error
         for line in lines:
             target = line.targets[0] if isinstance(line, ast.Assign) else getattr(line, "target", None)
@@ -154,25 +188,49 @@ def read_notebook(path: Path) -> Notebook:
     NotebookError
         When the file is not a notebook, or its declarations are malformed.
     """
+    content = read_content(path)
+    for cell in content["cells"]:
+        cell["source"] = "".join(cell["source"])  # a list of lines on disk
+    declared = content["metadata"].get("routellm_lab", {})
+    if not isinstance(declared, dict):
+        raise NotebookError(f"{path}: metadata routellm_lab must be an object, got {declared!r}")
+    for key in ("reads", "writes"):
+        value = declared.get(key, [])
+        if not isinstance(value, list) or not all(isinstance(name, str) for name in value):
+            raise NotebookError(f"{path}: metadata routellm_lab.{key} must be a list of artifact names, got {value!r}")
+        for name in value:
+            if not _ARTIFACT.fullmatch(name):
+                raise NotebookError(
+                    f"{path}: metadata routellm_lab.{key}: artifact name {name!r}: use letters, digits, '.', _ and -"
+                )
+    minutes = declared.get("minutes", 0)
+    if isinstance(minutes, bool) or not isinstance(minutes, int | float) or not 0 <= minutes < inf:
+        raise NotebookError(f"{path}: metadata routellm_lab.minutes must be a number of 0 or more, got {minutes!r}")
+    return Notebook(path.stem, path, content)
+
+
+def read_content(path: Path) -> dict[str, Any]:
+    """What a notebook's file holds, checked as far as this package reads it.
+
+    Raises
+    ------
+    NotebookError
+        When it is no regular file, or not a notebook of format 4.
+    """
+    if not path.is_file():
+        raise NotebookError(f"{path}: cannot be read: there is no regular file")
     try:
         content = json.loads(path.read_text("utf-8"))
     except OSError as error:
         raise NotebookError(f"{path}: cannot be read: {error.strerror}") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise NotebookError(f"{path}: not a notebook: {error}") from error
     if not isinstance(content, dict) or content.get("nbformat") != 4 or "cells" not in content:
         raise NotebookError(f"{path}: not a notebook of format 4")
-    for cell in content["cells"]:
-        cell["source"] = "".join(cell["source"])  # a list of lines on disk
-    notebook = Notebook(path.stem, path, content)
-    for key in ("reads", "writes"):
-        value = notebook._declared.get(key, [])
-        if not isinstance(value, list) or not all(isinstance(name, str) for name in value):
-            raise NotebookError(f"{path}: metadata routellm_lab.{key} must be a list of artifact names, got {value!r}")
-    minutes = notebook._declared.get("minutes", 0)
-    if isinstance(minutes, bool) or not isinstance(minutes, int | float) or minutes < 0:
-        raise NotebookError(f"{path}: metadata routellm_lab.minutes must be a number of 0 or more, got {minutes!r}")
-    return notebook
+    try:
+        return checked(content, _Content, path)
+    except DataError as error:
+        raise NotebookError(f"{error}: not a notebook") from error
 
 
 def discover(root: Path | None = None) -> dict[str, Notebook]:
@@ -279,6 +337,24 @@ def assign(parameters: Mapping[str, Any], notebooks: Mapping[str, Notebook]) -> 
         for name, value in given[notebook.name].items():
             notebook.parameters[name].check(value, notebook.name)
     return given
+
+
+def require_standard_parameters(notebooks: Mapping[str, Notebook]) -> None:
+    """Refuse notebooks that cannot be asked for another data root, profile or seed than those written in them.
+
+    Raises
+    ------
+    NotebookError
+        Names the notebook and the parameters that it lacks.
+    """
+    for notebook in notebooks.values():
+        lacking = [name for name in STANDARD_PARAMETERS if name not in notebook.parameters]
+        if lacking:
+            raise NotebookError(
+                f"{notebook.name} has no parameter {listed(lacking)}: it would not use the {listed(lacking)} that the "
+                "run records. Add a code cell tagged parameters with data: str = 'sample', profile: str = 'quick' and "
+                "seed: int = 0, and pass them to start()."
+            )
 
 
 def plain(name: str, value: Any) -> Any:

@@ -1,29 +1,36 @@
 """What readers see of a run: a page that shows all of it, and a gallery of its figures."""
 
 import html
-import json
+import math
+import os
 import re
 import shutil
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from routellm_lab.errors import NotebookError, ParameterError
-from routellm_lab.files import replacing
+from routellm_lab.errors import NotebookError, ParameterError, RoutellmLabError, escape_markdown
+from routellm_lab.files import read_json, replacing, require_real
 from routellm_lab.workbook.execute import is_added, numbered_cells
 from routellm_lab.workbook.hashing import describe_data
 from routellm_lab.workbook.notebooks import discover
-from routellm_lab.workbook.runs import FINISHED, Run, writing
+from routellm_lab.workbook.outputs import pages
+from routellm_lab.workbook.pages import CONTENT_POLICY
+from routellm_lab.workbook.runs import FINISHED, Run, Sidecar, checked, writing
 
 _TEMPLATE = Path(__file__).with_name("report.html.j2")
 
 
-def build_report(run: Run) -> Path:
-    """Write ``report.html``: what was run on what, what came of it, and every figure. Returns its path."""
+def build_report(run: Run, left_aside: list[str] | None = None) -> Path:
+    """Write ``report.html``: what was run on what, what came of it, and every figure. Returns its path.
+
+    Files of the run that cannot be used are named in the page and added to ``left_aside``, in words.
+    """
     from jinja2 import Environment
 
     data = run.manifest["data"]
+    odd = [] if left_aside is None else left_aside
     page = Environment(autoescape=True).from_string(_TEMPLATE.read_text("utf-8"))
     text = page.render(
         id=run.id,
@@ -32,21 +39,25 @@ def build_report(run: Run) -> Path:
         data_hash=data["hash"],
         simulated=data["kind"] == "sample",
         entries={
-            name: entry | {"page": (run.folder / "html" / f"{name}.html").is_file()}
+            name: entry | {"page": pages(run, name)[1].is_file() and not pages(run, name)[1].is_symlink()}
             for name, entry in run.entries.items()
         },
         metrics=run.metrics,
-        figures=_figures(run),
-        pages=_pages(run),
-        slowest=slowest_cells(run),
+        figures=_figures(run, odd),
+        pages=_pages(run, odd),
+        slowest=slowest_cells(run, left_aside=odd),
+        policy=CONTENT_POLICY.format(images="'self' file:"),
+        left_aside=[_inside_run(run, words) for words in odd],
     )
     with writing(run.report), replacing(run.report) as aside:
         aside.write_text(text, "utf-8")
     return run.report
 
 
-def slowest_cells(run: Run, most: int = 10) -> list[dict[str, Any]]:
+def slowest_cells(run: Run, most: int = 10, left_aside: list[str] | None = None) -> list[dict[str, Any]]:
     """The cells that took longest, of all notebooks that were executed.
+
+    Executed notebooks that cannot be read are added to ``left_aside``, in words.
 
     Returns
     -------
@@ -57,14 +68,16 @@ def slowest_cells(run: Run, most: int = 10) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = []
     for name in run.entries:
         heading = ""
-        for number, cell in numbered_cells(run.folder / "notebooks" / f"{name}.ipynb"):
-            lines = "".join(cell["source"]).strip().splitlines()
-            if cell["cell_type"] == "markdown":
-                heading = next((line.lstrip("# ") for line in reversed(lines) if line.startswith("#")), heading)
-            seconds = cell["metadata"].get("papermill", {}).get("duration")
-            if cell["cell_type"] == "code" and seconds and not is_added(cell):
-                told = {"notebook": name, "cell": number, "heading": heading, "code": lines[0] if lines else ""}
-                found.append(told | {"seconds": round(seconds, 1)})
+        with _naming(left_aside):
+            for number, cell in numbered_cells(run.folder / "notebooks" / f"{name}.ipynb"):
+                lines = "".join(cell["source"]).strip().splitlines()
+                if cell["cell_type"] == "markdown":
+                    heading = next((line.lstrip("# ") for line in reversed(lines) if line.startswith("#")), heading)
+                seconds = cell["metadata"].get("papermill", {}).get("duration")
+                timed = isinstance(seconds, int | float) and 0 < seconds < math.inf
+                if cell["cell_type"] == "code" and timed and not is_added(cell):
+                    told = {"notebook": name, "cell": number, "heading": heading, "code": lines[0] if lines else ""}
+                    found.append(told | {"seconds": round(seconds, 1)})
     return sorted(found, key=lambda cell: -cell["seconds"])[:most]
 
 
@@ -77,6 +90,8 @@ def copy_gallery(run: Run, folder: Path) -> list[Path]:
     ------
     ParameterError
         When the run has no figures, or the folder holds a picture without a sidecar (then it is no gallery).
+    DataError
+        When a sidecar in the folder is none that this program writes.
     """
     figures = _figures(run)
     if not figures:
@@ -87,7 +102,7 @@ def copy_gallery(run: Run, folder: Path) -> list[Path]:
     copied = []
     with writing(folder):
         for old in folder.glob("*.png"):
-            notebook = json.loads(old.with_suffix(".json").read_text("utf-8")).get("notebook")
+            notebook = _gallery_sidecar(old).get("notebook", "")
             finished = run.entries.get(notebook, {}).get("status") in FINISHED
             if finished and old.name not in {figure["file"] for figure in figures}:
                 old.unlink()
@@ -109,7 +124,7 @@ def _gallery_page(run: Run, folder: Path) -> str:
         "Written by `routellm-lab report --gallery`, notebook by notebook, each from the run that is named with it. "
         "Each picture has a JSON sidecar that says where it comes from.",
     ]
-    sidecars = [json.loads(path.with_suffix(".json").read_text("utf-8")) for path in sorted(folder.glob("*.png"))]
+    sidecars = [_gallery_sidecar(path) | {"file": path.name} for path in sorted(folder.glob("*.png"))]
     titles: dict[str, str] = {}
     with suppress(NotebookError):  # no checkout: then only the run knows titles
         titles = {name: notebook.title for name, notebook in discover().items()}
@@ -118,10 +133,16 @@ def _gallery_page(run: Run, folder: Path) -> str:
     for told in sorted((told for told in sidecars if "notebook" in told), key=lambda told: told["notebook"]):
         if told["notebook"] != notebook:
             notebook = told["notebook"]
-            data = "simulated data" if told["simulated"] else f"data {told['data']}"
+            data = "simulated data" if told["simulated"] else f"data {escape_markdown(told['data'])}"
             origin = f"{data}, profile {told['profile']}, seed {told['seed']}, run `{told['run']}`"
-            lines += ["", f"## {titles.get(notebook, notebook)}", "", f"`notebooks/{notebook}.ipynb`: {origin}"]
-        lines += ["", f"**{told['title']}**", "", f"![{told['title']}]({told['name']}.png)"]
+            lines += [
+                "",
+                f"## {escape_markdown(titles.get(notebook, notebook))}",
+                "",
+                f"`notebooks/{notebook}.ipynb`: {origin}",
+            ]
+        title = escape_markdown(told["title"])
+        lines += ["", f"**{title}**", "", f"![{title}]({told['file']})"]
     return "\n".join(lines) + "\n"
 
 
@@ -129,23 +150,51 @@ def _data_in_words(identity: Mapping[str, str]) -> str:
     return f"folder {identity['name']}" if identity["kind"] == "folder" else describe_data(identity["kind"])
 
 
-def _pages(run: Run) -> list[dict[str, str]]:
+def _pages(run: Run, left_aside: list[str]) -> list[dict[str, str]]:
     """Pages that notebooks wrote to be explored, by file and title."""
     found = []
     for path in sorted((run.folder / "artifacts").glob("*.html")):
-        title = re.search(r"<title>(.*?)</title>", path.read_text("utf-8"), re.DOTALL)
-        found.append({"file": path.name, "title": html.unescape(title[1]).strip() if title else path.stem})
+        with _naming(left_aside):
+            require_real(path, deep=False)
+            text = path.read_text("utf-8", "replace") if path.is_file() else ""
+            title = re.search(r"<title>(.*?)</title>", text, re.DOTALL)
+            found.append({"file": path.name, "title": html.unescape(title[1]).strip() if title else path.stem})
     return found
 
 
-def _figures(run: Run) -> list[dict[str, Any]]:
+def _figures(run: Run, left_aside: list[str] | None = None) -> list[dict[str, Any]]:
     """Sidecars of a run's figures in the order of the notebooks, each with its file and origin in words."""
     order = list(run.entries)
     found = []
     for path in sorted(run.figures.glob("*.png")):
-        sidecar = json.loads(path.with_suffix(".json").read_text("utf-8"))
-        data = "simulated data" if sidecar["simulated"] else f"data {sidecar['data']}"
-        told = (sidecar["notebook"], data, sidecar["profile"], f"seed {sidecar['seed']}", f"run {sidecar['run']}")
-        found.append(sidecar | {"file": path.name, "origin": " · ".join(told)})
+        with _naming(left_aside):
+            require_real(path, deep=False)
+            beside = path.with_suffix(".json")
+            sidecar = checked(read_json(beside), Sidecar, beside)
+            data = "simulated data" if sidecar["simulated"] else f"data {sidecar['data']}"
+            told = (sidecar["notebook"], data, sidecar["profile"], f"seed {sidecar['seed']}", f"run {sidecar['run']}")
+            found.append(sidecar | {"file": path.name, "origin": " · ".join(told)})
     rank = {name: number for number, name in enumerate(order)}
     return sorted(found, key=lambda figure: (rank.get(figure["notebook"], len(order)), figure["file"]))
+
+
+def _gallery_sidecar(picture: Path) -> dict[str, Any]:
+    """What stands beside a picture of a gallery; those that no run made name no notebook."""
+    path = picture.with_suffix(".json")
+    sidecar = checked(read_json(path), dict[str, Any], path)
+    return checked(sidecar, Sidecar, path) if "notebook" in sidecar else sidecar
+
+
+@contextmanager
+def _naming(left_aside: list[str] | None) -> Iterator[None]:
+    """Leave aside a file that cannot be used, and name it."""
+    try:
+        yield
+    except (RoutellmLabError, OSError) as error:
+        if left_aside is not None:
+            left_aside.append(str(error))
+
+
+def _inside_run(run: Run, words: str) -> str:
+    """A message about a file of the run without the path of the run, which pages never show."""
+    return words.replace(f"{run.folder}{os.sep}", "")

@@ -8,13 +8,10 @@ import shutil
 import signal
 import site
 import subprocess
-import sys
 import threading
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from graphlib import TopologicalSorter
 from pathlib import Path
 from typing import Any
@@ -25,18 +22,18 @@ from routellm_lab.encoders import threads_for
 from routellm_lab.engine import Engine, RayProcess
 from routellm_lab.errors import NotebookError, ParameterError, RoutellmLabError, listed
 from routellm_lab.settings import settings
-from routellm_lab.workbook import runs
-from routellm_lab.workbook.execute import EXECUTED, PAGE, SOURCE
+from routellm_lab.workbook import outputs, runs
+from routellm_lab.workbook.execute import SOURCE, SPEC
 from routellm_lab.workbook.hashing import (
     code_hash,
     data_identity,
     describe_data,
     hash_json,
-    hash_path,
-    trained_index,
-    versions,
+    input_hashes,
 )
-from routellm_lab.workbook.notebooks import Notebook, assign, discover, needs, select
+from routellm_lab.workbook.notebooks import Notebook, assign, discover, needs, require_standard_parameters, select
+from routellm_lab.workbook.progress import Progress as _Progress
+from routellm_lab.workbook.resume import choose_folder, now, open_run
 from routellm_lab.workbook.runs import FINISHED, Run
 from routellm_lab.workbook.session import check_run_options, stage_of
 
@@ -145,10 +142,11 @@ def run_workbook(
     if run_id is not None:
         runs.check_run_id(run_id)
     wanted, added = select(notebooks, discover(root))
+    require_standard_parameters(wanted)
     given = assign(parameters or {}, wanted)
     data = str(data)
-    identity = data_identity(data)
-    kernel_data = data if identity["kind"] != "folder" else str(Path(data).expanduser().resolve())
+    identity = data_identity(data, root)
+    kernel_data = data if identity["kind"] != "folder" else str(settings().locate(data).resolve())
     runs_dir = root / "data" / "runs"
     runs.check_output(runs_dir)
     asked = {
@@ -160,19 +158,22 @@ def run_workbook(
         "code": code_hash(),
     }
     for notebook in wanted.values():
-        standard = {"data": kernel_data, "profile": profile, "seed": seed}
-        given[notebook.name] |= {name: value for name, value in standard.items() if name in notebook.parameters}
+        given[notebook.name] |= {"data": kernel_data, "profile": profile, "seed": seed}
     with contextlib.ExitStack() as stack:
         there = stack.enter_context(engines.engine(engine))
-        folder, resumed = _choose_folder(runs_dir, asked, fresh, run_id)
+        left_aside: list[str] = []
+        folder, resumed = choose_folder(runs_dir, asked, fresh, run_id, left_aside)
+        there_before = folder.exists()
         stack.enter_context(runs.locked(folder))
         try:
-            run = _open(folder, asked, wanted, fresh)
+            run = open_run(folder, asked, wanted, fresh)
         except RoutellmLabError:
-            if not (folder / runs.MANIFEST).is_file():
+            if not there_before and not (folder / runs.MANIFEST).is_file():
                 shutil.rmtree(folder, ignore_errors=True)
             raise
         print(f"Run {run.id}: {describe_data(data)}, profile {profile}, seed {seed}", flush=True)
+        for words in left_aside:
+            print(f"Left aside: {words}", flush=True)
         if not there.is_local:
             print(f"Engine: {there.name}, {there.cores} cores on {there.hosts} hosts", flush=True)
         if resumed:
@@ -187,52 +188,13 @@ def run_workbook(
         return _finish(run, work.errors)
 
 
-def _choose_folder(runs_dir: Path, asked: dict[str, Any], fresh: bool, run_id: str | None) -> tuple[Path, bool]:
-    """The run's folder, and whether there is a run in it to go on with."""
-    if run_id is not None:
-        folder = runs_dir / run_id
-        found = runs.load_run(folder)
-        if found is None:
-            return folder, False
-        if fresh:
-            raise ParameterError(f"run {run_id!r} exists: choose another --run-id for a fresh run")
-        if not found.same_settings(asked):
-            raise ParameterError(
-                f"run {run_id!r} exists with other data, profile, seed, parameters, notebooks or code: choose another "
-                "--run-id"
-            )
-        return folder, True
-    for run in [] if fresh else runs.all_runs(runs_dir):
-        if not run.complete and run.same_settings(asked):
-            return run.folder, True
-    return runs_dir / runs.new_run_id(runs.settings_key(asked)), False
-
-
-def _open(folder: Path, asked: dict[str, Any], wanted: Mapping[str, Notebook], fresh: bool) -> Run:
-    """The run in a folder, cleared of what a killed runner left, or a new one."""
-    shutil.rmtree(folder / ".work", ignore_errors=True)
-    for part in folder.rglob(".*.part"):
-        part.unlink(missing_ok=True)
-    found = runs.load_run(folder)
-    run = found or Run(folder, asked | {"fresh": fresh, "notebooks": {}, "started": _now()})
-    run.manifest |= {"id": run.id, "versions": versions(), "finished": None}
-    entries = {name: run.entries.get(name, {"status": "pending"}) for name in wanted}
-    for name, notebook in wanted.items():
-        if entries[name]["status"] not in FINISHED:
-            entries[name] = {"status": "pending"}
-        entries[name] |= {"title": notebook.title, "question": notebook.question}
-    run.manifest["notebooks"] = entries
-    run.save()
-    return run
-
-
 def _finish(run: Run, errors: dict[str, str]) -> RunResult:
     from routellm_lab.workbook.report import build_report
 
-    run.manifest["finished"] = _now()
-    run.save()
     with runs.writing(run.report):
         build_report(run)
+    run.manifest["finished"] = now()
+    run.save()
     figures = len(list(run.figures.glob("*.png"))) if run.figures.is_dir() else 0
     print(f"Report:  {_shown(run.report)}\nFigures: {_shown(run.figures)} ({figures})", flush=True)
     return RunResult(run, {name: entry["status"] for name, entry in run.entries.items()}, errors)
@@ -241,10 +203,6 @@ def _finish(run: Run, errors: dict[str, str]) -> RunResult:
 def _shown(path: Path) -> str:
     """A path as short as it can be typed."""
     return os.path.relpath(path) if path.is_relative_to(Path.cwd()) else str(path)
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="microseconds")
 
 
 @contextmanager
@@ -335,10 +293,10 @@ class _Work:
     def _begin(self, name: str) -> bool:
         """Start a notebook, or find it finished already."""
         entry, hashes = self.run.entries[name], self._hashes(name)
-        if entry["status"] in FINISHED and entry.get("hash") == hashes["hash"] and _intact(self.run, entry, name):
+        if entry["status"] in FINISHED and entry["hash"] == hashes["hash"] and outputs.intact(self.run, name):
             self.progress.finished(name, "unchanged")
             return True
-        self._forget(name)
+        outputs.forget(self.run, name)
         if not self.run.manifest["fresh"] and self._reuse(name, hashes):
             return True
         stage = stage_of(self.run.folder, name)
@@ -346,11 +304,12 @@ class _Work:
             shutil.rmtree(stage, ignore_errors=True)
             stage.mkdir(parents=True)
             (stage / SOURCE).write_text(json.dumps(self.notebooks[name].content), "utf-8")
-            spec = {"name": name, "stage": str(stage), "parameters": self.given[name]}
-            (stage / "spec.json").write_text(json.dumps(spec), "utf-8")
+            asked = {key: self.run.manifest[key] for key in ("profile", "seed")} | {"data": self.kernel_data}
+            spec = {"name": name, "stage": str(stage), "parameters": self.given[name], "run": asked}
+            (stage / SPEC).write_text(json.dumps(spec), "utf-8")
             process = self.engine.start(
-                ["-m", "routellm_lab.workbook.execute", str(stage / "spec.json")],
-                self._environment(),
+                ["-m", "routellm_lab.workbook.execute", str(stage / SPEC)],
+                self._environment(name),
                 cwd=self.root / "notebooks",
                 log=stage / "log.txt",
                 cores=self.engine.share(self.jobs),
@@ -402,11 +361,12 @@ class _Work:
         entry["parameters"] = {key: value for key, value in self.given[name].items() if key != "data"}
         try:
             if result["error"] is None:
-                entry |= self._outputs(name, worker.stage) | {"metrics": result["metrics"], "status": "done"}
+                made = outputs.made(self.run, self.notebooks[name], worker.stage)
+                entry |= made | {"metrics": result["metrics"], "status": "done"}
         except NotebookError as error:
             result["error"] = str(error)
         with runs.writing(self.run.folder):
-            self._take(name, worker.stage, entry)
+            outputs.take(self.run, name, worker.stage, entry)
             if result["error"] is not None:
                 where = f"cell {result['cell']}" if result["cell"] else "after its cells"
                 line = f" at `{result['line']}`" if result.get("line") else ""
@@ -421,78 +381,34 @@ class _Work:
             copy = _shown(self.run.folder / "notebooks" / f"{name}.ipynb")
             self.progress.finished(name, f"FAILED, {self.errors[name]}\n  executed copy: {copy}")
 
-    def _outputs(self, name: str, stage: Path) -> dict[str, Any]:
-        """Hashes of the artifacts and figures in a stage, checked against what is declared and taken."""
-        missing = [file for file in self.notebooks[name].writes if not (stage / "artifacts" / file).exists()]
-        if missing:
-            raise NotebookError(f"it declares to write {listed(missing)} but did not")
-        figures = sorted(file.name for file in (stage / "figures").glob("*"))
-        for other, entry in self.run.entries.items():
-            taken = sorted(set(figures) & set(entry.get("figures", ()))) if other != name else []
-            if taken:
-                raise NotebookError(f"its figure {taken[0]} is one of {other} already; choose another name")
-        return {
-            "artifacts": {file: hash_path(stage / "artifacts" / file) for file in self.notebooks[name].writes},
-            "figures": {file: hash_path(stage / "figures" / file) for file in figures},
-        }
-
-    def _take(self, name: str, stage: Path, entry: Mapping[str, Any]) -> None:
-        """Rename a stage's results into the run."""
-        moves = [(EXECUTED, f"notebooks/{name}.ipynb"), (PAGE, f"html/{name}.html")]
-        if entry["status"] in FINISHED:
-            moves += [(f"{kind}/{file}", f"{kind}/{file}") for kind in ("artifacts", "figures") for file in entry[kind]]
-        for source, target in moves:
-            if (stage / source).exists():
-                _rename(stage / source, self.run.folder / target)
-
     def _reuse(self, name: str, hashes: Mapping[str, Any]) -> bool:
-        """Copy a notebook's results from an earlier complete run with the same hash."""
+        """Take over a notebook's results from an earlier complete run with the same hash."""
         for other in runs.all_runs(self.run.folder.parent):
             found = other.entries.get(name, {})
             if other.id == self.run.id or not other.complete or found.get("hash") != hashes["hash"]:
                 continue
-            if not _intact(other, found, name):
+            if not outputs.intact(other, name):
                 continue
-            stage = stage_of(self.run.folder, name)
-            with runs.writing(stage):
-                shutil.rmtree(stage, ignore_errors=True)
-                for kind in ("artifacts", "figures"):
-                    (stage / kind).mkdir(parents=True)
-                    for file in found[kind]:
-                        _copy(other.folder / kind / file, stage / kind / file)
-                _copy(other.folder / "notebooks" / f"{name}.ipynb", stage / EXECUTED)
-                _copy(other.folder / "html" / f"{name}.html", stage / PAGE)
-                entry = found | {"status": "reused", "reused_from": found.get("reused_from", other.id)}
-                self._take(name, stage, entry)
-                shutil.rmtree(stage, ignore_errors=True)
+            entry = found | {"status": "reused", "reused_from": found.get("reused_from") or other.id}
+            outputs.copy(other, self.run, name, entry)
             self.run.entries[name] = entry
             self.run.save()
             self.progress.finished(name, f"unchanged since run {entry['reused_from']}")
             return True
         return False
 
-    def _forget(self, name: str) -> None:
-        """Remove what an earlier execution of a notebook left in this run."""
-        entry = self.run.entries[name]
-        self.run.entries[name] = {"status": "pending", "title": entry["title"], "question": entry["question"]}
-        for kind in ("artifacts", "figures"):
-            for file in entry.get(kind, ()):
-                _remove(self.run.folder / kind / file)
-
     def _hashes(self, name: str) -> dict[str, Any]:
-        notebook = self.notebooks[name]
+        """Of everything that the notebook is made of and reads; it is run again when one of them changes."""
+        notebook, given = self.notebooks[name], self.given[name]
         made: dict[str, str] = {}
         for entry in self.run.entries.values():
             made |= entry.get("artifacts", {})
-        inputs = {artifact: made[artifact] for artifact in notebook.reads}
-        if notebook.uses_trained:
-            index = trained_index(self.root, self.kernel_data)
-            inputs["trained routers"] = hash_path(index) if index.is_file() else "none"
-        parameters = dict(self.given[name]) | ({"data": self.identity["kind"]} if "data" in self.given[name] else {})
+        inputs = input_hashes(notebook, given, made, self.root, self.kernel_data)
+        parameters = dict(given) | {"data": self.identity["kind"]}
         whole = [notebook.source_hash, parameters, self.identity["hash"], self.run.manifest["code"], inputs]
         return {"hash": hash_json(whole), "source": notebook.source_hash, "inputs": inputs}
 
-    def _environment(self) -> dict[str, str]:
+    def _environment(self, name: str) -> dict[str, str]:
         environment = dict.fromkeys(_THREADS, str(threads_for(self.engine.share(self.jobs)))) | {
             "PYTHONHASHSEED": "0",
             "TOKENIZERS_PARALLELISM": "false",
@@ -500,6 +416,7 @@ class _Work:
             "PYDEVD_DISABLE_FILE_VALIDATION": "1",
             "ROUTELLM_LAB_ROOT": str(self.root),
             "ROUTELLM_LAB_RUN_DIR": str(self.run.folder),
+            "ROUTELLM_LAB_NOTEBOOK": name,
             "ROUTELLM_LAB_DATA": self.kernel_data,
             "ROUTELLM_LAB_CACHE": str(settings().cache_dir if settings().cache else self.root / "data" / "cache"),
             "ROUTELLM_LAB_PROGRESS": "false",
@@ -519,14 +436,10 @@ class _Work:
             if entry["status"] != "pending":
                 continue
             entry["status"] = "blocked"
-            self._forget_outputs(name)
+            outputs.forget_pages(self.run, name)
             stuck = sorted(need for need in graph[name] if self.run.entries[need]["status"] not in FINISHED)
             self.progress.finished(name, f"blocked: it reads what {listed(stuck)} did not write")
         self.run.save()
-
-    def _forget_outputs(self, name: str) -> None:
-        for kind in ("notebooks/{}.ipynb", "html/{}.html"):
-            _remove(self.run.folder / kind.format(name))
 
     def _put_back(self) -> None:
         for entry in self.run.entries.values():
@@ -544,47 +457,6 @@ class _Work:
         self.workers.clear()
 
 
-class _Progress:
-    """Bars for people; one line per finished notebook for everything else."""
-
-    def __init__(self, total: int) -> None:
-        self.total, self.count = total, 0
-        self.people = sys.stderr.isatty() and settings().progress
-        self.bars: dict[str, Any] = {}
-        self.began: dict[str, float] = {}
-
-    def started(self, name: str) -> None:
-        self.began[name] = time.monotonic()
-        if self.people:
-            from tqdm.auto import tqdm
-
-            self.bars[name] = tqdm(total=None, desc=name, unit="cell", leave=False)
-
-    def cells(self, name: str, done: int, cells: int) -> None:
-        if name in self.bars:
-            self.bars[name].total = cells
-            self.bars[name].n = done
-            self.bars[name].refresh()
-
-    def finished(self, name: str, words: str) -> None:
-        self.count += 1
-        if name in self.bars:
-            self.bars.pop(name).close()
-        self.say(f"[{self.count}/{self.total}] {name}: {words}")
-
-    def say(self, line: str) -> None:
-        if self.bars:
-            from tqdm.auto import tqdm
-
-            tqdm.write(line, file=sys.stdout)
-        else:
-            print(line, flush=True)
-
-    def close(self) -> None:
-        for bar in self.bars.values():
-            bar.close()
-
-
 def _death(worker: _Worker) -> str:
     """What is known about a worker that ended without a result."""
     try:
@@ -594,37 +466,3 @@ def _death(worker: _Worker) -> str:
     code = worker.process.returncode
     cause = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
     return f"its process ended with {cause}" + (f" ({log[-1]})" if log else "")
-
-
-def _intact(run: Run, entry: Mapping[str, Any], name: str) -> bool:
-    """Whether everything that a finished notebook made is still as it was."""
-    files = [run.folder / "notebooks" / f"{name}.ipynb", run.folder / "html" / f"{name}.html"]
-    if not all(file.is_file() for file in files):
-        return False
-    for kind in ("artifacts", "figures"):
-        for file, value in entry[kind].items():
-            path = run.folder / kind / file
-            if not path.exists() or hash_path(path) != value:
-                return False
-    return True
-
-
-def _rename(source: Path, target: Path) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    if source.is_dir():
-        _remove(target)
-    os.replace(source, target)
-
-
-def _copy(source: Path, target: Path) -> None:
-    if source.is_dir():
-        shutil.copytree(source, target)
-    else:
-        shutil.copy2(source, target)
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir():
-        shutil.rmtree(path, ignore_errors=True)
-    else:
-        path.unlink(missing_ok=True)

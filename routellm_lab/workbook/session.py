@@ -9,13 +9,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from routellm_lab.errors import ParameterError, RoutellmLabError, listed, nearest
-from routellm_lab.files import replacing
+from routellm_lab.errors import DataError, ParameterError, RoutellmLabError, escape_markdown, listed, nearest
+from routellm_lab.files import inside, read_json, replacing, require_real
 from routellm_lab.settings import settings
-from routellm_lab.workbook.execute import SOURCE
-from routellm_lab.workbook.hashing import data_name, describe_data
+from routellm_lab.workbook.execute import SOURCE, SPEC
+from routellm_lab.workbook.hashing import data_name, describe_data, same_data
 from routellm_lab.workbook.metrics import METRICS_MIME, clean_metrics
-from routellm_lab.workbook.runs import writing
+from routellm_lab.workbook.runs import FIGURE_NAME, latest_folder, writing
 
 if TYPE_CHECKING:
     import numpy as np
@@ -28,8 +28,7 @@ FIGURE_DPI = 150
 INTERACTIVE = "interactive"
 """The name of the run that notebooks belong to when a person runs them."""
 
-_FIGURE_NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
-_ARTIFACT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_FIGURE_NAME = re.compile(FIGURE_NAME)
 Choice = TypeVar("Choice")
 
 
@@ -79,6 +78,10 @@ class Session:
     def choose(self, *, quick: Choice, full: Choice) -> Choice:
         """The value for this run's profile."""
         return quick if self.profile == "quick" else full
+
+    def plain(self, text: object) -> str:
+        """Text from data, such as a model's name, for a sentence in Markdown: shown as it is, never as markup."""
+        return escape_markdown(text)
 
     def record(self, **metrics: Any) -> None:
         """Record metrics of this notebook and show them as a table.
@@ -163,8 +166,6 @@ class Session:
                 f"{self.notebook.name} does not declare {name!r} under 'writes' in its metadata (routellm_lab); "
                 f"declared are: {listed(self.notebook.writes) or 'none'}"
             )
-        if not _ARTIFACT_NAME.fullmatch(name):
-            raise ParameterError(f"artifact name {name!r}: use letters, digits, '.', _ and -")
         target = self._artifacts(self.stage) / name
         with writing(target):
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -177,6 +178,8 @@ class Session:
         ------
         ParameterError
             When this notebook does not declare it under ``reads`` (or ``writes``).
+        DataError
+            When there is a link or special file in its place.
         RoutellmLabError
             When it is not there; names the notebook that writes it.
         """
@@ -187,10 +190,13 @@ class Session:
                 f"nearest: {nearest(name, declared) or 'none'}"
             )
         places = [self._artifacts(self.stage), self._artifacts(self.folder)]
-        if self.run_id == INTERACTIVE and self._same_data(self.folder.parent / "latest"):
-            places.append(self.folder.parent / "latest" / "artifacts")
+        latest = self._latest()
+        if latest is not None:
+            places.append(latest / "artifacts")
         for place in places:
-            if (place / name).exists():
+            require_real(place, deep=False)
+            if inside(place, name).exists():
+                require_real(place / name)
                 return place / name
         from routellm_lab.workbook.notebooks import discover
 
@@ -203,12 +209,16 @@ class Session:
         folder = place / "artifacts"
         return folder / data_name(self.data) if self.run_id == INTERACTIVE else folder
 
-    def _same_data(self, run: Path) -> bool:
+    def _latest(self) -> Path | None:
+        """The latest run, of which a person may read what was made from the same data."""
+        if self.run_id != INTERACTIVE:
+            return None
         try:
-            manifest = json.loads((run / "manifest.json").read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            return False
-        return manifest["data"]["name"] == data_name(self.data)
+            latest = latest_folder(self.folder.parent)
+            manifest = {} if latest is None else read_json(latest / "manifest.json")
+            return latest if manifest["data"]["name"] == data_name(self.data) else None
+        except (DataError, KeyError, TypeError):  # no run that can be read from
+            return None
 
 
 def start(name: str, data: str = "sample", profile: str = "quick", seed: int = 0) -> Session:
@@ -232,7 +242,8 @@ def start(name: str, data: str = "sample", profile: str = "quick", seed: int = 0
     Raises
     ------
     ParameterError
-        When the notebook, profile or folder does not exist, or the seed is not a whole number.
+        When the notebook, profile or folder does not exist, the seed is not a whole number, or the runner executes
+        another notebook, or this one on other data, with another profile or seed.
     """
     from routellm_lab.workbook.notebooks import find, read_notebook
 
@@ -245,6 +256,8 @@ def start(name: str, data: str = "sample", profile: str = "quick", seed: int = 0
     here = settings()
     folder = here.runs_dir / INTERACTIVE if here.run_dir is None else here.run_dir
     stage = stage_of(folder, name)
+    if here.notebook is not None:
+        _check_asked(stage, name, here.notebook, {"data": data, "profile": profile, "seed": seed})
     path = here.notebooks_dir / f"{name}.ipynb"
     if (stage / SOURCE).is_file():
         path = stage / SOURCE
@@ -256,6 +269,21 @@ def start(name: str, data: str = "sample", profile: str = "quick", seed: int = 0
     _set_theme()
     print(f"Data: {describe_data(data)} | profile: {profile} | seed: {seed} | run: {session.run_id}")
     return session
+
+
+def _check_asked(stage: Path, name: str, executed: str, given: dict[str, Any]) -> None:
+    """Refuse a notebook's name, data, profile or seed that are not those which the run records."""
+    if name != executed:
+        raise ParameterError(f"start({name!r}) in {executed}: give this notebook's own name")
+    asked = read_json(stage / SPEC)["run"]
+    for key, value in given.items():
+        same = same_data(value, asked[key]) if key == "data" else value == asked[key]
+        if not same:
+            first, second = (describe_data(one) if key == "data" else repr(one) for one in (value, asked[key]))
+            raise ParameterError(
+                f"start() was given {key} {first}, but the run's is {second}: pass the parameters on, "
+                f"start({name!r}, data=data, profile=profile, seed=seed)"
+            )
 
 
 def check_run_options(profile: str, seed: int) -> None:

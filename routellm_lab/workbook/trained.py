@@ -3,15 +3,17 @@
 import json
 import time
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from pydantic import BaseModel, ConfigDict
 
 from routellm_lab.benchmarks import default_pair
 from routellm_lab.errors import DataError, RoutellmLabError
 from routellm_lab.evaluation.training_sets import paper_training_sets
-from routellm_lab.files import replacing
+from routellm_lab.files import inside, read_json, replacing, require_real
 from routellm_lab.preferences import vote_weights
 from routellm_lab.preferences.models import ModelPair
 from routellm_lab.routers import BertRouter, CausalLMRouter, Router, Training, load_router
@@ -19,6 +21,7 @@ from routellm_lab.routers.causal import SHORT_INSTRUCTION, pretrain_decoder
 from routellm_lab.routers.training import is_main_process, wait_for_all
 from routellm_lab.settings import settings
 from routellm_lab.workbook.hashing import hash_json, trained_index
+from routellm_lab.workbook.runs import checked, locked, writing
 
 
 def hash_votes(battles: pd.DataFrame) -> str:
@@ -47,6 +50,19 @@ def transformer_routers(pair: ModelPair, decoder: str | Path, seed: int) -> dict
     }
 
 
+class _Trained(BaseModel):
+    """What the index says of a router or of the decoder; ``votes_hash`` and ``votes`` of routers only."""
+
+    model_config = ConfigDict(strict=True, extra="allow", allow_inf_nan=False)
+
+    hash: str
+    seconds: float
+    prompts: int
+    held_out_loss: float
+    votes_hash: str = ""
+    votes: int = 0
+
+
 BERT_TRAINING = Training(epochs=3)
 CAUSAL_TRAINING = Training(epochs=3, learning_rate=3e-4)
 _DECODER_STEPS = 600
@@ -58,7 +74,8 @@ def train_routers(
     """Fit the transformer routers on the three training sets of a data root into ``data/routers``.
 
     What is there already, of the same votes and parameters, stays; an interrupted training goes on where it was. Under
-    ``torchrun`` or ``accelerate launch`` all processes train each router together, and only the first one writes.
+    ``torchrun`` or ``accelerate launch`` all processes train each router together, and only the first one writes. A
+    second training on the same data root waits for the first one.
 
     Parameters
     ----------
@@ -76,10 +93,25 @@ def train_routers(
     dict
         One router at a time, when it is there: ``name`` (training set / router), ``trained`` (now, or earlier),
         ``seconds``, ``votes``, ``prompts``, ``held_out_loss``.
+
+    Raises
+    ------
+    RoutellmLabError
+        When the index is damaged, or there is a link or special file among the routers.
     """
-    path = trained_index(settings().root, data)
+    path, pair = trained_index(settings().root, data), default_pair(data)
+    with ExitStack() as stack:
+        if is_main_process():
+            stack.enter_context(locked(path.parent, wait=True))
+            require_real(path.parent)
+        wait_for_all()
+        yield from _train(path, data, pair, gold_questions, seed, fresh)
+
+
+def _train(
+    path: Path, data: str, pair: ModelPair, gold_questions: int, seed: int, fresh: bool
+) -> Iterator[dict[str, Any]]:
     folder, index = path.parent, {} if fresh else _read_index(path)
-    pair = default_pair(data)
     sets = paper_training_sets(data, pair, gold_questions, random_state=seed)
     texts = pd.concat([votes["prompt"] for votes in sets.clean.values()]).dropna().unique()
     decoder = folder / "decoder"
@@ -137,35 +169,37 @@ def trained_routers(
         Why a router is not among them, in words.
     """
     path = trained_index(settings().root, data)
-    folder, index = path.parent, _read_index(path)
     routers: dict[tuple[str, str], Router] = {}
     missing: dict[tuple[str, str], str] = {}
+    folder, index = path.parent, _read_index(path)
     for training, battles in votes.items():
         for kind in kinds:
             entry, key = index.get(f"{training}/{kind}"), (training, kind)
             if entry is None:
                 missing[key] = "not trained yet"
-            elif entry["votes_hash"] != hash_votes(battles):
+            elif entry.get("votes_hash") != hash_votes(battles):
                 missing[key] = "trained on other votes"
             else:
                 try:
-                    routers[key] = load_router(folder / training / kind)
+                    saved = inside(inside(folder, training), kind)
+                    require_real(saved)
+                    routers[key] = load_router(saved)
                 except DataError as error:
                     missing[key] = f"cannot be loaded: {error}"
     return routers, missing
 
 
 def _read_index(path: Path) -> dict[str, Any]:
+    """The index, checked; empty where there is none."""
     try:
-        return json.loads(path.read_text("utf-8"))
-    except FileNotFoundError:
-        return {}
-    except ValueError as error:
-        raise RoutellmLabError(f"{path}: damaged; remove it to train anew") from error
+        require_real(path.parent, deep=False)
+        return checked(read_json(path), dict[str, _Trained], path) if path.exists() else {}
+    except DataError as error:
+        raise RoutellmLabError(f"{path}: damaged; remove it to train anew ({error})") from error
 
 
 def _write_index(path: Path, name: str, entry: dict[str, Any]) -> dict[str, Any]:
     index = _read_index(path) | {name: entry}
-    with replacing(path) as aside:
+    with writing(path), replacing(path) as aside:
         aside.write_text(json.dumps(index, indent=1, sort_keys=True) + "\n", "utf-8")
     return index
