@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 
 from routellm_lab.errors import DataError, ParameterError, listed, nearest, require_number
+from routellm_lab.evaluation.intervals import share_interval
 from routellm_lab.evaluation.significance import (
     bootstrap_p_value,
     holm,
@@ -24,7 +25,6 @@ from routellm_lab.evaluation.significance import (
 )
 from routellm_lab.policies.answers import AnswerLog, named_models
 from routellm_lab.policies.cost import PER
-from routellm_lab.policies.guarantees import share_interval
 from routellm_lab.preferences.splits import prompt_ranks
 
 RANDOM_MIX, ORACLE = "random mix", "oracle"
