@@ -103,7 +103,7 @@ def test_tests_stop_at_the_first_failure():
     curve = RoutingCurve(rates, gap > 0, gap < 0, ids, PAIR)
     assert curve.pgr(0.88) > 1.2  # but the first step down from "always strong" loses too much
     assert curve.pgr(0.99) < 0.98
-    assert guarantee_pgr(curve, 0.98).abstains
+    assert guarantee_pgr(curve, 0.98).weak_share < 0.02
 
 
 def test_no_pgr_is_promised_where_the_strong_model_is_not_surely_better():
@@ -190,7 +190,9 @@ def test_the_bound_on_pgr_is_near_the_bootstrap():
     called, gap = curve.win_rate >= found.threshold, curve.strong_scores - curve.weak_scores
     draws = rng.integers(2000, size=(4000, 2000))
     resampled = (gap * called)[draws].sum(axis=1) / gap[draws].sum(axis=1)
-    assert found.bound == pytest.approx(np.quantile(resampled, 0.1), abs=0.01)
+    # a test that is valid for any scores costs a little: not far below, and not above but for noise
+    assert np.quantile(resampled, 0.1) - 0.025 < found.bound < np.quantile(resampled, 0.1) + 0.005
+    assert found.exact
 
 
 def test_more_labels_save_more_calls():
@@ -265,15 +267,13 @@ def test_a_promise_on_pgr_knows_the_scale_of_the_scores():
     rng = np.random.default_rng(0)
     rates, gap = rng.random(600), rng.choice([0.0, 9.0], 600)
     bare = RoutingCurve(rates, 1 + gap, np.ones(600), pd.RangeIndex(600), PAIR)
-    with pytest.raises(DataError, match="scores from 1 to 10, and no range of them is known.*pass bound="):
+    with pytest.raises(DataError, match=r"scores from 1 to 10, and no range of them is known.*pass bound="):
         guarantee_pgr(bare, 0.5)
     judged = replace(bare, score_unit="judge score, 1-10")
     assert guarantee_pgr(judged, 0.5) == guarantee_pgr(bare, 0.5, bound=9)
     right = RoutingCurve(rates, gap / 9, np.zeros(600), pd.RangeIndex(600), PAIR)
     assert guarantee_pgr(right, 0.5) == guarantee_pgr(right, 0.5, bound=1)
-    assert (
-        guarantee_pgr(right, 0.5).weak_share > guarantee_pgr(right, 0.5, bound=50).weak_share
-    )  # a loss of 50 may come
+    assert guarantee_pgr(right, 0.5, bound=50).weak_share < guarantee_pgr(right, 0.5).weak_share
     with pytest.raises(DataError, match="the scores of prompt 0 differ by 9, more than the bound of 5"):
         guarantee_pgr(replace(bare, strong_scores=np.full(600, 10.0)), 0.5, bound=5)
     with pytest.raises(ParameterError, match="bound must be a number above 0"):

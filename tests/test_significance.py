@@ -340,13 +340,14 @@ def test_copies_are_resampled_together(metric):
     """With as many copies of each prompt nothing changes but the number of prompts."""
     one, other = (curve_of(*world(n=600, skill=skill)) for skill in (0.5, 0.2))
     twice, others = (with_copies(curve, 2) for curve in (one, other))
-    with pytest.warns(RepeatedPromptsWarning, match="600 of 1,200 prompts repeat another one"):
+    said = "600 of 1,200 prompts repeat another one"
+    with pytest.warns(RepeatedPromptsWarning, match=said):
         repeated = twice.interval(metric, n_resamples=100)
+    with pytest.warns(RepeatedPromptsWarning, match=said):
         compared = twice.compare(others, metric, n_resamples=100)
+    with pytest.warns(RepeatedPromptsWarning, match=said):
         p_value = twice.p_value_vs_random(199)
-    digits = (
-        2e-3 if metric.startswith(("apgr_paper", "cpt")) else 1e-9
-    )  # these read thresholds off the number of prompts
+    digits = 2e-3 if metric.startswith(("apgr_paper", "cpt")) else 1e-9  # steps of the number of prompts
     np.testing.assert_allclose(repeated, one.interval(metric, n_resamples=100), rtol=digits, atol=digits)
     alone = one.compare(other, metric, n_resamples=100)
     assert (compared.low, compared.high) == (pytest.approx(alone.low, abs=5e-3), pytest.approx(alone.high, abs=5e-3))

@@ -42,6 +42,10 @@ def largest_gap(curve: RoutingCurve, bound: float | None) -> float:
 class Wealth:
     """Tests by betting that gap (called - x) has a mean above 0, for questions in the order of the ranking.
 
+    With z = gap (called - x) / (bound max(x, 1 - x)), which is at least -1, the product of 1 + bet z over the questions
+    in random order is the wealth of a gambler who cannot expect to win where the mean is not above 0. It exceeds
+    1 / delta at any time with probability delta at most (Ville). A bet depends on the questions before it.
+
     Questions without a gap neither win nor lose, so that only the others are looked at, each at its place in a random
     order. The bet is sqrt(2 log(1 / delta) / (n v)), at most `MOST_BET`, v the mean square of z on the questions before
     (with one of 1 added).

@@ -23,6 +23,8 @@ GRID = 100
 STARTS = 4
 """Of the sequences of tests: at 1/4, 2/4, ... of the questions sent to the weak model."""
 
+_BLOCK = 16  # thresholds of a promise on PGR that are tested at once
+
 Of = Literal["weak", "all"]
 Procedure = Literal["sequence", "bonferroni"]
 
@@ -49,7 +51,7 @@ class Guarantee:
         Labelled questions.
     exact : bool
         Whether the promise holds for any traffic and number of questions, or only if the share missed crosses the
-        target once (`guarantee_missed` in "sequence"), or about (`guarantee_pgr`).
+        target once (`guarantee_missed` in "sequence").
     of : {"weak", "all"}
         What a share missed is taken of; "all" for PGR.
     """
@@ -217,14 +219,12 @@ def guarantee_pgr(curve: RoutingCurve, pgr: float, delta: float = 0.1, bound: fl
     PGR is a ratio of means: it is at least x where the mean of gap (called - x) is not below 0, with gap the strong
     minus the weak score and called 1 for strong calls. A normal test of that mean fails where few questions lose much:
     a sample without them has too small a variance. The test here bets (Waudby-Smith and Ramdas 2023, Estimating means
-    of bounded random variables by betting, JRSS B 86): with z = gap (called - x) / (bound max(x, 1 - x)), which is at
-    least -1, the product of 1 + bet z over the questions in random order is the wealth of a gambler who cannot expect
-    to win where the mean is not above 0. It exceeds 1 / delta at any time with probability delta at most (Ville), for
-    any number of questions and any scores within the bound. A bet depends on the questions before it.
+    of bounded random variables by betting, JRSS B 86): see `routellm_lab.policies.betting.Wealth`. It holds for any
+    number of questions and any scores within the bound.
 
-    Thresholds are tested from "always strong" downwards until the first failure, at delta each; the first test, of
-    always calling the strong model, is whether that one is better at all. As a threshold is a win rate at a fixed rank
-    of the labelled questions, not a fixed number, the promise is still reported as approximate.
+    All thresholds are tested, from "always strong" up in the win rate until the first failure, at delta each; the first
+    test, of always calling the strong model, is whether that one is better at all. As they are fixed numbers in a fixed
+    order, whatever the labelled questions are, the probability of a broken promise is at most delta.
     """
     require_number("pgr", pgr, 0, 1, inside=True)
     require_number("delta", delta, 0, 1, inside=True)
@@ -234,7 +234,7 @@ def guarantee_pgr(curve: RoutingCurve, pgr: float, delta: float = 0.1, bound: fl
     order = np.lexsort((gaps, -curve.win_rate))  # the same for any order of the questions
     rates, gaps = curve.win_rate[order], gaps[order]
     gain, squares = np.append(0.0, np.cumsum(gaps)), float((gaps**2).sum())
-    promised: dict[str, Any] = {"kind": "pgr", "target": pgr, "delta": delta, "n": n, "exact": False}
+    promised: dict[str, Any] = {"kind": "pgr", "target": pgr, "delta": delta, "n": n, "exact": True}
     nothing = Guarantee(threshold=math.nan, weak_share=0.0, estimate=math.nan, bound=math.nan, **promised)
     if gain[-1] / n <= max(float(stats.norm.ppf(1 - delta)), 0) * float(gaps.std(ddof=1)) / math.sqrt(n):
         return nothing  # the strong model is not significantly better, so that PGR may be undefined
@@ -247,12 +247,12 @@ def guarantee_pgr(curve: RoutingCurve, pgr: float, delta: float = 0.1, bound: fl
             f"{labels_needed_pgr(pgr, gap, delta):,} labels"
         )
     wealth = Wealth(gaps, largest, delta)
-    if not wealth.passes(pgr, np.array([n]))[0]:
-        return nothing
-    # strong calls at each candidate: all questions with a win rate of at least the one at that rank
-    calls = np.unique(n - np.searchsorted(rates[::-1], rates[np.arange(GRID) * n // GRID]))[::-1]
+    # strong calls of every threshold; where no question with a gap lies between two of them, their tests are the same
+    ends = np.append(0, np.flatnonzero(np.append(rates[1:] != rates[:-1], True)) + 1)
+    calls = ends[np.unique(np.append(0, np.cumsum(gaps != 0))[ends], return_index=True)[1]][::-1]
     called = n
-    for block in np.array_split(np.append(calls[calls < n], 0), 10):
+    for start in range(0, len(calls), _BLOCK):
+        block = calls[start : start + _BLOCK]
         run = _run(wealth.passes(pgr, block), 0)
         called = int(block[run[-1]]) if len(run) else called
         if len(run) < len(block):

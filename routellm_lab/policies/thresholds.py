@@ -227,7 +227,7 @@ class ThresholdPolicy:
         missed : float, optional
             See `guarantee_missed`.
         pgr : float, optional
-            Instead: see `guarantee_pgr` (an approximation).
+            Instead: see `guarantee_pgr`.
         delta : float
         of : {"weak", "all"}
             Of a share missed.

@@ -123,7 +123,10 @@ def recommended_router(
 
     A `KernelRouter` on two sets of labels (`RECIPE`): grades of the pair on some MMLU questions, and how hard those of
     MMLU-Pro are to many models. The recipe is the middle of a family; notebook 08 compares it with others on sources
-    held out of the labels, says where it stands among them, and what it is worth.
+    held out of the labels. What that comparison cannot say: it has few sources, and many recipes lie within its noise;
+    the family itself was found while figures on the reported benchmarks were seen, so that new benchmarks are the
+    fairer test; and MMLU-Pro and MMLU are of one kind, multiple choice in English. The effect of another draw of the
+    gold questions is not in any interval over prompts.
 
     Parameters
     ----------
@@ -208,7 +211,13 @@ def router_card(router: KernelRouter) -> str:
             "are to the training prompts.",
             "",
             "**Limits.** English questions, first turn only, as far as the encoder reads. The win rate is a ranking, "
-            "not a calibrated chance. A suffix can buy the strong model: notebook 08 shows how often.",
+            "not a calibrated chance. A suffix can buy the strong model: notebook 08 shows how often. Options are "
+            "recognised by capital letters; in lower case they are read as part of the question.",
+            "",
+            "**How the recipe was chosen.** On few sources held out of the labels, among recipes many of which lie "
+            "within the noise of that comparison. The family of recipes was found while figures on MMLU, GSM8K and "
+            "MT Bench were seen: new benchmarks are the fairer test. The labels are multiple choice in English, as "
+            "MMLU is. Another draw of the gold questions gives another router; no interval over prompts shows that.",
             "",
         ]
     )
