@@ -455,7 +455,7 @@ class RoutingCurve:
         Warns
         -----
         RepeatedPromptsWarning
-            When more than 1 % of the prompts are copies of another.
+            When more than 2 % of the prompts are copies of another.
         FewQuestionsWarning
             When few questions carry the performance gap, for an interval of APGR.
         """
@@ -465,8 +465,9 @@ class RoutingCurve:
         if metric != "apgr":
             raise ParameterError(f"interval: extra_variance is of 'apgr' only, got metric {metric!r}")
         significance.warn_repeated(self.clusters, self.name)
+        ends = influence.apgr_interval(self, level, extra_variance, extra_df)
         influence.warn_few_carriers(self)
-        return influence.apgr_interval(self, level, extra_variance, extra_df)
+        return ends
 
     def intervals(
         self,
@@ -488,8 +489,6 @@ class RoutingCurve:
         require_number("n_resamples", n_resamples, 1, whole=True)
         significance.warn_repeated(self.clusters, self.name)
         values = [self.value(name) for name in names]
-        if "apgr" in names:
-            influence.warn_few_carriers(self)
         few = self.independent_prompts < FIELLER_BELOW
         closed = np.array([few and name == "apgr" for name in names])
         ends = np.empty((2, len(names)))
@@ -499,6 +498,8 @@ class RoutingCurve:
             ends[:, ~closed] = significance.percentile_interval(draws, level, self.name)
         if closed.any():
             ends[:, closed] = np.array(influence.apgr_interval(self, level))[:, None]
+        if "apgr" in names:
+            influence.warn_few_carriers(self)
         low, high = ends
         return pd.DataFrame({"value": values, "low": low, "high": high}, index=pd.Index(names, name="metric"))
 
@@ -513,7 +514,7 @@ class RoutingCurve:
         Warns
         -----
         RepeatedPromptsWarning
-            When more than 1 % of the prompts are copies of another.
+            When more than 2 % of the prompts are copies of another.
         """
         self._require_gap()
         return influence.permutation_p_value(self, n_permutations, random_state)
@@ -547,7 +548,7 @@ class RoutingCurve:
         Warns
         -----
         RepeatedPromptsWarning
-            When more than 1 % of the prompts are copies of another.
+            When more than 2 % of the prompts are copies of another.
         """
         return significance.compare(self, other, metric, n_resamples, random_state, level)
 

@@ -125,7 +125,7 @@ def rank_correlation_interval(rho: float, n: int, level: float = 0.95) -> tuple[
         return -1.0, 1.0
     most = 1 - 6 / (n * (n**2 - 1))
     rho = float(np.clip(rho, -most, most))
-    half = float(stats.t.ppf((1 + level) / 2, n - 2)) * math.sqrt((1 + rho**2 / 2) / (n - 3))
+    half = float(stats.norm.ppf((1 + level) / 2)) * math.sqrt((1 + rho**2 / 2) / (n - 3))
     low, high = math.tanh(math.atanh(rho) - half), math.tanh(math.atanh(rho) + half)
     return (-1.0 if rho == -most else low), (1.0 if rho == most else high)
 

@@ -21,9 +21,9 @@ _CHUNK = 1 << 16
 
 _UNDEFINED_SHARE = 0.05
 
-REPEATED_SHARE = 0.01
-"""Share of prompts that are copies of another from which on `warn_repeated` warns: below it, ignoring them changes an
-interval by 1 % of its width at most. They are resampled together in any case."""
+REPEATED_SHARE = 0.02
+"""Share of prompts that are copies of another above which `warn_repeated` warns; pairs of copies up to there widen an
+interval by 2 % at most. Copies are resampled together in any case."""
 
 
 @dataclass(frozen=True)

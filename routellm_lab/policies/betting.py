@@ -64,3 +64,11 @@ class Wealth:
         squares = np.cumsum(z**2, axis=0) - z**2
         bet = np.minimum(np.sqrt(2 * self.level * (self.before + 1) / (self.n * (squares + 1))), MOST_BET)
         return np.asarray(np.cumsum(np.log1p(bet * z), axis=0).max(axis=0, initial=0.0) >= self.level)
+
+    def lower_limit(self, calls: int, passed: float, most: float) -> float:
+        """Largest x up to ``most`` that passes at a number of strong calls, from one that does, by bisection."""
+        low, high = passed, most
+        for _ in range(30):
+            middle = (low + high) / 2
+            low, high = (middle, high) if self.passes(middle, np.array([calls]))[0] else (low, middle)
+        return low

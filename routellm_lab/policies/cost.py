@@ -295,7 +295,7 @@ class CostCurve:
         Warns
         -----
         RepeatedPromptsWarning
-            When more than 1 % of the prompts are copies of another.
+            When more than 2 % of the prompts are copies of another.
         """
         names = list(names)
         warn_repeated(self.curve.clusters, self.curve.name)

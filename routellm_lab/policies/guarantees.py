@@ -261,10 +261,7 @@ def guarantee_pgr(curve: RoutingCurve, pgr: float, delta: float = 0.1, bound: fl
         return nothing
     threshold = math.inf if called == 0 else float(rates[called - 1])
     estimate = float(gain[called] / gain[-1])
-    low, high = pgr, min(estimate, 1.0)
-    for _ in range(30):
-        middle = (low + high) / 2
-        low, high = (middle, high) if wealth.passes(middle, np.array([called]))[0] else (low, middle)
+    low = wealth.lower_limit(called, pgr, min(estimate, 1.0))
     return Guarantee(threshold=threshold, weak_share=1 - called / n, estimate=estimate, bound=low, **promised)
 
 
