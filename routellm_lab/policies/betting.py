@@ -11,17 +11,17 @@ from routellm_lab.evaluation.curve import RoutingCurve
 MOST_BET = 0.75
 """Share of the wealth that is bet on a question, at most."""
 
-_RANGE = re.compile(r"(-?\d+(?:\.\d+)?)\s*(?:-|–|to)\s*(\d+(?:\.\d+)?)")
+_RANGE = re.compile(r"(?:^|[\s,(\[])(-?\d+(?:\.\d+)?)\s*(?:-|–|to)\s*(\d+(?:\.\d+)?)[)\]]?$")
 
 
 def largest_gap(curve: RoutingCurve, bound: float | None) -> float:
-    """Largest difference of scores that a question can have: as given, of the range in the unit, or 1 in [0, 1]."""
+    """Largest difference of scores that a question can have: as given, of the range in the unit, or 1 of shares."""
     scores = np.concatenate([curve.strong_scores, curve.weak_scores])
     if bound is None:
         named = _RANGE.search(curve.score_unit)
         if named:
             bound = float(named[2]) - float(named[1])
-        elif scores.min() >= 0 and scores.max() <= 1:
+        elif curve.score_unit.startswith("share") and scores.min() >= 0 and scores.max() <= 1:
             bound = 1.0
         else:
             raise DataError(

@@ -198,8 +198,8 @@ def guarantee_pgr(curve: RoutingCurve, pgr: float, delta: float = 0.1, bound: fl
         Probability of a broken promise, in (0, 1).
     bound : float, optional
         Largest difference of the two scores that any question of the traffic can have, such as 9 for a judge's score
-        from 1 to 10. By default that of a range that ``curve.score_unit`` names ("judge score, 1-10"), else 1 for
-        scores in [0, 1]. It has to be known of the scale: labelled questions need not show the largest loss.
+        from 1 to 10. By default that of a range that ``curve.score_unit`` names ("judge score, 1-10"), else 1 where
+        the unit is a share ("share correct"). It has to be known: labelled questions need not show the largest loss.
 
     Returns
     -------
