@@ -35,6 +35,14 @@ class CacheWarning(UserWarning):
     """The cache of encodings cannot be read or written; the work goes on without it."""
 
 
+class RepeatedPromptsWarning(UserWarning):
+    """Prompts repeat: they carry less information than their number says, and are resampled together."""
+
+
+class FewQuestionsWarning(UserWarning):
+    """So few questions carry the performance gap that an interval of APGR may be too narrow."""
+
+
 def listed(items: object, limit: int = 20) -> str:
     """Join items for a message, naming at most ``limit`` and counting the rest."""
     names = [str(item) for item in items]  # type: ignore[attr-defined]

@@ -209,7 +209,7 @@ def test_a_model_without_price_or_tokens_is_named():
 def test_savings_in_calls_and_dollars_stand_beside_the_paper_of_real_data():
     rng = np.random.default_rng(0)
     n = 200
-    prompts = pd.DataFrame({"prompt_id": range(n), "prompt": ["x" * 40] * n})
+    prompts = pd.DataFrame({"prompt_id": range(n), "prompt": [f"{row:040d}" for row in range(n)]})
     scores = pd.DataFrame(
         {
             "prompt_id": np.repeat(range(n), 2),

@@ -6,13 +6,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from routellm_lab import decontaminate
+from routellm_lab import ModelPair, decontaminate
 from routellm_lab.benchmarks import outcomes_from_frames
 from routellm_lab.encoders import Encoder
-from routellm_lab.errors import DataError
-from routellm_lab.preferences import largest_cosine, validate_battles
+from routellm_lab.errors import DataError, ParameterError
+from routellm_lab.preferences import gold_split, largest_cosine, validate_battles
 
 LONG = "A baker has 20 trays with 12 rolls each and sells three quarters of them before noon; how many rolls are left?"
+PAIR = ModelPair("strong", "weak")
 OTHERS = ["Write a poem about autumn leaves in the old town", "Explain how a heat pump works to a child of ten"]
 
 
@@ -141,3 +142,66 @@ def test_what_the_sample_plants_is_found(arena):
     assert planted <= set(dropped.loc[dropped["rule"] == "same prompt", "prompt_key"])
     _, dropped = decontaminate(arena, load_outcomes("mmlu", data="sample"))
     assert not planted & set(dropped.loc[dropped["rule"] == "same prompt", "prompt_key"])
+
+
+NEON = "The red glow in a neon tube{end}\nA. fluorescence{stop}\nB. {other}{stop}\nC. de-excitation{stop}\nAnswer:"
+
+
+def test_punctuation_does_not_make_another_question():
+    asked = NEON.format(end=" is a result of:", stop=".", other="Coherence")
+    plain = NEON.format(end=" is a result of", stop="", other="coherence")
+    for prompt, quiz in ((plain, asked), (asked, plain)):
+        _, dropped = decontaminate(votes_on(*OTHERS, prompt), benchmark(quiz), jaccard=1.0)
+        assert dropped["rule"].tolist() == ["same question"]
+    half = "Which number is the smallest one of these?\nA. {}\nB. {}\nC. {}\nD. {}"
+    for options, dropped in (
+        (("1.5", "2.5", "8", "9"), 1),  # two of four
+        (("15", "25", "3.5.", "7"), 0),  # one: 15 is not 1.5
+        (("?", "!", "8", "9"), 0),
+    ):
+        quiz = benchmark(half.format("1.5", "2.5", "3.5", "4.5"))
+        found = decontaminate(votes_on(*OTHERS, half.format(*options)), quiz, jaccard=1.0)[1]
+        assert len(found) == dropped
+
+
+def graded_benchmark(*prompts):
+    ids = [f"q{row:03d}" for row in range(len(prompts))]
+    frame = pd.DataFrame({"prompt_id": ids, "prompt": prompts})
+    rows = {"prompt_id": np.repeat(ids, 2), "model": ["strong", "weak"] * len(ids), "score": [1.0, 0.0] * len(ids)}
+    return outcomes_from_frames("exam", frame, pd.DataFrame(rows))
+
+
+@pytest.mark.parametrize("evaluated", [None, 20])
+def test_gold_questions_are_no_near_copies_of_the_evaluated_ones(evaluated):
+    """Questions come in pairs that differ by a comma and a word; an encoder sees pairs that share their last word."""
+    words = np.random.default_rng(0).permutation([f"{a}{b}" for a in "bcdfghklmn" for b in ("ar", "em", "il", "ot")])
+    texts = [
+        f"{word} " * 4 + f"how many {word} are there in the {word} of {word}{row}" for row, word in enumerate(words)
+    ]
+    exam = graded_benchmark(*texts, *(text.replace(" how", ", how") + "?" for text in texts), *OTHERS)
+    split = gold_split(exam, PAIR, 12, evaluated=evaluated, encoder=PlantedMeanings(), random_state=1)
+    assert len(split.dropped) > 2
+    assert not set(split.votes["prompt_key"]) & set(split.evaluation.keys)
+    assert decontaminate(split.votes, split.evaluation, encoder=PlantedMeanings())[1].empty
+    assert (split.votes["judge"] == "gold").all()
+    if evaluated is None:
+        assert len(split.evaluation) == len(exam) - 12
+        assert len(split.votes) == 12 - len(split.dropped)
+    else:  # others take the place of those dropped
+        assert (len(split.evaluation), len(split.votes)) == (20, 12)
+        assert split.votes["prompt_key"].is_unique
+    again = gold_split(exam, PAIR, 12, evaluated=evaluated, encoder=PlantedMeanings(), random_state=1)
+    pd.testing.assert_frame_equal(again.votes, split.votes)
+
+
+def test_gold_questions_may_be_named_and_other_benchmarks_kept_clear_of():
+    exam = graded_benchmark(*OTHERS, LONG, "What is 7 * 8?", "Name three rivers of Asia")
+    ids = exam.prompts.index[[0, 2, 3]]
+    split = gold_split(exam, PAIR, ids, benchmark(OTHERS[0].upper()))
+    assert split.votes["prompt"].tolist() == [LONG, "What is 7 * 8?"]
+    assert split.evaluation.prompts.tolist() == [OTHERS[1], "Name three rivers of Asia"]
+    assert split.dropped[["evaluation", "rule"]].to_numpy().tolist() == [["quiz", "same prompt"]]
+    with pytest.raises(ParameterError, match="questions must be a whole number from 1 to 4"):
+        gold_split(exam, PAIR, 5)
+    with pytest.raises(DataError, match="no question is left to evaluate on"):
+        gold_split(graded_benchmark("same", "Same", "SAME"), PAIR, exam.prompts.index[:1].map(lambda _: "q000"))

@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 from scipy.optimize import check_grad, minimize
 from scipy.special import expit, logit
+from scipy.stats import norm
 
 from routellm_lab import ModelPair, Outcomes
 from routellm_lab.errors import DataError, ParameterError
@@ -74,18 +75,30 @@ def test_the_losses_are_those_of_the_chances(exam, fitted):
     assert fitted.log_loss == pytest.approx(loss(fitted.chances().to_numpy()))
     assert fitted.base_log_loss == pytest.approx(loss(np.tile(right.mean(), (len(right), 1))))
     assert fitted.log_loss < fitted.base_log_loss - 0.1
-    # without priors on them the residuals of every model would sum to 0: the scale at the end changed no probability
-    np.testing.assert_allclose(fitted.chances().mean(), right.mean(), atol=0.003)
+    # chances at the posterior mean of a difficulty: not quite the mean over the posterior, whose residuals sum to 0
+    np.testing.assert_allclose(fitted.chances().mean(), right.mean(), atol=0.01)
 
 
 def test_the_gradient_is_that_of_the_loss(small):
     rng = np.random.default_rng(0)
     known = rng.random(small.scores.shape) < 0.8
     right = np.where(known, small.scores, 0.0)
-    at = rng.normal(0, 0.7, 2 * 6 + 60)
+    at = rng.normal(0, 0.7, 2 * 6)
     parts = [lambda x, i=i: module._loss(x, right, known)[i] for i in (0, 1)]
-    assert np.linalg.norm(parts[1](at)) > 10
-    assert check_grad(*parts, at) < 1e-3
+    assert np.linalg.norm(parts[1](at)) > 0.1
+    assert check_grad(*parts, at) < 1e-5
+
+
+def test_the_marginal_likelihood_is_the_integral_over_the_difficulty(small):
+    """And the posterior mean is the mean under it, by a fine sum over a grid."""
+    right, values = small.scores.to_numpy(), np.random.default_rng(0).normal(0, 0.5, 12)
+    known, grid = np.ones(right.shape, bool), np.linspace(-8, 8, 4001)
+    chance = expit(np.exp(values[6:]) * (values[:6] - grid[:, None]))
+    density = norm.pdf(grid) * (grid[1] - grid[0])
+    joint = np.stack([np.where(row == 1, chance, 1 - chance).prod(axis=1) * density for row in right])
+    found, weights = module._posterior(values, right, known)
+    assert found == pytest.approx(np.log(joint.sum(axis=1)).sum(), abs=1e-6)
+    np.testing.assert_allclose(weights @ module._NODES, joint @ grid / joint.sum(axis=1), atol=1e-6)
 
 
 def test_the_fit_is_the_mode_on_another_scale(small):
@@ -94,12 +107,13 @@ def test_the_fit_is_the_mode_on_another_scale(small):
 
     def rescaled(scale_and_shift):
         scale, shift = scale_and_shift
-        places = [fit.ability * scale + shift, np.log(fit.discrimination / scale), fit.difficulty * scale + shift]
-        return np.concatenate(places)
+        return np.concatenate([fit.ability * scale + shift, np.log(fit.discrimination / scale)])
 
     best = minimize(lambda x: module._loss(rescaled(x), right, known)[0], [0.5, 0.0], tol=1e-12, method="Nelder-Mead").x
-    assert np.abs(module._loss(rescaled(best), right, known)[1]).max() < 0.01
-    assert np.abs(module._loss(rescaled([1, 0]), right, known)[1]).max() > 0.3
+    assert np.abs(module._loss(rescaled(best), right, known)[1]).max() < 1e-3
+    assert np.abs(module._loss(rescaled([1, 0]), right, known)[1]).max() > 0.005
+    difficulty = module._posterior(rescaled(best), right, known)[1] @ module._NODES
+    np.testing.assert_allclose((difficulty - difficulty.mean()) / difficulty.std(), fit.difficulty, atol=1e-3)
 
 
 def test_order_of_prompts_and_models_does_not_matter(small):
@@ -138,7 +152,7 @@ def test_outcomes_without_a_difficulty_are_refused(small):
     bare.iloc[3] = np.nan
     silent = small.scores.assign(m1=np.nan)
     for scores, message in (
-        (small.scores[["m0"]], "needs the scores of at least 2 models, got m0"),
+        (small.scores[["m0", "m1"]], "at least 3 models, got m0, m1; with fewer, take the share of models"),
         (small.scores * 10, r"scores must be in \[0, 1\].*q"),
         (small.scores - 1, r"scores must be in \[0, 1\].*q"),
         (bare, r"no score on prompt q3; leave them out with outcomes\.select"),
@@ -149,7 +163,7 @@ def test_outcomes_without_a_difficulty_are_refused(small):
             fit_difficulty(replace(small, scores=scores))
     with pytest.raises(DataError, match="no scores of model 'nobody'"):
         fit_difficulty(small, ["m0", "nobody"])
-    with pytest.raises(DataError, match="at least 2 models, got m0"):
+    with pytest.raises(DataError, match="at least 3 models, got m0"):
         fit_difficulty(small, ["m0", "m0"])
     with pytest.raises(DataError, match="no convergence in 2 iterations"):
         fit_difficulty(small, max_iterations=2)

@@ -554,3 +554,17 @@ def test_rows_are_matched_by_id_or_by_number():
     shuffled = utilities.sample(frac=1, random_state=0)
     curves = [CostQuality.from_utilities(log, u) for u in (utilities, shuffled, utilities.reset_index(drop=True))]
     assert all(np.array_equal(curves[0].choices, curve.choices) for curve in curves)
+
+
+def test_copies_of_a_question_are_resampled_together():
+    log, _ = world(60, 3)
+    rows = np.repeat(log.prompts.index, 2)
+    copies = pd.Index([f"{name}-{side}" for name in log.prompts.index for side in "ab"])
+    parts = {
+        part: getattr(log.outcomes, part).loc[rows].set_axis(copies) for part in ("prompts", "scores", "groups", "keys")
+    }
+    outcomes = replace(log.outcomes, **parts, tokens=None, responses=None, answer_chars=None, details=None)
+    twice = replace(log, outcomes=outcomes, dollars=log.dollars.loc[rows].set_axis(copies))
+    drawn, alone = (np.concatenate(list(part.resampled(30, 3))) for part in (twice, log))
+    np.testing.assert_array_equal(drawn, np.repeat(alone, 2, axis=1))
+    pd.testing.assert_frame_equal(single_models(twice, n_resamples=30), single_models(log, n_resamples=30))

@@ -111,7 +111,7 @@ def test_other_questions_are_refused():
     one, two = (curves_of(part, noisy(score, rng, (1, 1), 1)) for part in (outcomes, other))
     with pytest.raises(DataError, match=OTHER_QUESTIONS):
         one.compare(two)
-    with pytest.raises(ParameterError, match="level must be between 0 and 1, got 95"):
+    with pytest.raises(ParameterError, match="level must be a number between 0 and 1, got 95"):
         one.apgr(level=95)
     with pytest.raises(ParameterError, match="at least one curve"):
         RefitCurves((), False, outcomes.keys)

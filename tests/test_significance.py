@@ -8,7 +8,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from routellm_lab.errors import DataError, ParameterError
+from routellm_lab.errors import DataError, ParameterError, RepeatedPromptsWarning
 from routellm_lab.evaluation import RoutingCurve, compare_all, holm, significance
 from routellm_lab.preferences.models import ModelPair
 
@@ -74,7 +74,7 @@ def test_bootstrap_equals_the_plain_loop_on_the_same_resamples(tied):
 
 
 def test_interval_is_the_percentile_of_the_resamples():
-    curve = curve_of(*world())
+    curve = curve_of(*world(n=600))  # of fewer prompts that of APGR is Fieller's
     draws = significance.bootstrap(curve, METRICS, 300, 1)
     table = curve.intervals(METRICS, level=0.9, n_resamples=300, random_state=1)
     assert table.index.tolist() == METRICS
@@ -94,7 +94,7 @@ def test_draws_do_not_depend_on_the_chunks(monkeypatch):
 
 
 def test_seeds_repeat_and_differ():
-    curve = curve_of(*world())
+    curve = curve_of(*world(n=600))
     assert curve.interval("apgr", random_state=3) == curve.interval("apgr", random_state=3)
     assert curve.interval("apgr", random_state=3) != curve.interval("apgr", random_state=4)
     assert curve.p_value_vs_random(random_state=3) == curve.p_value_vs_random(random_state=3)
@@ -113,18 +113,33 @@ def test_intervals_cover_the_truth_as_often_as_they_say():
     assert 165 <= hits <= 193
 
 
-def test_permutation_test_equals_the_plain_loop():
-    win_rate, strong, weak = world(n=40, tied=True, skill=0.15)
-    curve = curve_of(win_rate, strong, weak)
-    rng = np.random.default_rng(7)
-    extreme = 0
-    for _ in range(400):
-        # permuting average ranks over the prompts is permuting the win rates
-        ranks = rng.permutation(pd.Series(win_rate).rank().to_numpy() - (len(win_rate) + 1) / 2)
-        permuted = curve_of((ranks - ranks.min()) / np.ptp(ranks), strong, weak).apgr
-        extreme += abs(permuted - 0.5) >= abs(curve.apgr - 0.5) - 1e-12
-    assert curve.p_value_vs_random(n_permutations=400, random_state=7) == (1 + extreme) / 401
-    assert 1 < extreme < 400
+def studentized_by_loop(win_rate, gap):
+    """APGR less 1/2, times the mean gap, over the standard error of its influence function, prompt by prompt."""
+    n = len(gap)
+
+    def beats(a, b):
+        return (a > b) + 0.5 * (a == b)
+
+    added = [
+        sum(gap[i] * beats(win_rate[i], win_rate[j]) + gap[j] * beats(win_rate[j], win_rate[i]) for j in range(n)) / n
+        - gap[i] / 2
+        for i in range(n)
+    ]
+    area = sum(gap[i] * beats(win_rate[i], win_rate[j]) for i in range(n) for j in range(n)) / n**2
+    return abs(area - np.mean(gap) / 2) / np.std(added, ddof=1)
+
+
+@pytest.mark.parametrize("tied", [False, True])
+def test_permutation_test_equals_the_plain_loop(tied):
+    win_rate, strong, weak = world(n=24, tied=tied, skill=0.15)
+    order = np.argsort(win_rate, kind="stable")
+    win_rate, gap = win_rate[order], (strong - weak)[order]
+    rng, observed, extreme = np.random.default_rng(7), studentized_by_loop(win_rate, gap), 0
+    for places in rng.permuted(np.tile(np.arange(24), (99, 1)), axis=1):
+        extreme += studentized_by_loop(win_rate, gap[places]) >= observed * (1 - 1e-9)
+    curve = curve_of(win_rate, strong[order], weak[order])
+    assert curve.p_value_vs_random(n_permutations=99, random_state=7) == (1 + extreme) / 100
+    assert 1 < extreme < 99
 
 
 def test_p_values_of_random_routers_are_uniform():
@@ -217,7 +232,9 @@ def test_no_interval_where_the_two_models_cannot_be_told_apart():
     assert undefined.mean() > 0.05
     assert not np.isnan(draws[:, 1]).any()
     with pytest.raises(DataError, match=r"strong model is not better in .*% of the resamples"):
-        curve.interval("apgr", n_resamples=300)
+        curve.interval("cpt50", n_resamples=300)
+    with pytest.raises(DataError, match=r"not significantly better .*; there are too few prompts \(6\)"):
+        curve.interval("apgr")
     low, high = curve.interval("quality50", n_resamples=300)
     assert 0 <= low < high <= 1
 
@@ -308,6 +325,64 @@ def test_all_pairs_match_prompts_by_id():
     shuffled = curve_of(last.win_rate[order], last.strong_scores[order], last.weak_scores[order], ids=ids)
     mixed = {**curves, ("arena", "r2"): shuffled}
     pd.testing.assert_frame_equal(compare_all(mixed, n_resamples=300), compare_all(curves, n_resamples=300))
+
+
+def with_copies(curve, times):
+    """The same curve with each prompt repeated, as often as ``times`` says."""
+    rows = np.repeat(np.arange(len(curve)), times)
+    ids = pd.RangeIndex(len(rows))
+    scores = curve.strong_scores[rows], curve.weak_scores[rows]
+    return RoutingCurve(curve.win_rate[rows], *scores, ids, PAIR, keys=np.array([f"key {row}" for row in rows]))
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_copies_are_resampled_together(metric):
+    """With as many copies of each prompt nothing changes but the number of prompts."""
+    one, other = (curve_of(*world(n=600, skill=skill)) for skill in (0.5, 0.2))
+    twice, others = (with_copies(curve, 2) for curve in (one, other))
+    said = "600 of 1,200 prompts repeat another one"
+    with pytest.warns(RepeatedPromptsWarning, match=said):
+        repeated = twice.interval(metric, n_resamples=100)
+    with pytest.warns(RepeatedPromptsWarning, match=said):
+        compared = twice.compare(others, metric, n_resamples=100)
+    with pytest.warns(RepeatedPromptsWarning, match=said):
+        p_value = twice.p_value_vs_random(199)
+    digits = 2e-3 if metric.startswith(("apgr_paper", "cpt")) else 1e-9  # steps of the number of prompts
+    np.testing.assert_allclose(repeated, one.interval(metric, n_resamples=100), rtol=digits, atol=digits)
+    alone = one.compare(other, metric, n_resamples=100)
+    assert (compared.low, compared.high) == (pytest.approx(alone.low, abs=5e-3), pytest.approx(alone.high, abs=5e-3))
+    assert p_value == 1 / 200
+
+
+def test_clusters_of_different_size_are_drawn_whole():
+    win_rate, _, weak = world(n=30)
+    curve = with_copies(curve_of(win_rate, np.ones(30), weak), np.arange(30) % 3 + 1)
+    assert curve.independent_prompts == 30
+    counts = np.concatenate(list(curve.resampled(40, 3)))
+    assert counts.shape == (40, 60)
+    for numbers in range(30):
+        assert (np.ptp(counts[:, curve.clusters == numbers], axis=1) == 0).all()
+    assert len(np.unique(counts.sum(axis=1))) > 1
+    draws = significance.bootstrap(curve, METRICS, 40, 3)
+    for row, found in zip(counts, draws, strict=True):
+        rows = np.repeat(np.arange(60), row.astype(int))
+        drawn = curve.win_rate[rows], curve.strong_scores[rows], curve.weak_scores[rows]
+        np.testing.assert_allclose(found, metrics_by_loop(*drawn), atol=1e-12)
+    values = np.column_stack([curve.strong_scores, curve.win_rate])
+    means = significance.mean_draws(values, 40, 3, curve.clusters)
+    np.testing.assert_allclose(means, counts @ values / counts.sum(axis=1, keepdims=True))
+
+
+def test_few_copies_are_resampled_together_without_a_word():
+    curve = curve_of(*world(n=600))
+    keys = np.array([f"key {max(row, 2)}" for row in range(600)])  # the first three are the same
+    same = RoutingCurve(curve.win_rate, curve.strong_scores, curve.weak_scores, curve.prompt_ids, PAIR, keys=keys)
+    assert same.independent_prompts == 598
+    assert same.interval(n_resamples=50) != curve.interval(n_resamples=50)
+    order = np.random.default_rng(0).permutation(600)
+    assert same.take(order).clusters[np.argsort(order)][:4].tolist().count(same.take(order).clusters[order == 0]) == 3
+    with pytest.raises(DataError, match="keys must be one per prompt, 600, got 3"):
+        RoutingCurve(curve.win_rate, curve.strong_scores, curve.weak_scores, curve.prompt_ids, PAIR, keys=keys[:3])
 
 
 def test_holm_on_a_worked_example():

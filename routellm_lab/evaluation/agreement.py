@@ -1,7 +1,8 @@
 """How good is a judge? Two sets of votes on the same things: agreement, and biases of position and of length.
 
-`match_votes` pairs the votes, the other functions read what it returns. Every interval is a percentile interval of a
-bootstrap over prompts: votes on one prompt are not independent. Weights of votes play no part.
+`match_votes` pairs the votes, the other functions read what it returns. Votes on one prompt are not independent: the
+interval of a share is Clopper and Pearson's with the design effect of the prompts, the others are percentile intervals
+of a bootstrap over prompts. Weights of votes play no part.
 """
 
 from dataclasses import dataclass
@@ -11,11 +12,14 @@ import numpy as np
 import pandas as pd
 
 from routellm_lab.errors import DataError, ParameterError, listed, require_number
+from routellm_lab.evaluation.intervals import design_effect, share_interval
 from routellm_lab.evaluation.significance import Difference, bootstrap_p_value, percentile_interval, resample_counts
 from routellm_lab.preferences.battles import WINNERS, answer_length, keys_of
 from routellm_lab.preferences.splits import prompt_numbers
 
 _TURNED = {"model_a": "model_b", "model_b": "model_a", "tie": "tie"}
+FEW_VOTES = 10
+"""Effective votes of either kind, equal or different verdicts, below which kappa's interval is not a bootstrap's."""
 _SIGN = np.array([{"model_a": 1.0, "tie": 0.0, "model_b": -1.0}[winner] for winner in WINNERS])
 
 
@@ -28,10 +32,13 @@ class Agreement:
     confusion : DataFrame
         3 x 3 counts of votes: rows the first's winner, columns the second's, both in the order of `WINNERS`.
     share, low, high : float
-        Share of votes with the same verdict, and its interval.
+        Share of votes with the same verdict, and its interval (Clopper and Pearson's, with the design effect of votes
+        on the same prompts): where all votes agree it still has a lower end.
     kappa, kappa_low, kappa_high : float
         Cohen's kappa without weights: 0 is chance, 1 is perfect. NaN where both judges know only one and the same
-        verdict, as chance alone would make them agree. Its interval leaves such resamples out.
+        verdict, as chance alone would make them agree. Its bootstrap interval leaves such resamples out. Where fewer
+        than `FEW_VOTES` agree or disagree, the ends of the share are carried over instead, at the observed agreement
+        by chance.
     n, n_prompts : int
         Votes, and prompts. With a single prompt all intervals are NaN.
     level : float
@@ -145,17 +152,26 @@ def agreement(
     matched: pd.DataFrame, level: float = 0.95, n_resamples: int = 2000, random_state: int | None = 0
 ) -> Agreement:
     """Share of equal verdicts and Cohen's kappa of votes from `match_votes` (DataError: none, or an unknown winner)."""
-    cells = np.eye(9)[3 * _numbers(matched, "first") + _numbers(matched, "second")]
-    total, draws = _resampled(matched, cells, n_resamples, random_state)
-    share, kappa = _share_and_kappa(total[None])
-    shares, kappas = _share_and_kappa(draws)
+    first, second = _numbers(matched, "first"), _numbers(matched, "second")
+    total, draws = _resampled(matched, np.eye(9)[3 * first + second], n_resamples, random_state)
+    share, kappa = (float(values[0]) for values in _share_and_kappa(total[None]))
+    prompts, n, same = _prompt_numbers(matched), len(matched), int((first == second).sum())
+    ends = kappa_ends = _interval(_share_and_kappa(draws)[1], level)
+    if prompts.max() > 0:  # one prompt says nothing about others
+        effect = design_effect(first == second, prompts)
+        ends = share_interval(same, n, level, effect)
+        if min(same, n - same) / effect < FEW_VOTES and not np.isnan(kappa):
+            chance = _chance(total)
+            kappa_ends = ((ends[0] - chance) / (1 - chance), (ends[1] - chance) / (1 - chance))
     index, columns = pd.Index(WINNERS, name="first"), pd.Index(WINNERS, name="second")
-    return Agreement(
-        pd.DataFrame(total.reshape(3, 3).astype(int), index, columns),
-        float(share[0]), *_interval(shares, level),
-        float(kappa[0]), *_interval(kappas, level),
-        len(matched), int(_prompt_numbers(matched).max() + 1), level,
-    )  # fmt: skip
+    confusion = pd.DataFrame(total.reshape(3, 3).astype(int), index, columns)
+    return Agreement(confusion, share, *ends, kappa, *kappa_ends, n, int(prompts.max() + 1), level)
+
+
+def _chance(table: np.ndarray) -> float:
+    """Share of equal verdicts that two judges with these margins would have by chance, from (9,) counts."""
+    table = table.reshape(3, 3) / table.sum()
+    return float(table.sum(axis=1) @ table.sum(axis=0))
 
 
 def _numbers(matched: pd.DataFrame, judge: str) -> np.ndarray:

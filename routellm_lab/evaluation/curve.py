@@ -1,7 +1,8 @@
 """RoutingCurve: quality against the share of strong calls, and what is read off it."""
 
+import math
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from statistics import NormalDist
@@ -12,8 +13,11 @@ import pandas as pd
 
 from routellm_lab.benchmarks.outcomes import Outcomes
 from routellm_lab.errors import DataError, ParameterError, listed, require_number
-from routellm_lab.evaluation import metrics, significance
+from routellm_lab.evaluation import influence, metrics, significance
 from routellm_lab.preferences.models import ModelPair
+
+FIELLER_BELOW = 500
+"""Questions below which intervals of APGR are Fieller's: there the percentiles of a bootstrap cover too rarely."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,6 +45,9 @@ class RoutingCurve:
         What a score of 1 is.
     simulated : bool
         Whether the outcomes are simulated.
+    keys : (n,) array, optional
+        `routellm_lab.preferences.prompt_key` of each prompt: those with the same key are resampled together. None: no
+        prompt repeats.
 
     Notes
     -----
@@ -63,6 +70,7 @@ class RoutingCurve:
     n_missing: int = 0
     score_unit: str = field(default="share correct", repr=False)
     simulated: bool = False
+    keys: np.ndarray | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "prompt_ids", pd.Index(self.prompt_ids))
@@ -87,6 +95,8 @@ class RoutingCurve:
                 )
             values.flags.writeable = False
             object.__setattr__(self, name, values)
+        if self.keys is not None and len(self.keys) != len(self.prompt_ids):
+            raise DataError(f"{self.name}: keys must be one per prompt, {len(self.prompt_ids)}, got {len(self.keys)}")
 
     @classmethod
     def from_win_rates(cls, win_rate: Any, outcomes: Outcomes, pair: ModelPair) -> "RoutingCurve":
@@ -132,6 +142,7 @@ class RoutingCurve:
             n_missing=int((~scored).sum()),
             score_unit=outcomes.score_unit,
             simulated=outcomes.simulated,
+            keys=outcomes.keys.to_numpy()[scored],
         )
         if np.ptp(curve.win_rate) == 0:
             warnings.warn(
@@ -166,6 +177,26 @@ class RoutingCurve:
         return float((self._gap < 0).mean())
 
     @cached_property
+    def clusters(self) -> np.ndarray | None:
+        """Number, from 0, of the cluster of copies that each prompt belongs to, (n,); None where no prompt repeats."""
+        return significance.prompt_clusters(self.keys)
+
+    @property
+    def independent_prompts(self) -> int:
+        """Number of prompts, copies counted once."""
+        return len(self) if self.clusters is None else int(self.clusters.max()) + 1
+
+    def resampled(self, n_resamples: int = 2000, random_state: Any = 0) -> Iterator[np.ndarray]:
+        """Bootstrap resamples of the prompts, copies of a prompt together.
+
+        Yields
+        ------
+        (b, n) array
+            See `routellm_lab.evaluation.significance.resample_counts`.
+        """
+        return significance.resample_counts(len(self), n_resamples, random_state, self.clusters)
+
+    @cached_property
     def _gap(self) -> np.ndarray:
         return self.strong_scores - self.weak_scores
 
@@ -191,7 +222,7 @@ class RoutingCurve:
         counts : (b, n) array
             How often each prompt is drawn.
         """
-        weak = counts @ self.weak_scores / len(self)
+        weak = counts @ self.weak_scores / counts.sum(axis=1)
         steps = counts[:, self._order]
         calls, gain = self._cumulated(steps), self._cumulated(steps * self._gap[self._order])
         return metrics.Sweep(calls, gain, weak, floor=1e-12 * float(np.abs(self._gap).sum()))
@@ -253,7 +284,11 @@ class RoutingCurve:
 
     @property
     def apgr_paper(self) -> float:
-        """Area under PGR over the paper's 11 thresholds (10 equal-count bins of the scores), to compare with it."""
+        """Area under PGR over the paper's 11 thresholds (10 equal-count bins of the scores), to compare with it.
+
+        Tied win rates are averaged over their orders. The released code does not break ties: a threshold in a group
+        of ties calls the whole group, so that its value can differ there. Without ties both are equal.
+        """
         return self.value("apgr_paper")
 
     def cpt(self, x: float) -> float:
@@ -382,9 +417,18 @@ class RoutingCurve:
         }
 
     def interval(
-        self, metric: str = "apgr", level: float = 0.95, n_resamples: int = 2000, random_state: int | None = 0
+        self,
+        metric: str = "apgr",
+        level: float = 0.95,
+        n_resamples: int = 2000,
+        random_state: int | None = 0,
+        extra_variance: float = 0.0,
+        extra_df: float = math.inf,
     ) -> tuple[float, float]:
-        """Bootstrap interval of a metric over prompts (percentile).
+        """Interval of a metric over prompts; copies of a prompt are drawn together.
+
+        Percentiles of a bootstrap; of APGR on fewer than `FIELLER_BELOW` prompts, or with an extra variance, Fieller's
+        interval with a quantile of Student's t.
 
         Parameters
         ----------
@@ -394,6 +438,9 @@ class RoutingCurve:
         n_resamples : int
         random_state : int, optional
             Equal seeds draw equal prompts, also for other routers on the same prompts.
+        extra_variance, extra_df : float
+            Of APGR only: variance that the prompts do not show, such as that between refits of the router, and its
+            degrees of freedom. See `routellm_lab.evaluation.influence.apgr_interval`.
 
         Returns
         -------
@@ -402,10 +449,27 @@ class RoutingCurve:
         Raises
         ------
         DataError
-            When the strong model is not better in more than 5 % of the resamples.
+            When the strong model is not better in more than 5 % of the resamples, or, for Fieller's interval, not
+            significantly better.
+        ParameterError
+            When there is an extra variance of another metric than ``apgr``.
+
+        Warns
+        -----
+        RepeatedPromptsWarning
+            When more than 2 % of the prompts are copies of another.
+        FewQuestionsWarning
+            When few questions carry the performance gap, for an interval of APGR.
         """
-        table = self.intervals([metric], level, n_resamples, random_state)
-        return float(table["low"].iloc[0]), float(table["high"].iloc[0])
+        if not extra_variance:
+            table = self._intervals([metric], level, n_resamples, random_state)
+            return float(table["low"].iloc[0]), float(table["high"].iloc[0])
+        if metric != "apgr":
+            raise ParameterError(f"interval: extra_variance is of 'apgr' only, got metric {metric!r}")
+        significance.warn_repeated(self.clusters, self.name)
+        ends = influence.apgr_interval(self, level, extra_variance, extra_df)
+        influence.warn_few_carriers(self)
+        return ends
 
     def intervals(
         self,
@@ -414,27 +478,48 @@ class RoutingCurve:
         n_resamples: int = 2000,
         random_state: int | None = 0,
     ) -> pd.DataFrame:
-        """Several metrics with their bootstrap intervals, from the same resamples.
+        """Several metrics with their intervals (see `interval`), those by bootstrap from the same resamples.
 
         Returns
         -------
         DataFrame
             Indexed by metric: ``value``, ``low``, ``high``.
         """
-        names = list(names)
+        return self._intervals(list(names), level, n_resamples, random_state)
+
+    def _intervals(self, names: list[str], level: float, n_resamples: int, random_state: int | None) -> pd.DataFrame:
+        require_number("n_resamples", n_resamples, 1, whole=True)
+        significance.warn_repeated(self.clusters, self.name)
         values = [self.value(name) for name in names]
-        low, high = significance.percentile_interval(
-            significance.bootstrap(self, names, n_resamples, random_state), level, self.name
-        )
+        few = self.independent_prompts < FIELLER_BELOW
+        closed = np.array([few and name == "apgr" for name in names])
+        ends = np.empty((2, len(names)))
+        if not closed.all():
+            drawn = [name for name, known in zip(names, closed, strict=True) if not known]
+            draws = significance.bootstrap(self, drawn, n_resamples, random_state)
+            ends[:, ~closed] = significance.percentile_interval(draws, level, self.name)
+        if closed.any():
+            ends[:, closed] = np.array(influence.apgr_interval(self, level))[:, None]
+        if "apgr" in names:
+            influence.warn_few_carriers(self)
+        low, high = ends
         return pd.DataFrame({"value": values, "low": low, "high": high}, index=pd.Index(names, name="metric"))
 
     def p_value_vs_random(self, n_permutations: int = 2000, random_state: int | None = 0) -> float:
         """Two-sided permutation test that the win rates rank no better or worse than chance (APGR .5).
 
-        Win rates are permuted over the prompts; p = (1 + permutations at least as far from .5) / (1 + permutations).
+        Win rates are permuted over the prompts, among prompts with as many copies those of all copies together. What
+        is compared is APGR - 1/2 over its standard error (a studentized permutation test: Janssen 1997, Chung and
+        Romano 2013): the two models may differ more often at some places of the ranking than at others.
+        p = (1 + permutations at least as far from 0) / (1 + permutations).
+
+        Warns
+        -----
+        RepeatedPromptsWarning
+            When more than 2 % of the prompts are copies of another.
         """
         self._require_gap()
-        return significance.permutation_p_value(self, n_permutations, random_state)
+        return influence.permutation_p_value(self, n_permutations, random_state)
 
     def compare(
         self,
@@ -444,7 +529,7 @@ class RoutingCurve:
         random_state: int | None = 0,
         level: float = 0.95,
     ) -> significance.Comparison:
-        """Paired bootstrap against another router on the same prompts.
+        """Paired bootstrap against another router on the same prompts, copies of a prompt drawn together.
 
         Parameters
         ----------
@@ -461,6 +546,11 @@ class RoutingCurve:
         ------
         DataError
             When the curves differ in pair, prompts or scores.
+
+        Warns
+        -----
+        RepeatedPromptsWarning
+            When more than 2 % of the prompts are copies of another.
         """
         return significance.compare(self, other, metric, n_resamples, random_state, level)
 
@@ -485,7 +575,7 @@ class RoutingCurve:
     def take(self, rows: np.ndarray) -> "RoutingCurve":
         """The curve of some of its prompts, by position (m,); one may be taken more than once."""
         parts = {part: getattr(self, part)[rows] for part in ("win_rate", "strong_scores", "weak_scores", "prompt_ids")}
-        return replace(self, **parts)
+        return replace(self, **parts, keys=None if self.keys is None else np.asarray(self.keys)[rows])
 
 
 def evaluate(router: Any, outcomes: Outcomes, pair: ModelPair | None = None) -> RoutingCurve:

@@ -1,7 +1,7 @@
 """A router by group of prompts, and what its success goes with."""
 
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -9,7 +9,11 @@ import pandas as pd
 
 from routellm_lab.errors import DataError, ParameterError, listed, require_number
 from routellm_lab.evaluation.curve import RoutingCurve
+from routellm_lab.evaluation.intervals import rank_correlation_interval
 from routellm_lab.evaluation.significance import percentile_interval
+
+FEW_POINTS = 30
+"""Points below which the interval of a rank correlation is not a bootstrap's."""
 
 
 @dataclass(frozen=True)
@@ -21,7 +25,8 @@ class Correlation:
     rho : float
         In [-1, 1].
     low, high : float
-        Percentile interval, by bootstrap over the points.
+        Percentile interval, by bootstrap over the points; for fewer than `FEW_POINTS` Bonett and Wright's (see
+        `routellm_lab.evaluation.intervals.rank_correlation_interval`).
     p_value : float
         Two-sided, by permutation of one of the two.
     n : int
@@ -64,9 +69,7 @@ def apgr_by_group(curve: RoutingCurve, groups: pd.Series, minimum: int = 100) ->
     rows = []
     own_groups = matched_groups(curve.prompt_ids, groups, curve.name).reset_index(drop=True)
     for group, found in own_groups.groupby(own_groups):
-        places = found.index.to_numpy()
-        own = {name: getattr(curve, name)[places] for name in ("win_rate", "strong_scores", "weak_scores")}
-        part = replace(curve, prompt_ids=curve.prompt_ids[places], **own)
+        part = curve.take(found.index.to_numpy())
         row = {"group": group, "prompts": len(part), "strong_minus_weak": part.strong_mean - part.weak_mean}
         with suppress(DataError):  # the strong model is not better here
             row |= {"apgr": part.apgr, "null_sd": part.null_sd} if len(part) >= minimum else {}
@@ -104,7 +107,7 @@ def matched_groups(prompt_ids: pd.Index, groups: pd.Series, name: str) -> pd.Ser
 def rank_correlation(
     x: Any, y: Any, n_resamples: int = 2000, random_state: int | None = 0, level: float = 0.95
 ) -> Correlation:
-    """Spearman's rank correlation with a bootstrap interval and a permutation test.
+    """Spearman's rank correlation with an interval and a permutation test.
 
     Parameters
     ----------
@@ -139,9 +142,12 @@ def rank_correlation(
             f"{len(np.unique(first))} and {len(np.unique(second))} different values"
         )
     rng = np.random.default_rng(random_state)
-    drawn = rng.integers(len(first), size=(n_resamples, len(first)))
-    values = _spearman(first[drawn], second[drawn])
-    low, high = percentile_interval(values[~np.isnan(values)][:, None], level)[:, 0]
+    if len(first) < FEW_POINTS:
+        low, high = rank_correlation_interval(float(_spearman(first, second)), len(first), level)
+    else:
+        drawn = rng.integers(len(first), size=(n_resamples, len(first)))
+        values = _spearman(first[drawn], second[drawn])
+        low, high = percentile_interval(values[~np.isnan(values)][:, None], level)[:, 0]
     test = permutation_test(
         (first,),
         lambda shuffled, axis=-1: _spearman(np.moveaxis(shuffled, axis, -1), second),

@@ -24,7 +24,7 @@ class Sweep:
     Attributes
     ----------
     calls : (b, m + 1) float array
-        Strong calls at the cut-offs, from 0 to n.
+        Strong calls at the cut-offs, from 0 to n; n may differ from row to row.
     gain : (b, m + 1) float array
         Strong minus weak score, summed over those calls.
     weak : (b,) float array
@@ -58,8 +58,9 @@ def apgr(sweep: Sweep) -> np.ndarray:
 
 def apgr_paper(sweep: Sweep) -> np.ndarray:
     """Area under PGR over the paper's 11 thresholds (trapezoid), (b,)."""
-    counts = paper_counts(int(sweep.n[0]))
-    gains = np.stack([_gain_at(sweep, count) for count in counts], axis=1)
+    sizes, row = np.unique(sweep.n, return_inverse=True)  # resampled clusters of prompts differ in size
+    counts = np.stack([paper_counts(int(size)) for size in sizes])[row]
+    gains = np.stack([_gain_at(sweep, count) for count in counts.T], axis=1)
     return np.trapezoid(gains, counts, axis=1) / (sweep.n * sweep.total)
 
 

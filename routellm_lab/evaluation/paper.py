@@ -141,7 +141,7 @@ def comparison_table(
     paper : bool
         Whether to set the paper's figure beside ours (missing where it prints none for this benchmark and pair).
     level : float
-        Of the bootstrap intervals of APGR.
+        Of the intervals of APGR (see `RoutingCurve.interval`).
     n_resamples, n_permutations : int
     random_state : int, optional
         The same resamples for every row on the same number of prompts.
@@ -155,7 +155,7 @@ def comparison_table(
         ``cpt80``, ``apgr`` (exact area), ``low``, ``high``, ``p_value`` (permutation test against random), ``p_holm``
         (corrected over the table's rows), ``random_sd`` (spread of APGR of a random router on these prompts),
         ``oracle_apgr`` (what no ranking exceeds), ``apgr_paper_protocol`` (11 points), ``protocol_low``,
-        ``protocol_high`` (its interval, from the same resamples), ``paper_apgr``, ``paper_inside`` (whether the paper's
+        ``protocol_high`` (its interval), ``paper_apgr``, ``paper_inside`` (whether the paper's
         figure lies in that interval; missing where it prints none), ``achieved_share``.
 
         Of curves of several fits, all figures are means over the fits; ``low``, ``high`` is the interval of the recipe

@@ -5,6 +5,7 @@ labels. A recipe is judged by the mean over its fits; the interval of that mean 
 is trained once and deployed varies more, by the whole spread of a single fit.
 """
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -16,6 +17,8 @@ import pandas as pd
 from routellm_lab.benchmarks.outcomes import Outcomes
 from routellm_lab.errors import DataError, ParameterError
 from routellm_lab.evaluation.curve import RoutingCurve
+from routellm_lab.evaluation.influence import prompt_parts
+from routellm_lab.evaluation.intervals import ratio_interval
 from routellm_lab.evaluation.significance import holm
 from routellm_lab.preferences.models import ModelPair
 
@@ -214,18 +217,17 @@ def _refuse_other_questions(one: RoutingCurve, two: RoutingCurve) -> None:
 
 @dataclass(frozen=True)
 class _Terms:
-    """APGR as a ratio of two means, area / gap, and what each prompt cluster adds to them.
+    """APGR as a ratio of two means, area / gap, and what each cluster of copies of a prompt adds to them.
 
     Attributes
     ----------
-    area, gap : float
-        Mean of gap times rank, and mean gap.
+    gap : float
+        Mean gap.
     of_area, of_gap : (clusters,) arrays
-        Influence of each cluster: they sum to 0, and their squares to the variance over questions.
+        Influence of each cluster on the two means: they sum to 0.
     n : int
     """
 
-    area: float
     gap: float
     of_area: np.ndarray
     of_gap: np.ndarray
@@ -233,67 +235,55 @@ class _Terms:
 
     @classmethod
     def of(cls, curve: RoutingCurve, clusters: pd.Series) -> "_Terms":
-        gap, n = curve.strong_scores - curve.weak_scores, len(curve)
-        _, group = np.unique(curve.win_rate, return_inverse=True)
-        counts, gaps = np.bincount(group), np.bincount(group, weights=gap)
-        # the rank of a prompt is itself estimated: its projection has a second part (Hoeffding)
-        below = ((np.cumsum(counts) - counts / 2) / n)[group]
-        above = ((gaps.sum() - np.cumsum(gaps) + gaps / 2) / n)[group]
+        parts, n = prompt_parts(curve), len(curve)
         number, size = clusters.loc[curve.prompt_ids].to_numpy(), int(clusters.max()) + 1
-        influence = [
-            np.bincount(number, weights=(part - part.mean()) / n, minlength=size) for part in (gap * below + above, gap)
-        ]
-        return cls(float((gap * below).mean()), float(gap.mean()), influence[0], influence[1], n)
+        of_area, of_gap = (np.bincount(number, weights=(part - part.mean()) / n, minlength=size) for part in parts)
+        return cls(float(parts[1].mean()), of_area, of_gap, n)
 
     def __sub__(self, other: "_Terms") -> "_Terms":
-        return _Terms(self.area - other.area, self.gap, self.of_area - other.of_area, self.of_gap, self.n)
+        return _Terms(self.gap, self.of_area - other.of_area, self.of_gap, self.n)
+
+    def variance(self, ratio: float) -> float:
+        """Variance over questions of a ratio with this value."""
+        influence = (self.of_area - ratio * self.of_gap) / self.gap
+        used = np.count_nonzero(self.of_gap) or 2
+        return float((influence**2).sum() * used / max(used - 1, 1))
 
 
 def _spread(
-    terms: "Sequence[Sequence[_Terms]]", drawn: bool, values: np.ndarray, reference: float, level: float
+    terms: Sequence[Sequence[_Terms]], drawn: bool, values: np.ndarray, reference: float, level: float
 ) -> Spread:
     """Fieller's interval of a mean over fits; the variance over fits enters the numerator."""
     from scipy import stats
 
-    if not 0 < level < 1:
-        raise ParameterError(f"level must be between 0 and 1, got {level!r}")
     cells = [cell for row in terms for cell in row]
-    of_area, of_gap = (np.mean([getattr(cell, name) for cell in cells], axis=0) for name in ("of_area", "of_gap"))
     gap, value = float(np.mean([cell.gap for cell in cells])), float(values.mean())
-    used = int((np.abs(of_gap) + np.abs(of_area) > 0).sum())
-    degrees = max(used - 1, 1)
-
-    def over_questions(area: np.ndarray, gaps: np.ndarray) -> np.ndarray:
-        """Covariance of numerator and denominator, (2, 2)."""
-        both = np.stack([area, gaps])
-        return both @ both.T * used / degrees
-
-    mean_covariance = over_questions(of_area, of_gap)
-    one_covariance = np.mean([over_questions(cell.of_area, cell.of_gap) for cell in cells], axis=0)
+    of_area, of_gap = (np.mean([getattr(cell, part) for cell in cells], axis=0) for part in ("of_area", "of_gap"))
+    mean = _Terms(gap, of_area, of_gap, cells[0].n)
+    used = (mean.of_area != 0) | (mean.of_gap != 0)
+    clusters = max(int(used.sum()), 2)
+    means = value * gap + clusters * mean.of_area[used], gap + clusters * mean.of_gap[used]
     parts, whole = _refit_variance(values, drawn)
+    one = float(np.mean([cell.variance(value) for cell in cells]))
+    # a single fit is not averaged over fits, nor over the questions of several draws
+    not_averaged = [whole, (max(0.0, one - mean.variance(value)), clusters - 1)]
 
-    def interval(covariance: np.ndarray, refits: list[tuple[float, int]]) -> tuple[float, float, float]:
-        extra = sum(variance for variance, _ in refits)
-        questions = _ratio_variance(covariance, value) / gap**2
-        freedom = _satterthwaite([(questions, degrees), *refits])
-        quantile = stats.t.ppf((1 + level) / 2, freedom)
-        low, high = _fieller(value, gap, covariance, extra * gap**2, quantile)
-        return low, high, freedom
+    def interval(extra: list[tuple[float, int]]) -> tuple[float, float]:
+        return ratio_interval(*means, level, sum(variance for variance, _ in extra), _satterthwaite(extra))
 
-    low, high, freedom = interval(mean_covariance, parts)
-    single_low, single_high, _ = interval(one_covariance, [*parts, whole])
-    error = np.sqrt(_ratio_variance(mean_covariance, reference) / gap**2 + sum(part for part, _ in parts))
-    distance = abs(value - reference)
-    p_value = float(2 * stats.t.sf(distance / error, freedom)) if error > 0 else float(distance == 0)
+    (low, high), (single_low, single_high) = interval(parts), interval([*parts, *not_averaged])
+    questions = (mean.variance(reference), clusters - 1)
+    error, distance = np.sqrt(questions[0] + sum(variance for variance, _ in parts)), abs(value - reference)
+    p_value = 2 * stats.t.sf(distance / error, _satterthwaite([questions, *parts])) if error else distance == 0
     return Spread(
         value=value,
         low=low,
         high=high,
         single_low=single_low,
         single_high=single_high,
-        question_sd=float(np.sqrt(_ratio_variance(one_covariance, value)) / abs(gap)),
+        question_sd=float(np.sqrt(one)),
         refit_sd=float(np.sqrt(whole[0])),
-        p_value=p_value,
+        p_value=float(p_value),
         n=cells[0].n,
         n_fits=int(values.shape[1] * (values.shape[0] if drawn else 1)),
         level=level,
@@ -322,31 +312,12 @@ def _refit_variance(values: np.ndarray, drawn: bool) -> tuple[list[tuple[float, 
     return parts, (single, max(min(len(side) - 1 for side in sides), 1))
 
 
-def _ratio_variance(covariance: np.ndarray, ratio: float) -> float:
-    """Variance of numerator - ratio * denominator."""
-    direction = np.array([1.0, -ratio])
-    return float(max(direction @ covariance @ direction, 0.0))
-
-
 def _satterthwaite(parts: Iterable[tuple[float, int]]) -> float:
-    """Degrees of freedom of a sum of estimated variances."""
+    """Degrees of freedom of a sum of estimated variances; infinite where all are 0."""
     kept = [(variance, freedom) for variance, freedom in parts if variance > 0]
     if not kept:
-        return 1.0
+        return math.inf
     return sum(variance for variance, _ in kept) ** 2 / sum(variance**2 / freedom for variance, freedom in kept)
-
-
-def _fieller(value: float, gap: float, covariance: np.ndarray, extra: float, quantile: float) -> tuple[float, float]:
-    """Fieller's interval of a ratio: infinite where the denominator cannot be told from 0."""
-    area = value * gap
-    square = quantile**2
-    a = gap**2 - square * covariance[1, 1]
-    b = area * gap - square * covariance[0, 1]
-    c = area**2 - square * (covariance[0, 0] + extra)
-    root = b * b - a * c
-    if a <= 0 or root < 0:
-        return -np.inf, np.inf
-    return (b - root**0.5) / a, (b + root**0.5) / a
 
 
 def evaluate_fits(fits: Fits, benchmark: Outcomes, left_out: Sequence[Iterable[str]] = ((),)) -> RefitCurves:

@@ -1,4 +1,4 @@
-"""How much of a routing metric is luck: bootstrap over prompts, permutation test, paired comparison, Holm."""
+"""Sampling noise of a routing metric: bootstrap over prompts, permutation test, paired comparison, Holm."""
 
 import itertools
 import math
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from routellm_lab.errors import DataError, ParameterError, require_number
+from routellm_lab.errors import DataError, ParameterError, RepeatedPromptsWarning, require_number
 from routellm_lab.evaluation import metrics
 
 if TYPE_CHECKING:
@@ -20,6 +20,10 @@ _CHUNK = 1 << 16
 """Prompts times resamples held at once: half a megabyte an array, so that a chunk stays in the processor's cache."""
 
 _UNDEFINED_SHARE = 0.05
+
+REPEATED_SHARE = 0.02
+"""Share of prompts that are copies of another above which `warn_repeated` warns; pairs of copies up to there widen an
+interval by 2 % at most. Copies are resampled together in any case."""
 
 
 @dataclass(frozen=True)
@@ -63,15 +67,30 @@ class Comparison(Difference):
         return "better than" if self.low > 0 else "worse than" if self.high < 0 else "not distinguishable from"
 
 
-def resample_counts(n: int, n_resamples: int, random_state: Any = 0) -> Iterator[np.ndarray]:
+def resample_counts(
+    n: int, n_resamples: int, random_state: Any = 0, clusters: np.ndarray | None = None
+) -> Iterator[np.ndarray]:
     """Bootstrap resamples of n prompts, in chunks.
+
+    Parameters
+    ----------
+    n, n_resamples : int
+    random_state : int, Generator or SeedSequence, optional
+    clusters : (n,) array of int, optional
+        Number of the cluster of each prompt, from 0 (`RoutingCurve.clusters`): clusters are drawn whole, as many as
+        there are.
 
     Yields
     ------
     (b, n) float array
-        How often each prompt is drawn; rows sum to n. The draws do not depend on the size of the chunks.
+        How often each prompt is drawn. Rows sum to n, with clusters of unequal size only on average. The draws do not
+        depend on the size of the chunks.
     """
     require_number("n_resamples", n_resamples, 1, whole=True)
+    if clusters is not None:
+        for counts in resample_counts(int(clusters.max()) + 1, n_resamples, random_state):
+            yield counts[:, clusters]
+        return
     rng = np.random.default_rng(random_state)
     size = max(1, _CHUNK // n)
     for start in range(0, n_resamples, size):
@@ -81,22 +100,53 @@ def resample_counts(n: int, n_resamples: int, random_state: Any = 0) -> Iterator
         yield np.bincount(draws.ravel(), minlength=rows * n).reshape(rows, n).astype(float)
 
 
-def mean_draws(values: np.ndarray, n_resamples: int = 2000, random_state: Any = 0) -> np.ndarray:
+def prompt_clusters(keys: Any) -> np.ndarray | None:
+    """Numbers, from 0, of the clusters of prompts with the same key, (n,); None where no key repeats."""
+    if keys is None:
+        return None
+    numbers, distinct = pd.factorize(np.asarray(keys), use_na_sentinel=False)
+    return None if len(distinct) == len(numbers) else numbers
+
+
+def warn_repeated(clusters: np.ndarray | None, name: str) -> None:
+    """Warn where more than `REPEATED_SHARE` of the prompts are copies of another.
+
+    Warns
+    -----
+    RepeatedPromptsWarning
+    """
+    if clusters is None:
+        return
+    n, distinct = len(clusters), int(clusters.max()) + 1
+    if n - distinct > REPEATED_SHARE * n:
+        warnings.warn(
+            f"{name}: {n - distinct:,} of {n:,} prompts repeat another one. Copies are resampled together, so that the "
+            f"sample counts as {distinct:,} prompts; keep one of each (outcomes.keys) for a benchmark without copies",
+            RepeatedPromptsWarning,
+            stacklevel=4,
+        )
+
+
+def mean_draws(
+    values: np.ndarray, n_resamples: int = 2000, random_state: Any = 0, clusters: np.ndarray | None = None
+) -> np.ndarray:
     """Means on bootstrap resamples of the prompts.
 
     Parameters
     ----------
     values : (n,) or (n, k) array
         One row per prompt.
-    n_resamples, random_state
+    n_resamples, random_state, clusters
         As in `resample_counts`.
 
     Returns
     -------
     (n_resamples,) or (n_resamples, k) array
     """
-    n = len(values)
-    return np.concatenate([counts @ values for counts in resample_counts(n, n_resamples, random_state)]) / n
+    drawn = resample_counts(len(values), n_resamples, random_state, clusters)
+    if clusters is None:
+        return np.concatenate([counts @ values for counts in drawn]) / len(values)
+    return np.concatenate([(counts @ values).T / counts.sum(axis=1) for counts in drawn], axis=-1).T
 
 
 def bootstrap(
@@ -114,7 +164,7 @@ def bootstrap(
     """
     functions = [name if callable(name) else metrics.metric(name) for name in names]
     rows = []
-    for counts in resample_counts(len(curve), n_resamples, random_state):
+    for counts in curve.resampled(n_resamples, random_state):
         sweep = curve.sweep(counts)
         rows.append(np.stack([function(sweep) for function in functions], axis=1))
     return np.concatenate(rows)
@@ -174,21 +224,6 @@ def bootstrap_p_value(differences: np.ndarray) -> float:
     return min(1.0, 2 * (1 + side) / (1 + len(differences)))
 
 
-def permutation_p_value(curve: "RoutingCurve", n_permutations: int = 2000, random_state: Any = 0) -> float:
-    """Two-sided p-value of APGR against win rates permuted over the prompts (see `RoutingCurve.p_value_vs_random`)."""
-    require_number("n_permutations", n_permutations, 1, whole=True)
-    rng = np.random.default_rng(random_state)
-    gap = curve.strong_scores - curve.weak_scores
-    # APGR - 1/2 = sum of gap times centred average rank, over n times the total gap
-    ranks = pd.Series(curve.win_rate).rank().to_numpy() - (len(curve) + 1) / 2
-    observed = abs(ranks @ gap)
-    rounding = 1e-12 * (np.abs(ranks) @ np.abs(gap))
-    extreme = 0
-    for _ in range(n_permutations):
-        extreme += abs(rng.permutation(ranks) @ gap) >= observed - rounding
-    return (1 + int(extreme)) / (1 + n_permutations)
-
-
 def compare(
     first: "RoutingCurve",
     second: "RoutingCurve",
@@ -197,7 +232,7 @@ def compare(
     random_state: Any = 0,
     level: float = 0.95,
 ) -> Comparison:
-    """Paired bootstrap of two routers (see `RoutingCurve.compare`)."""
+    """Paired bootstrap of two routers on the same prompts (see `RoutingCurve.compare`)."""
     return compare_pairs([first, second], [(0, 1)], metric, n_resamples, random_state, level)[0]
 
 
@@ -214,7 +249,7 @@ def compare_pairs(
     Parameters
     ----------
     curves : list of RoutingCurve
-        On the same prompts; these are resampled in the order of the first curve.
+        On the same prompts; these are resampled in the order of the first curve, copies of a prompt together.
     pairs : iterable of (int, int)
         Positions in ``curves``: the first router and the one that is taken off it.
 
@@ -227,9 +262,15 @@ def compare_pairs(
     ------
     DataError
         When the curves differ in pair, prompts or scores, or the strong model is often not better in the resamples.
+
+    Warns
+    -----
+    RepeatedPromptsWarning
+        When more than `REPEATED_SHARE` of the prompts are copies of another.
     """
     require_number("level", level, 0, 1, inside=True)
     curves = same_prompts(curves)
+    warn_repeated(curves[0].clusters, curves[0].name)
     values = [curve.value(metric) for curve in curves]
     draws = bootstrap_all(curves, metric, n_resamples, random_state)
     found = []
@@ -280,7 +321,7 @@ def bootstrap_all(
     return np.concatenate(
         [
             np.stack([function(curve.sweep(counts)) for curve in curves], axis=1)
-            for counts in resample_counts(len(curves[0]), n_resamples, random_state)
+            for counts in curves[0].resampled(n_resamples, random_state)
         ]
     )
 

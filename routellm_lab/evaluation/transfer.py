@@ -13,7 +13,6 @@ from routellm_lab.benchmarks.outcomes import Outcomes
 from routellm_lab.errors import DataError, ParameterError, listed, require_number
 from routellm_lab.evaluation.curve import RoutingCurve, checked_win_rates
 from routellm_lab.evaluation.groups import apgr_by_group, matched_groups
-from routellm_lab.evaluation.significance import bootstrap_all, percentile_interval
 from routellm_lab.preferences.augment import battles_from_outcomes
 from routellm_lab.preferences.decontamination import decontaminate
 from routellm_lab.preferences.models import ModelPair
@@ -55,8 +54,8 @@ def transfer_table(
     -------
     DataFrame
         One row per pair and router: ``strong``, ``weak`` (the models), ``router``, ``prompts`` (with both scores),
-        ``gap`` (mean score of the strong less that of the weak model), ``apgr``, ``low``, ``high`` (bootstrap over
-        prompts; NaN where the strong model is not better in more than 5 % of the resamples), ``p_random`` (permutation
+        ``gap`` (mean score of the strong less that of the weak model), ``apgr``, ``low``, ``high`` (see
+        `RoutingCurve.interval`; NaN where the two models cannot be told apart), ``p_random`` (permutation
         test against random, not corrected for the number of rows: see `holm`), ``ceiling`` (APGR of the oracle),
         ``achieved`` (apgr - .5) / (ceiling - .5), ``random_sd`` (spread of a random router's APGR).
 
@@ -101,8 +100,10 @@ def transfer_table(
         leave=False,
     ):
         curves = [RoutingCurve.from_win_rates(values, part, pair) for values in rates.values()]
-        low, high = _interval(bootstrap_all(curves, "apgr", n_resamples, random_state), level)
-        for number, (name, curve) in enumerate(zip(rates, curves, strict=True)):
+        for name, curve in zip(rates, curves, strict=True):
+            low = high = np.nan
+            with suppress(DataError):  # there are too few prompts to tell the two models apart
+                low, high = curve.interval("apgr", level, n_resamples, random_state)
             gain = facts["ceiling"] - 0.5
             rows.append(
                 {
@@ -112,8 +113,8 @@ def transfer_table(
                     "prompts": len(curve),
                     "gap": facts["gap"],
                     "apgr": curve.apgr,
-                    "low": low[number],
-                    "high": high[number],
+                    "low": low,
+                    "high": high,
                     "p_random": curve.p_value_vs_random(n_resamples, random_state),
                     "ceiling": facts["ceiling"],
                     "achieved": (curve.apgr - 0.5) / gain if gain > 0 else np.nan,
@@ -438,14 +439,6 @@ def leave_group_out(
         rows,
         columns=["group", "prompts", "apgr_out", "apgr_in", "difference", "low", "high", "p_value", "random_sd"],
     )
-
-
-def _interval(draws: np.ndarray, level: float) -> np.ndarray:
-    """Low and high of each column, (2, k); NaN where too few resamples are defined."""
-    try:
-        return percentile_interval(draws, level)
-    except DataError:
-        return np.full((2, draws.shape[1]), np.nan)
 
 
 def _fitted(router: "Router", outcomes: Outcomes, pair: ModelPair, prompts: np.ndarray) -> "Router":

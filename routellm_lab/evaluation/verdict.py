@@ -1,14 +1,15 @@
 """Should you route at all? A router against the best single model, and against a mix of both at random."""
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, fields
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
 
-from routellm_lab.errors import ParameterError, nearest
-from routellm_lab.evaluation.curve import RoutingCurve
+from routellm_lab.errors import DataError, ParameterError, nearest
+from routellm_lab.evaluation.curve import FIELLER_BELOW, RoutingCurve
 from routellm_lab.evaluation.metrics import Sweep
 from routellm_lab.evaluation.significance import bootstrap, percentile_interval
 from routellm_lab.preferences.models import ModelPair
@@ -203,6 +204,9 @@ def should_route(
     apgr = cpt = saving = saving_over_mix = UNKNOWN
     if gap.low > 0:
         apgr, cpt = estimate(curve.apgr, apgrs), estimate(curve.cpt(tolerance), cpts)
+        if curve.independent_prompts < FIELLER_BELOW:
+            with suppress(DataError):  # the gap is just significant by one of both methods
+                apgr = Estimate(curve.apgr, *curve.interval("apgr", level))
         # the price rises with the share of strong calls: the ends of the interval change places
         prices = [share * price_strong + (1 - share) * price_weak for share in (cpt.value, cpt.high, cpt.low)]
         mix = tolerance * price_strong + (1 - tolerance) * price_weak

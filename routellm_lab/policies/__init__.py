@@ -1,5 +1,6 @@
 """Policies: what to do with a win rate. Prices and dollars, thresholds, promises, drift, calibration."""
 
+from routellm_lab.evaluation.intervals import share_interval
 from routellm_lab.policies.answers import AnswerLog, log_answers
 from routellm_lab.policies.calibration import (
     Calibration,
@@ -18,7 +19,6 @@ from routellm_lab.policies.guarantees import (
     labels_needed,
     labels_needed_pgr,
     promise_table,
-    share_interval,
     verify_guarantee,
 )
 from routellm_lab.policies.prices import Price, Prices, load_prices, paper_prices

@@ -1,6 +1,6 @@
 """Logged answers of many models on the same questions: how good each was, and what it cost."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -9,6 +9,7 @@ import pandas as pd
 
 from routellm_lab.benchmarks.outcomes import Outcomes
 from routellm_lab.errors import DataError, ParameterError, listed, require_number
+from routellm_lab.evaluation.significance import prompt_clusters, resample_counts
 from routellm_lab.policies.cost import PER, Tokens, count_tokens
 from routellm_lab.policies.prices import Prices
 
@@ -105,6 +106,18 @@ class AnswerLog:
                 "priced_as": {model: self.priced_as.get(model, "") for model in self.models},
             }
         ).loc[self.models]
+
+    def resampled(self, n_resamples: int = 2000, random_state: Any = 0) -> Iterator[np.ndarray]:
+        """Bootstrap resamples of the questions, copies of a prompt together.
+
+        Yields
+        ------
+        (b, n) array
+            How often each question is drawn (`resample_counts`), scaled so that rows sum to n.
+        """
+        clusters = prompt_clusters(self.outcomes.keys)
+        for counts in resample_counts(len(self), n_resamples, random_state, clusters):
+            yield counts if clusters is None else counts * (len(self) / counts.sum(axis=1, keepdims=True))
 
     def select(self, rows: Any) -> "AnswerLog":
         """The log of some questions (a boolean mask (n,) or prompt ids)."""

@@ -14,7 +14,7 @@ from sklearn.utils.validation import check_is_fitted
 from routellm_lab.errors import DataError, ParameterError, listed, require_number, require_threshold
 from routellm_lab.evaluation.curve import RoutingCurve
 from routellm_lab.evaluation.groups import matched_groups
-from routellm_lab.evaluation.significance import percentile_interval, resample_counts, same_prompts
+from routellm_lab.evaluation.significance import mean_draws, percentile_interval, same_prompts
 from routellm_lab.evaluation.verdict import Estimate, flattened
 
 METHODS = ("isotonic", "sigmoid")
@@ -150,9 +150,10 @@ def calibration(
     error, squared = win_rate - target, (win_rate - target) ** 2
 
     eces, means, targets = [], [], []
-    for counts in resample_counts(n, n_resamples, random_state):
-        eces.append(np.abs(counts @ (member * error[:, None])).sum(axis=1) / n)
-        means.append(counts @ np.column_stack([squared, error, win_rate, target]) / n)
+    for counts in curve.resampled(n_resamples, random_state):
+        drawn_prompts = counts.sum(axis=1)
+        eces.append(np.abs(counts @ (member * error[:, None])).sum(axis=1) / drawn_prompts)
+        means.append(counts @ np.column_stack([squared, error, win_rate, target]) / drawn_prompts[:, None])
         with np.errstate(invalid="ignore"):  # a small bin may be empty in a resample
             targets.append((counts @ (member * target[:, None])) / (counts @ member))
     drawn = np.column_stack([np.concatenate(eces), np.concatenate(means)])
@@ -422,8 +423,7 @@ def decisions_changed(
     gap = before.strong_scores - before.weak_scores
     change = second - first
     per_prompt = np.column_stack([np.abs(change), change * gap])
-    counts = resample_counts(len(before), n_resamples, random_state)
-    drawn = np.concatenate([chunk @ per_prompt for chunk in counts]) / len(before)
+    drawn = mean_draws(per_prompt, n_resamples, random_state, before.clusters)
     low, high = percentile_interval(drawn, level, before.name)
     flips, difference = per_prompt.mean(axis=0)
     quality = before.weak_mean + float((first * gap).mean())

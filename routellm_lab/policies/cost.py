@@ -14,7 +14,7 @@ from routellm_lab.errors import DataError, ParameterError, listed, nearest, requ
 from routellm_lab.evaluation import metrics
 from routellm_lab.evaluation.curve import RoutingCurve, checked_shares
 from routellm_lab.evaluation.paper import paper_other_tables
-from routellm_lab.evaluation.significance import percentile_interval, resample_counts
+from routellm_lab.evaluation.significance import percentile_interval, warn_repeated
 from routellm_lab.policies.prices import Prices
 
 CHARACTERS_PER_TOKEN = 4.0
@@ -229,7 +229,7 @@ class CostCurve:
         """The curve on resamples, and its USD per 1,000 questions at the cut-offs, (b, m + 1)."""
         extra = self.curve.summed(self.strong - self.weak, counts)
         total = extra + (counts @ self.weak)[:, None]
-        return self.curve.sweep(counts), PER * (total / len(self.curve) + self.router)
+        return self.curve.sweep(counts), PER * (total / counts.sum(axis=1, keepdims=True) + self.router)
 
     def frame(self) -> pd.DataFrame:
         """`RoutingCurve.frame` with ``dollars`` (USD per 1,000 questions, the router included) at every cut-off."""
@@ -272,7 +272,7 @@ class CostCurve:
         n_resamples: int = 2000,
         random_state: int | None = 0,
     ) -> pd.DataFrame:
-        """Metrics in dollars with bootstrap intervals over prompts.
+        """Metrics in dollars with bootstrap intervals over prompts, copies of a prompt drawn together.
 
         Parameters
         ----------
@@ -293,9 +293,15 @@ class CostCurve:
         ------
         DataError
             When the strong model is not better.
+
+        Warns
+        -----
+        RepeatedPromptsWarning
+            When more than 2 % of the prompts are copies of another.
         """
         names = list(names)
-        counted = resample_counts(len(self.curve), n_resamples, random_state)
+        warn_repeated(self.curve.clusters, self.curve.name)
+        counted = self.curve.resampled(n_resamples, random_state)
         draws = np.concatenate([self._metrics(names, counts) for counts in counted])
         low, high = percentile_interval(draws, level, self.curve.name)
         values = self._metrics(names, np.ones((1, len(self.curve))))[0]
@@ -305,7 +311,7 @@ class CostCurve:
         parsed = [_parsed(name) for name in names]
         self.curve._require_gap()
         sweep, dollars = self._swept(counts)
-        strong, weak = (PER * (counts @ costs) / len(self.curve) for costs in (self.strong, self.weak))
+        strong, weak = (PER * (counts @ costs) / counts.sum(axis=1) for costs in (self.strong, self.weak))
         found = []
         for word, x in parsed:
             spent = metrics.at_crossing(sweep, x, dollars)
@@ -336,9 +342,10 @@ class CostCurve:
         wanted = np.linspace(0, 1, most)
         rows = np.unique(np.abs(frame["share"].to_numpy()[:, None] - wanted).argmin(axis=0))
         qualities, dollars = [], []
-        for counts in resample_counts(len(self.curve), n_resamples, random_state):
+        warn_repeated(self.curve.clusters, self.curve.name)
+        for counts in self.curve.resampled(n_resamples, random_state):
             sweep, spent = self._swept(counts)
-            qualities.append(sweep.weak[:, None] + sweep.gain[:, rows] / len(self.curve))
+            qualities.append(sweep.weak[:, None] + sweep.gain[:, rows] / sweep.n[:, None])
             dollars.append(spent[:, rows])
         shown = frame.iloc[rows].reset_index(drop=True)
         for name, draws in (("quality", qualities), ("dollars", dollars)):

@@ -10,8 +10,8 @@ import pandas as pd
 
 from routellm_lab.errors import DataError, ParameterError, require_number
 from routellm_lab.evaluation.curve import RoutingCurve
-from routellm_lab.evaluation.significance import percentile_interval, resample_counts
-from routellm_lab.policies.guarantees import share_interval
+from routellm_lab.evaluation.intervals import share_interval
+from routellm_lab.evaluation.significance import percentile_interval
 from routellm_lab.policies.thresholds import ThresholdPolicy, checked_rates, nearest_thresholds
 from routellm_lab.preferences.models import ModelPair
 
@@ -58,7 +58,7 @@ def threshold_transfer(
         drawn = np.concatenate(
             [
                 nearest_thresholds(source.win_rate, counts, share)
-                for counts in resample_counts(len(source), n_resamples, random_state)
+                for counts in source.resampled(n_resamples, random_state)
             ]
         )
         for applied_to, target in curves.items():

@@ -8,18 +8,22 @@ from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
-from scipy import optimize, stats
+from scipy import stats
 from tqdm.auto import tqdm
 
 from routellm_lab.errors import DataError, ParameterError, known_options, require_number
 from routellm_lab.evaluation.curve import RoutingCurve
 from routellm_lab.evaluation.groups import matched_groups
+from routellm_lab.evaluation.intervals import share_interval
+from routellm_lab.policies.betting import Wealth, largest_gap
 from routellm_lab.settings import settings
 
 GRID = 100
 """Candidate thresholds, evenly spread over the ranks of the win rates."""
 STARTS = 4
 """Of the sequences of tests: at 1/4, 2/4, ... of the questions sent to the weak model."""
+
+_BLOCK = 16  # thresholds of a promise on PGR that are tested at once
 
 Of = Literal["weak", "all"]
 Procedure = Literal["sequence", "bonferroni"]
@@ -47,7 +51,7 @@ class Guarantee:
         Labelled questions.
     exact : bool
         Whether the promise holds for any traffic and number of questions, or only if the share missed crosses the
-        target once (`guarantee_missed` in "sequence"), or about (`guarantee_pgr`).
+        target once (`guarantee_missed` in "sequence").
     of : {"weak", "all"}
         What a share missed is taken of; "all" for PGR.
     """
@@ -181,8 +185,8 @@ def guarantee_missed(
     return Guarantee(threshold=threshold, weak_share=end / n, estimate=k / size, bound=bound, **told)
 
 
-def guarantee_pgr(curve: RoutingCurve, pgr: float, delta: float = 0.1) -> Guarantee:
-    """The threshold that saves most calls among those that about surely recover a share of the performance gap.
+def guarantee_pgr(curve: RoutingCurve, pgr: float, delta: float = 0.1, bound: float | None = None) -> Guarantee:
+    """The threshold that saves most calls among those that recover a share of the performance gap.
 
     Parameters
     ----------
@@ -191,7 +195,11 @@ def guarantee_pgr(curve: RoutingCurve, pgr: float, delta: float = 0.1) -> Guaran
     pgr : float
         Smallest share of the gap, in (0, 1).
     delta : float
-        Probability of a broken promise, in (0, 1): an approximation.
+        Probability of a broken promise, in (0, 1).
+    bound : float, optional
+        Largest difference of the two scores that any question of the traffic can have, such as 9 for a judge's score
+        from 1 to 10. By default that of a range that ``curve.score_unit`` names ("judge score, 1-10"), else 1 where
+        the unit is a share ("share correct"). It has to be known: labelled questions need not show the largest loss.
 
     Returns
     -------
@@ -201,34 +209,36 @@ def guarantee_pgr(curve: RoutingCurve, pgr: float, delta: float = 0.1) -> Guaran
     Raises
     ------
     ParameterError
-        When ``pgr`` or ``delta`` is outside (0, 1).
+        When ``pgr`` or ``delta`` is outside (0, 1), or ``bound`` is not above 0.
     DataError
-        When there are fewer labelled questions than `labels_needed_pgr` says for the gap they show (says how many are
-        needed), or all win rates are the same.
+        When the bound is not known, or a labelled question breaks it; when there are fewer labelled questions than
+        `labels_needed_pgr` says for the gap they show (says how many are needed), or all win rates are the same.
 
     Notes
     -----
-    PGR is a ratio of means: it is at least x where the mean of gap (called - x) is not below 0 (Fieller's method),
-    with gap the strong minus the weak score and called 1 for strong calls. The test of that mean is the normal one,
-    hence an approximation. Where few lost questions are drawn (gap above 0, sent to the weak model), the variance of
-    the sample is too small, and 0 where there are none. It is taken as at least x (1 - x) gap, which it is when a share
-    x of the gap is recovered and the weak model never wins, and half a question more counts as lost (the correction for
-    continuity): with 0/1 scores and no wins of the weak model, this is about the exact test of a binomial. Thresholds
-    are tested from "always strong" downwards until the first failure.
+    PGR is a ratio of means: it is at least x where the mean of gap (called - x) is not below 0, with gap the strong
+    minus the weak score and called 1 for strong calls. A normal test of that mean fails where few questions lose much:
+    a sample without them has too small a variance. The test here bets (Waudby-Smith and Ramdas 2023, Estimating means
+    of bounded random variables by betting, JRSS B 86): see `routellm_lab.policies.betting.Wealth`. It holds for any
+    number of questions and any scores within the bound.
+
+    All thresholds are tested, from "always strong" up in the win rate until the first failure, at delta each; the first
+    test, of always calling the strong model, is whether that one is better at all. As they are fixed numbers in a fixed
+    order, whatever the labelled questions are, the probability of a broken promise is at most delta.
     """
     require_number("pgr", pgr, 0, 1, inside=True)
     require_number("delta", delta, 0, 1, inside=True)
-    n = len(curve)
+    n, largest = len(curve), largest_gap(curve, bound)
     require_ranking(curve.win_rate)
-    order = np.argsort(-curve.win_rate, kind="stable")
-    rates, gaps = curve.win_rate[order], (curve.strong_scores - curve.weak_scores)[order]
-    gain, squares = (np.append(0.0, np.cumsum(values)) for values in (gaps, gaps**2))
-    z = float(stats.norm.ppf(1 - delta))
-    told: dict[str, Any] = {"kind": "pgr", "target": pgr, "delta": delta, "n": n, "exact": False}
-    nothing = Guarantee(threshold=math.nan, weak_share=0.0, estimate=math.nan, bound=math.nan, **told)
-    if gain[-1] / n <= max(z, 0) * float(gaps.std(ddof=1)) / math.sqrt(n):
-        return nothing  # the strong model is not surely better, so that PGR may be undefined
-    unit = squares[-1] / np.abs(gaps).sum()  # what a lost question loses: 1 of 0/1 scores
+    gaps = curve.strong_scores - curve.weak_scores
+    order = np.lexsort((gaps, -curve.win_rate))  # the same for any order of the questions
+    rates, gaps = curve.win_rate[order], gaps[order]
+    gain, squares = np.append(0.0, np.cumsum(gaps)), float((gaps**2).sum())
+    promised: dict[str, Any] = {"kind": "pgr", "target": pgr, "delta": delta, "n": n, "exact": True}
+    nothing = Guarantee(threshold=math.nan, weak_share=0.0, estimate=math.nan, bound=math.nan, **promised)
+    if gain[-1] / n <= max(float(stats.norm.ppf(1 - delta)), 0) * float(gaps.std(ddof=1)) / math.sqrt(n):
+        return nothing  # the strong model is not significantly better, so that PGR may be undefined
+    unit = squares / np.abs(gaps).sum()  # what a lost question loses: 1 of 0/1 scores
     gap = min(1.0, gain[-1] / n / unit)
     if (1 - (1 - pgr) * gap) ** n > delta:
         raise DataError(
@@ -236,26 +246,23 @@ def guarantee_pgr(curve: RoutingCurve, pgr: float, delta: float = 0.1) -> Guaran
             f"gap ({gain[-1] / n:.3g} here) is recovered with probability {1 - delta:.0%}: it takes at least "
             f"{labels_needed_pgr(pgr, gap, delta):,} labels"
         )
-
-    def margin(x: float, calls: Any) -> Any:
-        """Lower limit of the mean of gap (called - x), at numbers of strong calls."""
-        mean = (gain[calls] - x * gain[-1]) / n
-        square = ((1 - 2 * x) * squares[calls] + x**2 * squares[-1]) / n
-        variance = np.maximum(square - mean**2, x * (1 - x) * unit * gain[-1] / n)
-        return mean - unit / 2 / n - z * np.sqrt(variance / (n - 1))
-
-    # strong calls at each candidate: all questions with a win rate of at least the one at that rank
-    calls = np.unique(n - np.searchsorted(rates[::-1], rates[np.arange(GRID) * n // GRID]))[::-1]
-    calls = np.append(calls[calls < n], 0)
-    run = _run(margin(pgr, calls) >= 0, 0)
-    if not len(run):
+    wealth = Wealth(gaps, largest, delta)
+    # strong calls of every threshold; where no question with a gap lies between two of them, their tests are the same
+    ends = np.append(0, np.flatnonzero(np.append(rates[1:] != rates[:-1], True)) + 1)
+    calls = ends[np.unique(np.append(0, np.cumsum(gaps != 0))[ends], return_index=True)[1]][::-1]
+    called = n
+    for start in range(0, len(calls), _BLOCK):
+        block = calls[start : start + _BLOCK]
+        run = _run(wealth.passes(pgr, block), 0)
+        called = int(block[run[-1]]) if len(run) else called
+        if len(run) < len(block):
+            break
+    if called == n:
         return nothing
-    called = int(calls[run[-1]])
     threshold = math.inf if called == 0 else float(rates[called - 1])
-    low = 1.0 if margin(1.0, called) >= 0 else float(optimize.brentq(margin, pgr, 1.0, args=(called,)))
-    return Guarantee(
-        threshold=threshold, weak_share=1 - called / n, estimate=float(gain[called] / gain[-1]), bound=low, **told
-    )
+    estimate = float(gain[called] / gain[-1])
+    low = wealth.lower_limit(called, pgr, min(estimate, 1.0))
+    return Guarantee(threshold=threshold, weak_share=1 - called / n, estimate=estimate, bound=low, **promised)
 
 
 def labels_needed(
@@ -327,7 +334,9 @@ def labels_needed_pgr(pgr: float, gap: float, delta: float = 0.1) -> int:
     Notes
     -----
     A threshold that recovers just x of the gap loses at least (1 - x) gap of the questions. With fewer labels it may
-    well draw none of them, with a probability above ``delta``, and look perfect.
+    well draw none of them, with a probability above ``delta``, and look perfect. To pass, the test by betting needs at
+    least log(1 / delta) max(x, 1 - x) / (.75 (1 - x) gap) labels, with the gap as a share of the largest difference of
+    two scores, and more where questions are lost.
     """
     require_number("pgr", pgr, 0, 1, inside=True)
     require_number("gap (a difference of mean 0/1 scores)", gap, 0, 1)
@@ -470,15 +479,6 @@ def realised_promise(curve: RoutingCurve, guarantee: Guarantee) -> tuple[float, 
         of = len(curve) if guarantee.of == "all" else int(weak.sum())
         return float(weak.mean()), missed / of if of else 0.0
     return float(weak.mean()), float(gap[~weak].sum() / gap.sum()) if gap.sum() > 0 else math.nan
-
-
-def share_interval(count: int, n: int, level: float = 0.95) -> tuple[float, float]:
-    """Clopper and Pearson's interval of a share, such as that of broken promises."""
-    require_number("level", level, 0, 1, inside=True)
-    require_number("n", n, 1, whole=True)
-    require_number("count", count, 0, n, whole=True)
-    found = stats.binomtest(int(count), int(n)).proportion_ci(level, method="exact")
-    return float(found.low), float(found.high)
 
 
 def _by_win_rate(curve: RoutingCurve) -> tuple[np.ndarray, np.ndarray]:

@@ -15,16 +15,16 @@ import numpy as np
 import pandas as pd
 
 from routellm_lab.errors import DataError, ParameterError, listed, nearest, require_number
+from routellm_lab.evaluation.intervals import share_interval
 from routellm_lab.evaluation.significance import (
     bootstrap_p_value,
     holm,
     mean_draws,
     percentile_interval,
-    resample_counts,
+    prompt_clusters,
 )
 from routellm_lab.policies.answers import AnswerLog, named_models
 from routellm_lab.policies.cost import PER
-from routellm_lab.policies.guarantees import share_interval
 from routellm_lab.preferences.splits import prompt_ranks
 
 RANDOM_MIX, ORACLE = "random mix", "oracle"
@@ -298,7 +298,7 @@ class CostQuality:
     def _drawn(self, n_resamples: int, random_state: int | None) -> "Iterator[tuple[_Hulls, _Singles]]":
         n = len(self.log)
         quality, dollars = self._chosen(self.log.scores / n).T, self._chosen(PER * self.log.costs / n).T
-        for counts in resample_counts(n, n_resamples, random_state):
+        for counts in self.log.resampled(n_resamples, random_state):
             singles = _Singles.of(self.log, counts)
             yield _hulls(counts @ dollars, counts @ quality, singles), singles
 
@@ -316,7 +316,7 @@ def single_models(
         of the hull: the best random mixes are of these).
     """
     n = len(log)
-    draws = [_Singles.of(log, counts) for counts in resample_counts(n, n_resamples, random_state)]
+    draws = [_Singles.of(log, counts) for counts in log.resampled(n_resamples, random_state)]
     whole = _Singles.of(log, np.ones((1, n)))
     frame = pd.DataFrame({"model": log.models})
     for name in ("quality", "dollars"):
@@ -651,7 +651,8 @@ def panel_against(
     values = np.stack(
         [log.scores[rows, way] for way in ways.values()] + [PER * log.costs[rows, way] for way in ways.values()], axis=1
     )
-    drawn = np.vstack([values.mean(axis=0), mean_draws(values, n_resamples, random_state)])
+    draws = mean_draws(values, n_resamples, random_state, prompt_clusters(log.outcomes.keys))
+    drawn = np.vstack([values.mean(axis=0), draws])
     quality, dollars = (dict(zip(order, part, strict=True)) for part in np.split(drawn.T, 2))
     frame = _tested([(way, other, quality[way] - quality[other]) for way, other in held], level)
     frame = frame.rename(columns={"router": "panel"})
@@ -800,7 +801,7 @@ def _held_out(curve: CostQuality, metric: str, best: int, n_resamples: int, rand
         questions = np.flatnonzero(measured)
         scores, costs = (values[questions, corners[:, questions]].T for values in (log.scores, PER * log.costs))
         drawn = []
-        for counts in itertools.chain([np.ones((1, n))], resample_counts(n, n_resamples, random_state)):
+        for counts in itertools.chain([np.ones((1, n))], log.resampled(n_resamples, random_state)):
             weights = counts[:, questions] / counts[:, questions].sum(axis=1, keepdims=True)
             models = _Singles(weights @ log.scores[questions], PER * (weights @ log.costs[questions]))
             spent, gained = weights @ costs, weights @ scores

@@ -226,6 +226,7 @@ class ThresholdPolicy:
         pgr: float | None = None,
         delta: float = 0.1,
         of: Literal["weak", "all"] = "weak",
+        bound: float | None = None,
     ) -> "ThresholdPolicy":
         """The threshold that saves most calls among those that keep a promise with probability 1 - delta.
 
@@ -236,10 +237,12 @@ class ThresholdPolicy:
         missed : float, optional
             See `guarantee_missed`.
         pgr : float, optional
-            Instead: see `guarantee_pgr` (an approximation).
+            Instead: see `guarantee_pgr`.
         delta : float
         of : {"weak", "all"}
             Of a share missed.
+        bound : float, optional
+            Of a promise on PGR: the largest difference that two scores can have (see `guarantee_pgr`).
 
         Raises
         ------
@@ -257,7 +260,7 @@ class ThresholdPolicy:
             found = guarantee_missed(curve, missed, delta, of)
         else:
             assert pgr is not None
-            found = guarantee_pgr(curve, pgr, delta)
+            found = guarantee_pgr(curve, pgr, delta, bound)
         if found.abstains:
             raise DataError(
                 f"{curve.name}: {found} Call {curve.pair.strong} always, label more questions, or promise less."
@@ -354,7 +357,7 @@ def expectation(
     if costs is not None:
         columns += [np.where(called, costs.strong, costs.weak) + costs.router, costs.strong]
     values = np.stack(columns, axis=1).astype(float)
-    draws = mean_draws(values, n_resamples, random_state)
+    draws = mean_draws(values, n_resamples, random_state, curve.clusters)
     means = values.mean(axis=0)
 
     def estimate(value: float, drawn: np.ndarray) -> Estimate:
@@ -402,7 +405,7 @@ def nearest_thresholds(rates: np.ndarray, counts: np.ndarray, share: float) -> n
     order = np.argsort(rates)
     values, starts = np.unique(rates[order], return_index=True)
     drawn = np.add.reduceat(counts[:, order], starts, axis=1)
-    shares = drawn[:, ::-1].cumsum(axis=1)[:, ::-1] / len(rates)
+    shares = drawn[:, ::-1].cumsum(axis=1)[:, ::-1] / counts.sum(axis=1, keepdims=True)
     off = np.where(drawn > 0, np.abs(shares - share), np.inf)
     best = np.append(off, np.full((len(off), 1), share), axis=1).argmin(axis=1)  # never to call is off by the share
     return np.append(values, np.inf)[best]

@@ -9,7 +9,7 @@ from routellm_lab.preferences.augment import (
     soft_votes,
 )
 from routellm_lab.preferences.battles import models_of, prompt_key, score_a, validate_battles, vote_weights
-from routellm_lab.preferences.decontamination import decontaminate, largest_cosine
+from routellm_lab.preferences.decontamination import GoldSplit, decontaminate, gold_split, largest_cosine
 from routellm_lab.preferences.difficulty import Difficulty, battles_from_difficulty, fit_difficulty
 from routellm_lab.preferences.endpoint import BudgetError, Endpoint, EndpointError
 from routellm_lab.preferences.judge import JudgingEstimate, answer_missing, estimate_judging, judge_battles
@@ -27,6 +27,7 @@ __all__ = [
     "Difficulty",
     "Endpoint",
     "EndpointError",
+    "GoldSplit",
     "JudgeTemplate",
     "JudgingEstimate",
     "ModelPair",
@@ -41,6 +42,7 @@ __all__ = [
     "fit_difficulty",
     "fit_ratings",
     "fit_tiers",
+    "gold_split",
     "judge_battles",
     "judges_of",
     "largest_cosine",

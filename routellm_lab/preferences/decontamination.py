@@ -2,14 +2,19 @@
 
 import re
 from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
 from routellm_lab.columns import flag_column
-from routellm_lab.errors import DataError
+from routellm_lab.errors import DataError, require_number
+from routellm_lab.preferences.augment import battles_from_outcomes
 from routellm_lab.preferences.battles import split_options, validate_battles
+from routellm_lab.preferences.models import ModelPair
+from routellm_lab.preferences.splits import prompt_ranks, sample_questions
 
 if TYPE_CHECKING:
     from routellm_lab.benchmarks import Outcomes
@@ -25,8 +30,9 @@ def decontaminate(
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Drop training votes whose prompt is, or nearly is, an evaluation prompt.
 
-    Rules, the first that fits is named: the same ``prompt_key``; the same question, asked with other options or none
-    (MMLU-Pro asks thousands of MMLU's), or marked by its source in a column ``overlaps_<evaluation>``; word-trigram
+    Rules, the first that fits is named: the same ``prompt_key``; the same question, whatever its punctuation, asked
+    with at least half of the evaluated question's options, or one of both without options (MMLU-Pro asks thousands of
+    MMLU's), or marked by its source in a column ``overlaps_<evaluation>``; word-trigram
     MinHash similarity of at least ``jaccard`` (datasketch); and, with an encoder, cosine of at least ``cosine`` (the
     paper's rule, section 5.1, which drops evaluation prompts instead; here evaluation sets stay whole).
 
@@ -100,17 +106,104 @@ def closest_cosine(these: np.ndarray, those: np.ndarray, batch: int = 2048) -> n
     return np.concatenate(best) if best else np.zeros(0, np.float32)
 
 
+@dataclass(frozen=True)
+class GoldSplit:
+    """Graded questions of a benchmark to train on, and others to evaluate on. Made by `gold_split`.
+
+    Attributes
+    ----------
+    votes : DataFrame
+        Gold votes, see `battles_from_outcomes`; none on a copy or near copy of an evaluated question.
+    evaluation : Outcomes
+        Questions that are neither trained on nor copies of those.
+    dropped : DataFrame
+        What decontamination took out of the votes (see `decontaminate`).
+    """
+
+    votes: pd.DataFrame = field(repr=False)
+    evaluation: "Outcomes"
+    dropped: pd.DataFrame = field(repr=False)
+
+
+def gold_split(
+    outcomes: "Outcomes",
+    pair: ModelPair,
+    questions: int | pd.Index,
+    *others: "Outcomes",
+    evaluated: int | None = None,
+    encoder: "Encoder | None" = None,
+    random_state: int = 0,
+) -> GoldSplit:
+    """Draw graded questions as gold votes, set others aside to evaluate on, and drop near copies of these.
+
+    Parameters
+    ----------
+    outcomes : Outcomes
+    pair : ModelPair
+        Whose grades are the labels.
+    questions : int or Index
+        How many to train on, drawn by `sample_questions`, or their prompt ids.
+    *others : Outcomes
+        Further benchmarks that will be evaluated on.
+    evaluated : int, optional
+        How many of the other questions to evaluate on, drawn in the same way; all by default. Questions that are in
+        neither part take the place of those that are dropped.
+    encoder : Encoder, optional
+        Whose cosine of .95 or more counts as the same prompt (see `decontaminate`).
+    random_state : int
+        Of all draws.
+
+    Returns
+    -------
+    GoldSplit
+
+    Raises
+    ------
+    DataError
+        When no question is left on one of the two sides.
+    """
+    wanted = len(questions) if isinstance(questions, pd.Index) else questions
+    require_number("questions", wanted, 1, len(outcomes) - 1, whole=True)
+    ids = questions if isinstance(questions, pd.Index) else sample_questions(outcomes, wanted, random_state)
+    rest = ~outcomes.keys.isin(set(outcomes.keys[ids])).to_numpy()
+    if not rest.any():
+        raise DataError(f"outcomes {outcomes.name}: no question is left to evaluate on; train on fewer")
+    whole = evaluation = outcomes.select(rest)
+    if evaluated is not None and evaluated < len(whole):
+        evaluation = whole.select(sample_questions(whole, evaluated, random_state))
+    votes = battles_from_outcomes(outcomes, pair, ids)
+    kept, dropped = decontaminate(votes, evaluation, *others, encoder=encoder)
+    spare = whole.prompts.index[~whole.keys.isin(set(evaluation.keys)).to_numpy()]
+    if len(kept) < len(votes) and len(spare):
+        spare = spare[np.argsort(prompt_ranks(whole.keys[spare], random_state), kind="stable")]
+        with suppress(DataError):  # all spare questions are near copies, too, or have no grades
+            more, _ = decontaminate(battles_from_outcomes(whole, pair, spare), evaluation, *others, encoder=encoder)
+            kept = pd.concat([kept, more.head(len(votes) - len(kept))], ignore_index=True)
+    return GoldSplit(kept, evaluation, dropped)
+
+
+# not where a digit follows: 1.5, 1,000 and 3:2 are other numbers than 15, 1000 and 32
+_PUNCTUATION = re.compile(r"""[.,;:!?"'\u2018\u2019\u201c\u201d]+(?!\d)""")
+
+
+def _folded(text: str) -> str:
+    """Text with case and white space folded and without punctuation; with it where there is nothing else."""
+    lower = text.lower()
+    return " ".join(_PUNCTUATION.sub("", lower).split()) or " ".join(lower.split())
+
+
 def _question(text: str) -> tuple[str, frozenset[str]]:
-    """A prompt as its question and its options (none in an open one), case and white space folded."""
-    stem, *options = (" ".join(part.lower().split()) for part in split_options(text))
+    """A prompt as its question and its options (none in an open one), see `_folded`."""
+    stem, *options = map(_folded, split_options(text))
     return stem, frozenset(options)
 
 
 def _same_question(prompts: pd.Series, evaluation: pd.Series, shortest: int = 30) -> list[str]:
     """Keys of the prompts that ask an evaluated question with at least half of its options, or one of both openly.
 
-    Many questions begin alike ("Which of these is true?"): without options in common they are others. An open question
-    of fewer than ``shortest`` characters says too little.
+    The half is of the evaluated question's options: of four at least two are the same. Many questions begin alike
+    ("Which of these is true?"): without options in common they are others. An open question of fewer than ``shortest``
+    characters says too little.
     """
     asked: dict[str, list[frozenset[str]]] = {}
     for stem, options in map(_question, evaluation.unique()):

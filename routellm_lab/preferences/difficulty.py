@@ -1,7 +1,7 @@
 """How hard is a prompt? Item response theory on graded answers, and its difficulty as a training signal."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,6 +16,12 @@ if TYPE_CHECKING:
 
 PRIOR_SD = {"ability": 2.0, "log_discrimination": 0.5, "difficulty": 1.0}
 """Standard deviations of the normal priors, all with mean 0."""
+
+MIN_MODELS = 3
+"""Models below which the difficulty of a prompt says no more than the share of them that are wrong."""
+
+_NODES, _LOG_WEIGHTS = np.polynomial.hermite_e.hermegauss(41)
+_NODES, _LOG_WEIGHTS = PRIOR_SD["difficulty"] * _NODES, np.log(_LOG_WEIGHTS / _LOG_WEIGHTS.sum())
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,8 +63,9 @@ def fit_difficulty(outcomes: "Outcomes", models: Iterable[str] | None = None, ma
 
     The two-parameter logistic model (Birnbaum 1968, in Lord & Novick, Statistical Theories of Mental Test Scores;
     Baker & Kim 2004, Item Response Theory), with models as the examinees. In the books the discrimination is the
-    item's; 30 models say too little for one per prompt, so that here it is the model's. Fitted as the joint mode of
-    the posterior under the priors of `PRIOR_SD`, by L-BFGS.
+    item's; 30 models say too little for one per prompt, so that here it is the model's. Abilities and discriminations
+    are the mode of their marginal posterior under the priors of `PRIOR_SD` (Bock and Aitkin 1981; Gauss-Hermite
+    quadrature over the difficulties, L-BFGS), the difficulty of a prompt is its posterior mean given these.
 
     Parameters
     ----------
@@ -75,13 +82,14 @@ def fit_difficulty(outcomes: "Outcomes", models: Iterable[str] | None = None, ma
     Raises
     ------
     DataError
-        For scores outside [0, 1], fewer than two models, a prompt or a model without a score, prompts that all are
-        equally hard, or no convergence.
+        For scores outside [0, 1], fewer than `MIN_MODELS` models, a prompt or a model without a score, prompts that all
+        are equally hard, or no convergence.
 
     Notes
     -----
-    The joint mode favours small b with large a, as there are many more prompts than models. The fit is therefore put
-    on the scale of standardised b at the end, which leaves all probabilities as they are.
+    A joint mode of all parameters would have as many difficulties as prompts: with few models it does not converge, or
+    ranks prompts worse than the share of models that are wrong. Posterior means vary less than difficulties do; the
+    fit is put on the scale of standardised b at the end, which leaves all probabilities as they are.
     """
     from scipy.optimize import minimize
     from scipy.special import xlogy
@@ -92,23 +100,23 @@ def fit_difficulty(outcomes: "Outcomes", models: Iterable[str] | None = None, ma
     _check_scores(scores, where)
     known = scores.notna().to_numpy()
     right = scores.fillna(0.0).to_numpy()
-    # a model's parameters see thousands of scores, a prompt's tens: L-BFGS wants them on steps of like size
-    step = 1 / np.sqrt(np.concatenate([known.sum(axis=0), known.sum(axis=0), known.sum(axis=1)]))
+    scores_of = known.sum(axis=0)
+    start = np.log((right.sum(axis=0) + 0.5) / (scores_of - right.sum(axis=0) + 0.5))
 
-    def scaled(values: np.ndarray) -> tuple[float, np.ndarray]:
-        loss, gradient = _loss(values * step, right, known)
-        return loss, gradient * step
+    def loss(values: np.ndarray) -> tuple[float, np.ndarray]:
+        return _loss(values, right, known)
 
     fit = minimize(
-        scaled,
-        _start(right, known) / step,
+        loss,
+        np.concatenate([start, np.zeros(len(names))]),
         jac=True,
         method="L-BFGS-B",
-        options={"maxiter": max_iterations, "maxfun": 2 * max_iterations, "ftol": 0, "gtol": 1e-4},
+        options={"maxiter": max_iterations, "maxfun": 2 * max_iterations, "ftol": 1e-14, "gtol": 1e-6},
     )
-    if abs(fit.jac).max() > 1e-2:
+    if abs(fit.jac).max() > 1e-3:
         raise DataError(f"{where}: no convergence in {max_iterations} iterations; pass a larger max_iterations")
-    ability, log_discrimination, difficulty = _split(fit.x * step, len(names))
+    ability, log_discrimination = np.split(fit.x, 2)
+    difficulty = _posterior(fit.x, right, known)[1] @ _NODES
     centre, spread = difficulty.mean(), difficulty.std()
     if spread < 1e-6:
         raise DataError(f"{where}: all {len(scores)} prompts are equally hard; give prompts with different scores")
@@ -120,13 +128,18 @@ def fit_difficulty(outcomes: "Outcomes", models: Iterable[str] | None = None, ma
     )
     n_scores, mean = int(known.sum()), scores.mean().to_numpy()
     base = -(known.sum(axis=0) * (xlogy(mean, mean) + xlogy(1 - mean, 1 - mean))).sum() / n_scores
-    log_loss = _misfit(fit.x * step, right, known)[0] / n_scores
-    return Difficulty(*parts, n_scores=n_scores, log_loss=float(log_loss), base_log_loss=float(base))
+    found = Difficulty(*parts, n_scores=n_scores, log_loss=float("nan"), base_log_loss=float(base))
+    chance = found.chances().to_numpy()
+    log_loss = -(xlogy(right, chance) + xlogy(known - right, 1 - chance)).sum() / n_scores
+    return replace(found, log_loss=float(log_loss))
 
 
 def _check_scores(scores: pd.DataFrame, where: str) -> None:
-    if scores.shape[1] < 2:
-        raise DataError(f"{where}: needs the scores of at least 2 models, got {listed(scores.columns) or 'none'}")
+    if scores.shape[1] < MIN_MODELS:
+        raise DataError(
+            f"{where}: needs the scores of at least {MIN_MODELS} models, got {listed(scores.columns) or 'none'}; with "
+            "fewer, take the share of models that are wrong"
+        )
     outside = ((scores < 0) | (scores > 1)).any(axis=1)
     if outside.any():
         raise DataError(f"{where}: scores must be in [0, 1] (1: right): {listed(scores.index[outside])}; rescale them")
@@ -140,40 +153,33 @@ def _check_scores(scores: pd.DataFrame, where: str) -> None:
         raise DataError(f"{where}: no score on prompt {listed(bare)}; leave them out with outcomes.select(...)")
 
 
-def _start(right: np.ndarray, known: np.ndarray) -> np.ndarray:
-    """Log-odds of the mean scores (half a success and half a failure added), and equal discriminations."""
+def _posterior(values: np.ndarray, right: np.ndarray, known: np.ndarray) -> tuple[float, np.ndarray]:
+    """Log of the marginal likelihood of the scores (n, m), difficulties integrated out; and the weights (n, k) of their
+    nodes afterwards. ``values`` are theta (m,) and log a (m,)."""
+    from scipy.special import log_expit
 
-    def log_odds(axis: int) -> np.ndarray:
-        successes, total = right.sum(axis=axis), known.sum(axis=axis)
-        return np.log((successes + 0.5) / (total - successes + 0.5))
-
-    return np.concatenate([log_odds(0), np.zeros(right.shape[1]), -log_odds(1)])
-
-
-def _split(values: np.ndarray, n_models: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """theta (m,), log a (m,) and b (n,) of a vector of all parameters."""
-    return values[:n_models], values[n_models : 2 * n_models], values[2 * n_models :]
-
-
-def _misfit(values: np.ndarray, right: np.ndarray, known: np.ndarray) -> tuple[float, np.ndarray]:
-    """Negative log-likelihood of the scores (n, m) and its gradient."""
-    from scipy.special import expit
-
-    ability, log_discrimination, difficulty = _split(values, right.shape[1])
-    slope = np.exp(log_discrimination)
-    logit = slope * (ability - difficulty[:, None])
-    misfit = np.logaddexp(0, logit)[known].sum() - (right * logit).sum()
-    excess = np.where(known, expit(logit) - right, 0)
-    gradient = (slope * excess.sum(axis=0), (excess * logit).sum(axis=0), -excess @ slope)
-    return float(misfit), np.concatenate(gradient)
+    ability, log_discrimination = np.split(values, 2)
+    logit = np.exp(log_discrimination) * (ability - _NODES[:, None])
+    log_joint = right @ log_expit(logit).T + (known - right) @ log_expit(-logit).T + _LOG_WEIGHTS
+    highest = log_joint.max(axis=1, keepdims=True)
+    joint = np.exp(log_joint - highest)
+    total = joint.sum(axis=1, keepdims=True)
+    return float((highest + np.log(total)).sum()), joint / total
 
 
 def _loss(values: np.ndarray, right: np.ndarray, known: np.ndarray) -> tuple[float, np.ndarray]:
-    """Negative log-posterior, up to a constant, and its gradient."""
-    n_prompts, n_models = right.shape
-    misfit, gradient = _misfit(values, right, known)
-    sd = np.repeat(list(PRIOR_SD.values()), [n_models, n_models, n_prompts])
-    return misfit + ((values / sd) ** 2).sum() / 2, gradient + values / sd**2
+    """Negative log-posterior of theta and log a per prompt, up to a constant, and its gradient."""
+    from scipy.special import expit
+
+    ability, log_discrimination = np.split(values, 2)
+    slope = np.exp(log_discrimination)
+    likelihood, weights = _posterior(values, right, known)
+    logit = slope * (ability - _NODES[:, None])
+    excess = weights.T @ right - (weights.T @ known) * expit(logit)
+    gradient = np.concatenate([(slope * excess).sum(axis=0), (logit * excess).sum(axis=0)])
+    sd = np.repeat([PRIOR_SD["ability"], PRIOR_SD["log_discrimination"]], len(ability))
+    n = len(right)
+    return (((values / sd) ** 2).sum() / 2 - likelihood) / n, (values / sd**2 - gradient) / n
 
 
 def battles_from_difficulty(

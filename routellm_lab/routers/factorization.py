@@ -32,7 +32,11 @@ RELEASED: Mapping[str, Any] = {
     "learning_rate": 3e-4,
     "weight_decay": 1e-5,
 }
-"""What the released training code does instead."""
+"""What the released training code does instead, but for three things that stay this package's own: the scale of the
+maps at the start (W1 and w2 normal with variance 1 / dimensions; there uniform up to 1 / sqrt(inputs), as PyTorch
+does), early stopping with the best weights (there the last ones of 100 epochs), and the part that is held out (a tenth
+of the prompts; there a twentieth of the votes). ``patience=100`` trains all epochs, but still keeps the best weights.
+"""
 
 _SCORED_AT_ONCE = 4096
 

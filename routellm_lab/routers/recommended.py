@@ -13,8 +13,7 @@ from routellm_lab.benchmarks import Outcomes, default_pair, load_outcomes, outco
 from routellm_lab.encoders import make_encoder
 from routellm_lab.errors import DataError, ParameterError, RoutellmLabError, escape_markdown
 from routellm_lab.files import data_folder
-from routellm_lab.preferences import decontaminate, pool_battles, sample_questions
-from routellm_lab.preferences.augment import battles_from_outcomes
+from routellm_lab.preferences import decontaminate, gold_split, pool_battles, sample_questions
 from routellm_lab.preferences.difficulty import battles_from_difficulty
 from routellm_lab.preferences.models import ModelPair
 from routellm_lab.preferences.ratings import Tiers
@@ -68,29 +67,29 @@ def recommended_sets(
     """
     names = outcome_names(data)
     benchmarks = {name: load_outcomes(name, data=data) for name in EVALUATED if name in names}
-    given: dict[str, pd.DataFrame] = {}
+    clean: dict[str, pd.DataFrame] = {}
+    dropped: list[pd.DataFrame] = []
     graded = set(benchmarks[GOLD].models) if GOLD in benchmarks else set()
     if gold_questions and {pair.strong, pair.weak} <= graded:
         ids = gold_prompt_ids(benchmarks[GOLD], gold_questions, random_state)
-        given["gold"] = battles_from_outcomes(benchmarks[GOLD], pair, ids)
-        left = ~benchmarks[GOLD].keys.isin(set(given["gold"]["prompt_key"]))
-        benchmarks[GOLD] = benchmarks[GOLD].select(left.to_numpy())
+        others = (outcomes for name, outcomes in benchmarks.items() if name != GOLD)
+        split = gold_split(benchmarks[GOLD], pair, ids, *others, encoder=make_encoder(encoder))
+        clean["gold"], benchmarks[GOLD] = split.votes, split.evaluation
+        dropped.append(split.dropped.assign(set="gold"))
     if DIFFICULTY in names:
         hard = _without_overlap(load_outcomes(DIFFICULTY, data=data), *benchmarks.values())
-        given["difficulty"] = battles_from_difficulty(hard, pair, topic_share=topic_share)
-    if not given:
+        votes = battles_from_difficulty(hard, pair, topic_share=topic_share)
+        clean["difficulty"], gone = decontaminate(votes, *benchmarks.values(), encoder=make_encoder(encoder))
+        if len(gone):  # what is left out shall not shape the labels of the rest either
+            hard = hard.select(hard.keys.isin(set(clean["difficulty"]["prompt_key"])).to_numpy())
+            clean["difficulty"] = battles_from_difficulty(hard, pair, topic_share=topic_share)
+        dropped.append(gone.assign(set="difficulty"))
+    if not clean:
         raise DataError(
             f"recommended_router: no labels: of {GOLD}, {gold_questions} grades of {pair} were asked for"
             f"{' and it has none' if gold_questions else ''}, and there are no outcomes of {DIFFICULTY}; use "
             "gold_questions=1500, data='sample' or a folder, or train a router on votes of your own"
         )
-    clean, dropped = {}, []
-    for name, votes in given.items():
-        clean[name], gone = decontaminate(votes, *benchmarks.values(), encoder=make_encoder(encoder))
-        if name == "difficulty" and len(gone):  # what is left out shall not shape the labels of the rest either
-            hard = hard.select(hard.keys.isin(set(clean[name]["prompt_key"])).to_numpy())
-            clean[name] = battles_from_difficulty(hard, pair, topic_share=topic_share)
-        dropped.append(gone.assign(set=name))
     return clean, pd.concat(dropped, ignore_index=True)
 
 
@@ -123,7 +122,10 @@ def recommended_router(
 
     A `KernelRouter` on two sets of labels (`RECIPE`): grades of the pair on some MMLU questions, and how hard those of
     MMLU-Pro are to many models. The recipe is the middle of a family; notebook 08 compares it with others on sources
-    held out of the labels, says where it stands among them, and what it is worth.
+    held out of the labels. What that comparison cannot say: it has few sources, and many recipes lie within its noise;
+    the family itself was found while figures on the reported benchmarks were seen, so that new benchmarks are the
+    fairer test; and MMLU-Pro and MMLU are of one kind, multiple choice in English. The effect of another draw of the
+    gold questions is not in any interval over prompts.
 
     Parameters
     ----------
@@ -214,7 +216,13 @@ def router_card(router: KernelRouter) -> str:
             "are to the training prompts.",
             "",
             "**Limits.** English questions, first turn only, as far as the encoder reads. The win rate is a ranking, "
-            "not a calibrated chance. A suffix can buy the strong model: notebook 08 shows how often.",
+            "not a calibrated chance. A suffix can buy the strong model: notebook 08 shows how often. Options are "
+            "recognised by capital letters; in lower case they are read as part of the question.",
+            "",
+            "**How the recipe was chosen.** On few sources held out of the labels, among recipes many of which lie "
+            "within the noise of that comparison. The family of recipes was found while figures on MMLU, GSM8K and "
+            "MT Bench were seen: new benchmarks are the fairer test. The labels are multiple choice in English, as "
+            "MMLU is. Another draw of the gold questions gives another router; no interval over prompts shows that.",
             "",
         ]
     )

@@ -21,7 +21,7 @@ import pandas as pd
 
 from routellm_lab.benchmarks.outcomes import Outcomes
 from routellm_lab.errors import MissingExtraError, ParameterError, listed
-from routellm_lab.evaluation.significance import percentile_interval, resample_counts
+from routellm_lab.evaluation.significance import percentile_interval
 from routellm_lab.files import replacing
 from routellm_lab.policies.cost import CostCurve
 from routellm_lab.policies.guarantees import require_ranking
@@ -674,16 +674,17 @@ _WIDGET_STYLE = """
 
 def _intervals(costs: CostCurve, thresholds: np.ndarray, level: float, random_state: int | None) -> dict[str, Any]:
     """Bootstrap intervals at fixed thresholds that `CostCurve.points` leaves out, on its resamples, as columns."""
-    curve, n = costs.curve, len(costs.curve)
+    curve = costs.curve
     called = (curve.win_rate[:, None] >= thresholds).astype(float)
     gaps, extra = curve.strong_scores - curve.weak_scores, costs.strong - costs.weak
     drawn: dict[str, list[np.ndarray]] = {name: [] for name in ("share", "pgr", "random_quality", "saving")}
-    for counts in resample_counts(n, 1000, random_state):
-        gap, dearer, weak = ((counts @ values / n)[:, None] for values in (gaps, extra, costs.weak))
-        added = counts @ (extra[:, None] * called) / n + costs.router
-        drawn["share"].append(counts @ called / n)
-        drawn["pgr"].append(counts @ (gaps[:, None] * called) / n / np.where(gap > 0, gap, np.nan))
-        drawn["random_quality"].append((counts @ curve.weak_scores / n)[:, None] + gap * np.clip(added / dearer, 0, 1))
+    for drawn_prompts in curve.resampled(1000, random_state):
+        counts = drawn_prompts / drawn_prompts.sum(axis=1, keepdims=True)
+        gap, dearer, weak = ((counts @ values)[:, None] for values in (gaps, extra, costs.weak))
+        added = counts @ (extra[:, None] * called) + costs.router
+        drawn["share"].append(counts @ called)
+        drawn["pgr"].append(counts @ (gaps[:, None] * called) / np.where(gap > 0, gap, np.nan))
+        drawn["random_quality"].append((counts @ curve.weak_scores)[:, None] + gap * np.clip(added / dearer, 0, 1))
         drawn["saving"].append(1 - (weak + added) / (weak + dearer))
     columns: dict[str, Any] = {}
     for name, parts in drawn.items():
