@@ -218,7 +218,9 @@ class VectorCache:
             good = np.isfinite(matrix).all(axis=1)
             if sound is not None:
                 good &= sound(matrix)
-            found.update((bytes(key), vector) for (key, _), vector, ok in zip(rows, matrix, good, strict=True) if ok)
+            found.update(
+                (bytes(key), vector) for (key, _), vector, ok in zip(rows, matrix, good.tolist(), strict=True) if ok
+            )
         return found
 
     def _put(self, vectors: dict[bytes, np.ndarray]) -> None:
