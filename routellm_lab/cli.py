@@ -111,6 +111,7 @@ def train(
     gold_questions: Annotated[int, typer.Option(min=1, help="Graded MMLU questions in the set arena+gold.")] = 1500,
     seed: Annotated[int, typer.Option(help="One seed, one result.")] = 0,
     fresh: Annotated[bool, typer.Option("--fresh", help="Train again whatever is there.")] = False,
+    fits: Annotated[int, typer.Option(min=1, help="Fits of each router, with other seeds and gold questions.")] = 3,
 ) -> None:
     """Train the transformer routers on the three training sets, once, into data/routers.
 
@@ -124,7 +125,7 @@ def train(
 
     root = settings().data if data is None else data
     total = 0.0
-    for made in train_routers(root, gold_questions, seed, fresh):
+    for made in train_routers(root, gold_questions, seed, fresh, fits):
         if not is_main_process():
             continue
         total += made["seconds"]

@@ -24,7 +24,19 @@ from routellm_lab.workbook.hashing import trained_index
 from routellm_lab.workbook.trained import KINDS, THREE_CLASSES
 
 EVERY = ("arena", "arena+judge", "arena+gold")
-MADE = [f"{training}/{kind}" for training in EVERY for kind in KINDS] + [f"arena+gold/{THREE_CLASSES}"]
+FITS = 2
+
+
+def made_names(fits):
+    return [
+        f"{training}/{kind}/{fit}"
+        for fit in range(fits)
+        for training in EVERY
+        for kind in (*KINDS, *([THREE_CLASSES] if training == "arena+gold" else []))
+    ]
+
+
+MADE = made_names(FITS)
 
 
 @pytest.fixture(scope="module")
@@ -75,6 +87,10 @@ def test_votes_without_gold_are_clean_of_the_gold_questions_too(sets):
     assert not whole & set(sets.clean["arena+judge"]["prompt_key"])
 
 
+def draws_of(sets):
+    return {name: sets.draws(name) for name in sets.clean}
+
+
 @pytest.fixture
 def small(sets, monkeypatch, tmp_path):
     """Few votes, tiny models, a workbook of their own."""
@@ -87,7 +103,9 @@ def small(sets, monkeypatch, tmp_path):
 
 def make_small(monkeypatch, sets, encoder, decoder):
     """Train on few votes and from these tiny models; returns the training sets."""
-    few = replace(sets, clean={name: votes.tail(600).reset_index(drop=True) for name, votes in sets.clean.items()})
+    draws = [votes.tail(600).reset_index(drop=True) for votes in sets.gold_draws]
+    clean = {name: votes.tail(600).reset_index(drop=True) for name, votes in sets.clean.items()}
+    few = replace(sets, clean=clean | {"arena+gold": draws[0]}, gold_draws=draws)
     training = Training(max_steps=2, evaluations=1, max_tokens=32)
 
     def routers(pair, _, seed):
@@ -105,70 +123,75 @@ def make_small(monkeypatch, sets, encoder, decoder):
 
 
 def test_routers_are_trained_once_and_found_by_the_votes_they_saw(small):
-    assert trained_routers("sample", small.clean) == (
+    assert trained_routers("sample", draws_of(small)) == (
         {},
         {(training, kind): "not trained yet" for training in small.clean for kind in KINDS},
     )
-    made = list(train_routers("sample"))
+    made = list(train_routers("sample", fits=FITS))
     assert [one["name"] for one in made] == ["decoder", *MADE]
     assert all(one["trained"] and one["seconds"] >= 0 and one["prompts"] for one in made)
-    routers, missing = trained_routers("sample", small.clean)
+    routers, missing = trained_routers("sample", draws_of(small))
     assert not missing
     assert set(routers) == {(training, kind) for training in small.clean for kind in KINDS}
-    assert routers["arena", "bert"].win_rate(["What is 7 * 8?"]).shape == (1,)
-    variants, missing = trained_routers("sample", small.clean, [THREE_CLASSES])
-    assert variants["arena+gold", THREE_CLASSES].head == "three_classes"
+    shapes = {key: (len(rows), len(rows[0])) for key, rows in routers.items()}
+    assert shapes["arena", "bert"] == (1, FITS)  # a column per seed
+    assert shapes["arena+gold", "causal_llm"] == (FITS, 1)  # a row per draw
+    first_draw, _ = trained_routers("sample", {"arena+gold": small.draws("arena+gold")[:1]})
+    assert len(first_draw["arena+gold", "bert"]) == len(first_draw["arena+gold", "bert"][0]) == 1
+    assert routers["arena", "bert"][0][0].win_rate(["What is 7 * 8?"]).shape == (1,)
+    variants, missing = trained_routers("sample", draws_of(small), [THREE_CLASSES])
+    assert variants["arena+gold", THREE_CLASSES][0][0].head == "three_classes"
     assert set(missing) == {("arena", THREE_CLASSES), ("arena+judge", THREE_CLASSES)}
 
-    again = list(train_routers("sample"))
+    again = list(train_routers("sample", fits=FITS))
     assert [one["name"] for one in again] == MADE
     assert not any(one["trained"] for one in again)
-    assert any(one["trained"] for one in train_routers("sample", fresh=True))
+    assert any(one["trained"] for one in train_routers("sample", fresh=True, fits=FITS))
 
 
 def test_the_command_line_says_what_it_trained_and_what_it_kept(small):
-    runner = CliRunner()
-    lines = runner.invoke(app, ["train", "--data", "sample"], catch_exceptions=False).output.splitlines()
+    runner, command = CliRunner(), ["train", "--data", "sample", "--fits", "2"]
+    lines = runner.invoke(app, command, catch_exceptions=False).output.splitlines()
     assert len(lines) == 2 + len(MADE)
     assert lines[0].startswith("decoder: ")
-    assert re.fullmatch(r"arena/bert: \d+ s, \d+ prompts, held-out loss \d\.\d{4}", lines[1])
+    assert re.fullmatch(r"arena/bert/0: \d+ s, \d+ prompts, held-out loss \d\.\d{4}", lines[1])
     assert re.search(r"minutes of training in .*routers/sample$", lines[-1])
-    again = runner.invoke(app, ["train", "--data", "sample"], catch_exceptions=False).output.splitlines()
+    again = runner.invoke(app, command, catch_exceptions=False).output.splitlines()
     assert len(again) == len(lines) - 1
     assert all(line.endswith("(trained earlier)") for line in again[:-1])
 
 
 def test_an_interrupted_training_keeps_what_was_finished(small):
-    begun = train_routers("sample")
+    begun = train_routers("sample", fits=FITS)
     done = [next(begun)["name"] for _ in range(3)]
     begun.close()
-    rest = [one["name"] for one in train_routers("sample") if one["trained"]]
+    rest = [one["name"] for one in train_routers("sample", fits=FITS) if one["trained"]]
     assert len(rest) == 1 + len(MADE) - len(done)
     assert not set(rest) & set(done)
 
 
 def test_routers_of_other_votes_or_damaged_ones_are_named_and_not_used(small):
-    list(train_routers("sample"))
-    other = {**small.clean, "arena": small.clean["arena"].head(100)}
+    list(train_routers("sample", fits=FITS))
+    other = {**draws_of(small), "arena": [small.clean["arena"].head(100)]}
     routers, missing = trained_routers("sample", other)
     assert {missing["arena", kind] for kind in KINDS} == {"trained on other votes"}
     assert ("arena+gold", "bert") in routers
 
     index = trained_index(settings().root, "sample")
-    (index.parent / "arena+gold" / "bert" / "weights.safetensors").write_bytes(b"")
-    routers, missing = trained_routers("sample", small.clean)
+    (index.parent / "arena+gold" / "bert" / "0" / "weights.safetensors").write_bytes(b"")
+    routers, missing = trained_routers("sample", draws_of(small))
     assert "changed or truncated" in missing["arena+gold", "bert"]
     assert ("arena+gold", "causal_llm") in routers
     index.write_text(json.dumps({})[:1])
     with pytest.raises(RoutellmLabError, match=r"trained\.json: damaged; remove it"):
-        trained_routers("sample", small.clean)
+        trained_routers("sample", draws_of(small))
 
 
 def test_a_second_training_waits_for_the_first_and_finds_its_routers(small, capsys):
-    first = train_routers("sample")
+    first = train_routers("sample", fits=FITS)
     begun = [next(first)["name"]]
     second: list[dict] = []
-    waiting = threading.Thread(target=lambda: second.extend(train_routers("sample")))
+    waiting = threading.Thread(target=lambda: second.extend(train_routers("sample", fits=FITS)))
     waiting.start()
     waiting.join(1)
     assert waiting.is_alive()
@@ -181,17 +204,17 @@ def test_a_second_training_waits_for_the_first_and_finds_its_routers(small, caps
 
 
 def test_a_link_among_the_routers_is_not_trained_through_nor_loaded(small, tmp_path):
-    list(train_routers("sample"))
+    list(train_routers("sample", fits=FITS))
     folder = trained_index(settings().root, "sample").parent
     (folder / "arena").rename(tmp_path / "elsewhere")
     (folder / "arena").symlink_to(tmp_path / "elsewhere")
-    before = (tmp_path / "elsewhere" / "bert" / "config.json").read_bytes()
+    before = (tmp_path / "elsewhere" / "bert" / "0" / "config.json").read_bytes()
     with pytest.raises(RoutellmLabError, match="arena: is a link"):
-        next(train_routers("sample", fresh=True))
-    routers, missing = trained_routers("sample", small.clean)
+        next(train_routers("sample", fresh=True, fits=FITS))
+    routers, missing = trained_routers("sample", draws_of(small))
     assert "is a link" in missing["arena", "bert"]
     assert ("arena+gold", "bert") in routers
-    assert (tmp_path / "elsewhere" / "bert" / "config.json").read_bytes() == before
+    assert (tmp_path / "elsewhere" / "bert" / "0" / "config.json").read_bytes() == before
 
 
 TWO = """
@@ -206,7 +229,7 @@ from routellm_lab.preferences.sample import SAMPLE_PAIR
 with pytest.MonkeyPatch.context() as patch:
     sets = paper_training_sets("sample", SAMPLE_PAIR, gold_questions=150, encoder="hashing:256")
     test_trained.make_small(patch, sets, *sys.argv[1:])
-    app(["train", "--data", "sample"])
+    app(["train", "--data", "sample", "--fits", "1"])
 """
 
 
@@ -219,10 +242,10 @@ def test_two_processes_train_the_same_routers_and_one_of_them_writes(small, tmp_
     done = subprocess.run(command, capture_output=True, text=True, timeout=150, env=environment, check=False)
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
-    assert [line.partition(":")[0] for line in lines[:-1]] == ["decoder", *MADE]
+    assert [line.partition(":")[0] for line in lines[:-1]] == ["decoder", *made_names(1)]
 
-    alone = {made["name"]: made for made in train_routers("sample")}
+    alone = {made["name"]: made for made in train_routers("sample", fits=1)}
     index = json.loads(trained_index(tmp_path / "two", "sample").read_text())
-    for name in MADE:
+    for name in made_names(1):
         assert index[name]["hash"] == alone[name]["hash"]
         assert index[name]["held_out_loss"] == pytest.approx(alone[name]["held_out_loss"], abs=2e-3)

@@ -95,8 +95,8 @@ class Encoder:
 
     def _unread(self, texts: list[str]) -> list[tuple[str, ...]]:
         """See `unread`; by default a text is read, or is without any token."""
-        empty = ~np.asarray(self._encode(texts), np.float32).any(axis=1)
-        return [(text,) if nothing else () for text, nothing in zip(texts, np.asarray(empty), strict=True)]
+        vectors = np.asarray(self._encode(texts), np.float32)
+        return [() if vector.any() else (text,) for text, vector in zip(texts, vectors, strict=True)]
 
     def _prepare(self) -> None:
         """Comes before a call is answered: whatever has to be looked at again."""

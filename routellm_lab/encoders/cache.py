@@ -219,7 +219,7 @@ class VectorCache:
             if sound is not None:
                 good &= sound(matrix)
             found.update(
-                (bytes(key), vector) for (key, _), vector, ok in zip(rows, matrix, np.asarray(good), strict=True) if ok
+                (bytes(key), vector) for (key, _), vector, ok in zip(rows, matrix, good.tolist(), strict=True) if ok
             )
         return found
 

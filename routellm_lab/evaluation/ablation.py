@@ -42,7 +42,7 @@ def ablation(
     seeds : iterable of int
         Of the fits of each setting.
     left_out : dict of str to list of iterables, optional
-        By benchmark and draw, the prompt keys that are not scored (see `evaluate_fits`).
+        By benchmark and draw, the prompt keys that are not scored (see `evaluate_fits`); draws without fits are ignored.
     references : dict of Router to fits, optional
         Routers that are fitted already.
     level : float
@@ -109,4 +109,6 @@ def _curves(
 ) -> dict[str, RefitCurves]:
     """Curves of the fits of a setting, fitted first unless they are there."""
     fits = router if isinstance(router, Sequence) else fit_again(router, draws, seeds)
-    return {name: evaluate_fits(fits, whole, left_out.get(name, [()])) for name, whole in evaluations.items()}
+    # each draw is scored on its own questions, also where there are fits on the first draws alone
+    rest = {name: left_out.get(name, [()])[: len(fits)] for name in evaluations}
+    return {name: evaluate_fits(fits, whole, rest[name]) for name, whole in evaluations.items()}

@@ -178,6 +178,8 @@ class RefitCurves:
             When the curves differ in pair, prompts or scores.
         """
         draws, seeds = _common(self, other, 0), _common(self, other, 1)
+        if draws > 1 and not _same_questions(_cell(self, 1, 0)[1], _cell(other, 1, 0)[1]):
+            draws = 1  # one of the two was scored on the questions of the first draw alone
         terms, values = [], []
         for draw in range(draws):
             pairs = [(_cell(self, draw, seed), _cell(other, draw, seed)) for seed in range(seeds)]
@@ -204,14 +206,17 @@ def _cell(recipe: RefitCurves, draw: int, seed: int) -> "tuple[_Terms, RoutingCu
     return recipe._terms[draw][seed], recipe.curves[draw][seed]
 
 
-def _refuse_other_questions(one: RoutingCurve, two: RoutingCurve) -> None:
-    same = (
+def _same_questions(one: RoutingCurve, two: RoutingCurve) -> bool:
+    return (
         one.pair == two.pair
         and one.prompt_ids.equals(two.prompt_ids)
         and np.array_equal(one.strong_scores, two.strong_scores)
         and np.array_equal(one.weak_scores, two.weak_scores)
     )
-    if not same:
+
+
+def _refuse_other_questions(one: RoutingCurve, two: RoutingCurve) -> None:
+    if not _same_questions(one, two):
         raise DataError(f"{one.name}, {two.name}: recipes are compared on the same pair, questions and scores")
 
 
@@ -330,7 +335,8 @@ def evaluate_fits(fits: Fits, benchmark: Outcomes, left_out: Sequence[Iterable[s
     benchmark : Outcomes
         Whole.
     left_out : list of iterables of str
-        For each draw, the prompt keys of its labels: those questions are not scored, whatever the recipe.
+        For each draw, the prompt keys of its labels: those questions are not scored, whatever the recipe. Fits on fewer
+        draws are scored on the questions of theirs alone: ``left_out[: len(fits)]``.
 
     Returns
     -------

@@ -61,9 +61,15 @@ class TrainingSets:
         """The votes to train on, one frame per draw of the gold questions; one frame for a set without them."""
         return self.gold_draws if name == "arena+gold" else [self.clean[name]]
 
-    def left_out(self, benchmark: str) -> list[set[str]]:
-        """For each draw, the prompt keys of the gold questions, which are not evaluated; none outside of MMLU."""
-        return [set(gold["prompt_key"]) for gold in self.gold_labels] if benchmark == "mmlu" else [set()]
+    def left_out(self, benchmark: str, training: str = "arena", n_draws: int | None = None) -> list[set[str]]:
+        """For each draw, the prompt keys of the gold questions, which are not evaluated; none outside of MMLU.
+
+        Fits on ``arena+gold`` may be there for the first ``n_draws`` alone; they are evaluated after those.
+        """
+        if benchmark != "mmlu":
+            return [set()]
+        last = n_draws if training == "arena+gold" else None
+        return [set(gold["prompt_key"]) for gold in self.gold_labels[:last]]
 
 
 def paper_training_sets(

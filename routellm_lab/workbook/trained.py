@@ -1,8 +1,9 @@
 """Transformer routers, trained once on a data root's training sets and kept in ``data/routers`` for the notebooks."""
 
+import itertools
 import json
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import pandas as pd
 from pydantic import BaseModel, ConfigDict
 
 from routellm_lab.benchmarks import default_pair
-from routellm_lab.errors import DataError, RoutellmLabError
+from routellm_lab.errors import DataError, RoutellmLabError, require_number
 from routellm_lab.evaluation.training_sets import paper_training_sets
 from routellm_lab.files import inside, read_json, replacing, require_real
 from routellm_lab.preferences import vote_weights
@@ -66,12 +67,17 @@ class _Trained(BaseModel):
 BERT_TRAINING = Training(epochs=3)
 CAUSAL_TRAINING = Training(epochs=3, learning_rate=3e-4)
 _DECODER_STEPS = 600
+FITS = 3
+"""How often each router is fitted."""
 
 
 def train_routers(
-    data: str, gold_questions: int = 1500, seed: int = 0, fresh: bool = False
+    data: str, gold_questions: int = 1500, seed: int = 0, fresh: bool = False, fits: int = FITS
 ) -> Iterator[dict[str, Any]]:
     """Fit the transformer routers on the three training sets of a data root into ``data/routers``.
+
+    Each recipe is fitted several times, to see how much its results vary: fit k (from 0) has the seed ``seed + k`` and,
+    of ``arena+gold``, draw k of the gold questions.
 
     What is there already, of the same votes and parameters, stays; an interrupted training goes on where it was. Under
     ``torchrun`` or ``accelerate launch`` all processes train each router together, and only the first one writes. A
@@ -87,33 +93,37 @@ def train_routers(
         Of the gold questions, the pretraining and the routers.
     fresh : bool
         Train again whatever is there.
+    fits : int
+        How often each recipe is fitted.
 
     Yields
     ------
     dict
-        One router at a time, when it is there: ``name`` (training set / router), ``trained`` (now, or earlier),
-        ``seconds``, ``votes``, ``prompts``, ``held_out_loss``.
+        One router at a time, when it is there: ``name`` (training set / router / number of the fit), ``trained`` (now,
+        or earlier), ``seconds``, ``votes``, ``prompts``, ``held_out_loss``.
 
     Raises
     ------
     RoutellmLabError
         When the index is damaged, or there is a link or special file among the routers.
     """
+    require_number("fits", fits, 1, whole=True)
     path, pair = trained_index(settings().root, data), default_pair(data)
     with ExitStack() as stack:
         if is_main_process():
             stack.enter_context(locked(path.parent, wait=True))
             require_real(path.parent)
         wait_for_all()
-        yield from _train(path, data, pair, gold_questions, seed, fresh)
+        yield from _train(path, data, pair, gold_questions, seed, fresh, fits)
 
 
 def _train(
-    path: Path, data: str, pair: ModelPair, gold_questions: int, seed: int, fresh: bool
+    path: Path, data: str, pair: ModelPair, gold_questions: int, seed: int, fresh: bool, fits: int
 ) -> Iterator[dict[str, Any]]:
     folder, index = path.parent, {} if fresh else _read_index(path)
-    sets = paper_training_sets(data, pair, gold_questions, random_state=seed)
-    texts = pd.concat([votes["prompt"] for votes in sets.clean.values()]).dropna().unique()
+    sets = paper_training_sets(data, pair, gold_questions, random_state=seed, n_draws=fits)
+    # without the gold questions, most of which are evaluated after another draw
+    texts = pd.concat([votes["prompt"] for name, votes in sets.clean.items() if name != "arena+gold"]).dropna().unique()
     decoder = folder / "decoder"
     made_of = hash_json([sorted(texts), _DECODER_STEPS, seed])
     if is_main_process() and (index.get("decoder", {}).get("hash") != made_of or not decoder.is_dir()):
@@ -126,19 +136,22 @@ def _train(
         )
         yield {"name": "decoder", "trained": True, **index["decoder"]}
     wait_for_all()
-    for training, votes in sets.clean.items():
-        for kind, router in transformer_routers(pair, decoder, seed).items():
+    for fit, training in itertools.product(range(fits), sets.clean):
+        draws = sets.draws(training)
+        votes = draws[fit % len(draws)]
+        for kind, router in transformer_routers(pair, decoder, seed + fit).items():
             if kind not in KINDS and training != "arena+gold":
                 continue
-            name = f"{training}/{kind}"
+            name = f"{training}/{kind}/{fit}"
             parameters = {key: str(value) for key, value in router.get_params(deep=False).items()}
-            told = hash_json([hash_votes(votes), parameters | {"model": made_of}])
-            trained = fresh or index.get(name, {}).get("hash") != told or not (folder / name / "config.json").is_file()
+            made_from = hash_json([hash_votes(votes), parameters | {"model": made_of}])
+            there = index.get(name, {}).get("hash") == made_from and (folder / name / "config.json").is_file()
+            trained = fresh or not there
             if trained:
                 start = time.perf_counter()
                 router.fit(votes).save(folder / name)
                 entry = {
-                    "hash": told,
+                    "hash": made_from,
                     "votes_hash": hash_votes(votes),
                     "seconds": round(time.perf_counter() - start, 1),
                     "votes": router.n_votes_,  # type: ignore[attr-defined]
@@ -150,43 +163,52 @@ def _train(
 
 
 def trained_routers(
-    data: str, votes: Mapping[str, pd.DataFrame], kinds: Iterable[str] = KINDS
-) -> tuple[dict[tuple[str, str], Router], dict[tuple[str, str], str]]:
+    data: str, draws: Mapping[str, Sequence[pd.DataFrame]], kinds: Iterable[str] = KINDS
+) -> tuple[dict[tuple[str, str], list[list[Router]]], dict[tuple[str, str], str]]:
     """The routers that `train_routers` made of exactly these votes.
 
     Parameters
     ----------
     data : str
-    votes : dict of str to DataFrame
-        Training sets by name.
+    draws : dict of str to list of DataFrame
+        Training sets by name, a frame per draw of the gold questions.
     kinds : iterable of str
         Which of them (see `transformer_routers`).
 
     Returns
     -------
-    routers : dict of (training, router) to Router
+    fits : dict of (training, router) to list of list of Router
+        As `routellm_lab.evaluation.fit_again` gives them: a row per draw, up to the first without a router, or one row
+        with a column per seed.
     missing : dict of (training, router) to str
         Why a router is not among them, in words.
     """
     path = trained_index(settings().root, data)
-    routers: dict[tuple[str, str], Router] = {}
+    found: dict[tuple[str, str], list[list[Router]]] = {}
     missing: dict[tuple[str, str], str] = {}
     folder, index = path.parent, _read_index(path)
-    for training, battles in votes.items():
-        for kind in kinds:
-            entry, key = index.get(f"{training}/{kind}"), (training, kind)
-            if entry is None:
-                missing[key] = "not trained yet"
-            elif entry.get("votes_hash") != hash_votes(battles):
-                missing[key] = "trained on other votes"
+    for (training, frames), kind in itertools.product(draws.items(), kinds):
+        hashes, routers = [hash_votes(votes) for votes in frames], []
+        for fit in itertools.count():
+            entry = index.get(f"{training}/{kind}/{fit}")
+            if entry is None or (len(frames) > 1 and fit == len(frames)):
+                reason = "not trained yet"
+            elif entry.get("votes_hash") != hashes[fit % len(frames)]:
+                reason = "trained on other votes"
             else:
                 try:
-                    saved = inside(inside(folder, training), kind)
+                    saved = inside(inside(inside(folder, training), kind), str(fit))
                     require_real(saved)
-                    routers[key] = load_router(saved)
+                    routers.append(load_router(saved))
+                    continue
                 except DataError as error:
-                    missing[key] = f"cannot be loaded: {error}"
-    return routers, missing
+                    reason = f"cannot be loaded: {error}"
+            break
+        if routers:
+            found[training, kind] = [[router] for router in routers] if len(frames) > 1 else [routers]
+        else:
+            missing[training, kind] = reason
+    return found, missing
 
 
 def _read_index(path: Path) -> dict[str, Any]:
