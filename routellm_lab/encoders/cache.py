@@ -217,10 +217,8 @@ class VectorCache:
             matrix = np.frombuffer(b"".join(blob for _, blob in rows), np.float32).reshape(len(rows), -1)
             good = np.isfinite(matrix).all(axis=1)
             if sound is not None:
-                good &= sound(matrix)
-            found.update(
-                (bytes(key), vector) for (key, _), vector, ok in zip(rows, matrix, good.tolist(), strict=True) if ok
-            )
+                good = good & sound(matrix)
+            found.update((bytes(rows[row][0]), matrix[row]) for row in np.flatnonzero(good))
         return found
 
     def _put(self, vectors: dict[bytes, np.ndarray]) -> None:
