@@ -42,7 +42,7 @@ def ablation(
     seeds : iterable of int
         Of the fits of each setting.
     left_out : dict of str to list of iterables, optional
-        By benchmark and draw, the prompt keys that are not scored (see `evaluate_fits`); draws without fits are ignored.
+        By benchmark and draw, the prompt keys that are not scored (see `evaluate_fits`).
     references : dict of Router to fits, optional
         Routers that are fitted already.
     level : float
