@@ -74,9 +74,9 @@ def recommended_sets(
         ids = gold_prompt_ids(benchmarks[GOLD], gold_questions, random_state)
         others = (outcomes for name, outcomes in benchmarks.items() if name != GOLD)
         split = gold_split(benchmarks[GOLD], pair, ids, *others, encoder=make_encoder(encoder))
-        clean["gold"], benchmarks[GOLD] = split.votes, split.evaluation
+        clean["gold"] = split.votes
         dropped.append(split.dropped.assign(set="gold"))
-    if DIFFICULTY in names:
+    if DIFFICULTY in names:  # clean of the gold questions as well, whichever are drawn
         hard = _without_overlap(load_outcomes(DIFFICULTY, data=data), *benchmarks.values())
         votes = battles_from_difficulty(hard, pair, topic_share=topic_share)
         clean["difficulty"], gone = decontaminate(votes, *benchmarks.values(), encoder=make_encoder(encoder))
