@@ -1,5 +1,6 @@
 """A test by betting that the mean of bounded numbers is above 0: valid however rare and heavy the losses are."""
 
+import hashlib
 import math
 import re
 
@@ -51,19 +52,23 @@ class Wealth:
     (with one of 1 added).
     """
 
-    def __init__(self, gaps: np.ndarray, bound: float, delta: float) -> None:
-        place = np.random.default_rng(0).permutation(len(gaps))
+    def __init__(self, rates: np.ndarray, gaps: np.ndarray, bound: float, delta: float) -> None:
+        # another order for other questions: one for all of them would always place the same ranks first
+        digest = hashlib.sha256(rates.tobytes() + gaps.tobytes()).digest()
+        self.random_state = int.from_bytes(digest[:8], "big")
+        place = np.random.default_rng(self.random_state).permutation(len(gaps))
         self.rank = np.flatnonzero(gaps)
         self.rank = self.rank[np.argsort(place[self.rank])]
         self.before = place[self.rank][:, None]
         self.stakes, self.n, self.level = gaps[self.rank] / bound, len(gaps), math.log(1 / delta)
 
     def passes(self, x: float, calls: np.ndarray) -> np.ndarray:
-        """Whether the wealth reaches 1 / delta, at numbers of strong calls."""
+        """Whether the wealth reaches 1 / delta and the mean of z is not below 0, at numbers of strong calls."""
         z = self.stakes[:, None] * ((self.rank[:, None] < calls) - x) / max(x, 1 - x)
         squares = np.cumsum(z**2, axis=0) - z**2
         bet = np.minimum(np.sqrt(2 * self.level * (self.before + 1) / (self.n * (squares + 1))), MOST_BET)
-        return np.asarray(np.cumsum(np.log1p(bet * z), axis=0).max(axis=0, initial=0.0) >= self.level)
+        most = np.cumsum(np.log1p(bet * z), axis=0).max(axis=0, initial=0.0)
+        return np.asarray((most >= self.level) & (z.sum(axis=0) >= 0))
 
     def lower_limit(self, calls: int, passed: float, most: float) -> float:
         """Largest x up to ``most`` that passes at a number of strong calls, from one that does, by bisection."""

@@ -246,7 +246,7 @@ def guarantee_pgr(curve: RoutingCurve, pgr: float, delta: float = 0.1, bound: fl
             f"gap ({gain[-1] / n:.3g} here) is recovered with probability {1 - delta:.0%}: it takes at least "
             f"{labels_needed_pgr(pgr, gap, delta):,} labels"
         )
-    wealth = Wealth(gaps, largest, delta)
+    wealth = Wealth(rates, gaps, largest, delta)
     # strong calls of every threshold; where no question with a gap lies between two of them, their tests are the same
     ends = np.append(0, np.flatnonzero(np.append(rates[1:] != rates[:-1], True)) + 1)
     calls = ends[np.unique(np.append(0, np.cumsum(gaps != 0))[ends], return_index=True)[1]][::-1]
