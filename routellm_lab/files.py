@@ -113,12 +113,11 @@ def open_plain(path: Path) -> BufferedReader:
         For a link, a pipe, a device or a folder, none of which is opened.
     OSError
     """
-    if not stat.S_ISREG(os.lstat(path).st_mode):
-        raise DataError(f"{path}: is a link or no file; put the file itself there")
+    require_real(path, deep=False)
     handle = os.open(path, os.O_RDONLY | _NO_LINK)
-    if not stat.S_ISREG(os.fstat(handle).st_mode):  # it was exchanged just now
+    if not stat.S_ISREG(os.fstat(handle).st_mode):  # a folder, or it was exchanged just now
         os.close(handle)
-        raise DataError(f"{path}: is a link or no file; put the file itself there")
+        raise DataError(f"{path}: is a folder or special file; put the file itself there")
     return os.fdopen(handle, "rb")
 
 

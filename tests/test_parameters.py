@@ -107,7 +107,7 @@ PARAMETERS = {
         lambda value: verify_guarantee(curve(), lambda part: guarantee_pgr(part, 0.5), value),
         (*COUNT, 1, 500),
     ),
-    "share_interval count": (lambda value: share_interval(value, 10), (*MONEY, 2.5, 11)),
+    "share_interval count": (lambda value: share_interval(value, 10), (*MONEY, 11)),
     "share_interval level": (lambda value: share_interval(5, 10, value), INSIDE),
     "for_share": (lambda value: ThresholdPolicy.for_share(costs(), value), SHARE),
     "for_budget": (lambda value: ThresholdPolicy.for_budget(costs(), value), LESS),

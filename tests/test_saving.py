@@ -386,7 +386,7 @@ def test_links_pipes_and_folders_are_not_opened(fitted, tmp_path):
         for put in (partial(os.symlink, copy), os.mkfifo, os.mkdir):
             file.unlink()
             put(file)
-            with pytest.raises(DataError, match=f"{name}: is a link or no file"):
+            with pytest.raises(DataError, match=f"{name}: is a (link|special file|folder)"):
                 load_router(folder)
             file.rmdir() if file.is_dir() else file.unlink()
             file.write_bytes(content)
@@ -580,6 +580,8 @@ def refused_or_works(router, rounds, seed, folder):
             loaded.cached = False
         except DataError as error:
             named.append(str(folder) in str(error))
+        except ParameterError as error:  # the changed configuration names another encoder
+            named.append("only because a saved router names it" in str(error))
         else:
             try:
                 given = answers(loaded)

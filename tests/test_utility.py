@@ -143,7 +143,7 @@ def test_one_model_only(toy, name):
     outcomes = replace(toy, scores=toy.scores[["m2"]])
     router = clone(ROUTERS[name])
     if name in NEEDS_TWO_MODELS:
-        with pytest.raises(DataError, match="at least 2 models"):
+        with pytest.raises(DataError, match=f"at least {3 if name == 'response_theory' else 2} models"):
             router.fit(outcomes)
         return
     assert list(router.fit(outcomes).utilities(toy.prompts).columns) == ["m2"]

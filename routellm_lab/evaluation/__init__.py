@@ -25,7 +25,15 @@ from routellm_lab.evaluation.paper import (
     paper_results,
 )
 from routellm_lab.evaluation.power import Power, questions_needed, questions_to_tell
-from routellm_lab.evaluation.refits import RefitCurves, Spread, compare_recipes, evaluate_fits, fit_again
+from routellm_lab.evaluation.refits import (
+    RefitCurves,
+    Spread,
+    apgr_table,
+    compare_recipes,
+    evaluate_fits,
+    fit_again,
+    gains_over,
+)
 from routellm_lab.evaluation.robustness import (
     PERTURBATIONS,
     SUFFIX_WORDS,
@@ -71,6 +79,7 @@ __all__ = [
     "agreement",
     "agreement_by",
     "apgr_by_group",
+    "apgr_table",
     "best_possible",
     "commercial_points",
     "compare_all",
@@ -82,6 +91,7 @@ __all__ = [
     "evaluate_fits",
     "fit_again",
     "flip_rates",
+    "gains_over",
     "holm",
     "learning_curve",
     "leave_group_out",

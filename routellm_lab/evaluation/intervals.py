@@ -81,8 +81,8 @@ def share_interval(count: float, n: float, level: float = 0.95, design_effect: f
     """
     require_number("level", level, 0, 1, inside=True)
     require_number("design_effect", design_effect, 0, inside=True)
-    if not 0 <= count <= n or n <= 0:
-        raise ParameterError(f"share_interval: count must be between 0 and n, n above 0, got {count!r} of {n!r}")
+    require_number("n", n, 0, inside=True)
+    require_number("count", count, 0, n)
     hits, misses = count / design_effect, (n - count) / design_effect
     tail = (1 - level) / 2
     low = float(stats.beta.ppf(tail, hits, misses + 1)) if hits else 0.0

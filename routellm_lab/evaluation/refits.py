@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from routellm_lab.benchmarks.outcomes import Outcomes
-from routellm_lab.errors import DataError, ParameterError
+from routellm_lab.errors import DataError, ParameterError, listed
 from routellm_lab.evaluation.curve import RoutingCurve
 from routellm_lab.evaluation.influence import prompt_parts
 from routellm_lab.evaluation.intervals import ratio_interval
@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 
 Fits = Sequence[Sequence["Router"]]
 """Fitted routers of one recipe: a row per draw of the labels, a column per seed."""
+
+_INTERVALS = ("low", "high", "single_low", "single_high")
+_GAINS = ("low", "high", "refit_sd", "p_value")
 
 
 def fit_again(router: "Router", draws: Sequence[pd.DataFrame], seeds: Iterable[int] = (0,)) -> list[list["Router"]]:
@@ -407,3 +410,60 @@ def compare_recipes(curves: Mapping[Any, RefitCurves], level: float = 0.95) -> p
     frame = pd.DataFrame(rows)
     frame["p_holm"] = holm(frame["p_value"])
     return frame
+
+
+def apgr_table(
+    curves: Mapping[Any, RefitCurves], names: Sequence[str] = ("router",), level: float = 0.95
+) -> pd.DataFrame:
+    """APGR of several recipes with both intervals, for `routellm_lab.plots.apgr_forest`.
+
+    Parameters
+    ----------
+    curves : dict of RefitCurves
+        A key is a recipe's name, or a tuple with one part per name in ``names``.
+    names : list of str
+        Columns that the parts of a key go to.
+    level : float
+        Of the intervals.
+
+    Returns
+    -------
+    DataFrame
+        One row per recipe: ``names``, ``apgr``, ``low``, ``high``, ``single_low``, ``single_high``, ``question_sd``,
+        ``refit_sd``, ``p_value`` (see `Spread`), ``fits``, ``prompts``, ``random_sd`` (see `RoutingCurve.null_sd`).
+    """
+    rows = []
+    for key, recipe in curves.items():
+        found = vars(recipe.apgr(level))
+        row = dict(zip(names, key if isinstance(key, tuple) else (key,), strict=True)) | {"apgr": found["value"]}
+        row |= {name: found[name] for name in (*_INTERVALS, "question_sd", "refit_sd", "p_value")}
+        rows.append(row | {"fits": found["n_fits"], "prompts": found["n"], "random_sd": recipe.first.null_sd})
+    return pd.DataFrame(rows)
+
+
+def gains_over(reference: Any, curves: Mapping[Any, RefitCurves], level: float = 0.95) -> pd.DataFrame:
+    """Every other recipe's APGR minus that of one, paired by question, draw and seed, with Holm's correction.
+
+    Parameters
+    ----------
+    reference : key of ``curves``
+    curves : dict of RefitCurves
+    level : float
+        Of the intervals.
+
+    Returns
+    -------
+    DataFrame
+        Indexed by key: ``difference``, ``low``, ``high``, ``refit_sd``, ``p_value``, ``p_holm``.
+
+    Raises
+    ------
+    ParameterError
+        When the reference is not among the recipes, or alone.
+    """
+    if reference not in curves or len(curves) < 2:
+        raise ParameterError(f"gains_over: needs {reference!r} and another recipe, got {listed(curves) or 'none'}")
+    found = {key: vars(recipe.compare(curves[reference], level)) for key, recipe in curves.items() if key != reference}
+    rows = [{"difference": row["value"]} | {name: row[name] for name in _GAINS} for row in found.values()]
+    frame = pd.DataFrame(rows, index=pd.Index(list(found), tupleize_cols=False))
+    return frame.assign(p_holm=holm(frame["p_value"]))

@@ -167,7 +167,7 @@ class RouterBase(BaseEstimator):
         folder = given
         try:
             folder = standing_folder(given)
-            config = read_json(folder / _CONFIG)
+            config = _config_of(folder, given)
             kind = _known_class(config["router"], cls, folder)
             _check_files(folder, kind, config["sha256"])
             router = kind._made_from(config)
@@ -340,6 +340,13 @@ def load_router(folder: str | Path, encoder: "str | Encoder | None" = None) -> A
 
 
 # --- checks of what is read ----------------------------------------------------------------------------------------
+
+
+def _config_of(folder: Path, given: Path) -> Any:
+    try:
+        return read_json(folder / _CONFIG)
+    except DataError as error:
+        raise DataError(f"{given}: not a saved router, or a damaged one: {error}") from error
 
 
 def _known_class(name: Any, wanted: type, folder: Path) -> type[RouterBase]:
