@@ -75,7 +75,7 @@ def test_the_interval_of_a_share_is_clopper_and_pearsons(n, data, level):
 
 def test_a_share_of_nothing_is_refused():
     for count, n in ((3, 2), (-1, 2), (0, 0)):
-        with pytest.raises(ParameterError, match="(count|n) must be a number"):
+        with pytest.raises(ParameterError, match=r"(count|n) must be a number"):
             share_interval(count, n)
 
 

@@ -8,10 +8,12 @@ from routellm_lab import ModelPair, Outcomes, RoutingCurve, evaluate
 from routellm_lab.errors import DataError, ParameterError
 from routellm_lab.evaluation import (
     RefitCurves,
+    apgr_table,
     compare_recipes,
     comparison_table,
     evaluate_fits,
     fit_again,
+    gains_over,
 )
 from routellm_lab.preferences.battles import prompt_key
 from routellm_lab.preferences.sample import SAMPLE_PAIR
@@ -196,6 +198,28 @@ def test_the_table_shows_both_intervals(arena, mmlu):
     duels = compare_recipes(recipes)
     assert duels[["first", "second"]].to_numpy().tolist() == [[("arena", "mf"), ("none", "random")]]
     assert (duels["p_holm"] == duels["p_value"]).all()
+
+
+def test_tables_of_recipes_and_of_what_they_gain():
+    outcomes, score = world(300, 9)
+    rng = np.random.default_rng(1)
+    recipes = {name: curves_of(outcomes, noisy(score, rng, (1, 4), noise)) for name, noise in (("a", 1), ("b", 3))}
+    keyed = {("world", name): recipe for name, recipe in recipes.items()}
+    table = apgr_table(keyed, ("benchmark", "router"), level=0.9)
+    assert table[["benchmark", "router"]].to_numpy().tolist() == [["world", "a"], ["world", "b"]]
+    found = recipes["b"].apgr(0.9)
+    row = table.iloc[1]
+    assert (row["apgr"], row["single_high"], row["fits"]) == (found.value, found.single_high, 4)
+    assert row["random_sd"] == recipes["b"].first.null_sd
+    recipes["c"] = recipes["a"]
+    gains = gains_over("a", recipes, level=0.9)
+    assert gains.index.tolist() == ["b", "c"]
+    against = recipes["b"].compare(recipes["a"], 0.9)
+    assert (gains.loc["b", "difference"], gains.loc["b", "low"]) == (against.value, against.low)
+    assert gains.loc["c", ["difference", "p_holm"]].tolist() == [0, 1]
+    assert gains.loc["b", "p_holm"] == min(1, 2 * against.p_value)
+    with pytest.raises(ParameterError, match="gains_over: needs 'z' and another recipe, got a, b, c"):
+        gains_over("z", recipes)
 
 
 # --- rates, in simulated worlds ---------------------------------------------------------------------------------------
