@@ -26,7 +26,7 @@ def available_cores() -> int:
 
 
 def threads_for(cores: int) -> int:
-    """Threads for so many cores: no more than ``OMP_NUM_THREADS``, the share of a process beside others."""
+    """Threads for a number of cores: no more than ``OMP_NUM_THREADS``, the share of a process beside others."""
     told = os.environ.get("OMP_NUM_THREADS", "")
     return min(cores, int(told)) if told.isdigit() and int(told) else cores
 

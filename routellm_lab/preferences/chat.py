@@ -169,7 +169,7 @@ def require_client() -> Any:
     MissingExtraError
     """
     try:
-        import filelock  # noqa: F401  # of the same extra: told before anything is paid
+        import filelock  # noqa: F401  # of the same extra: its lack is reported before anything is paid
         import openai
     except ImportError as error:
         raise MissingExtraError("the LLM judge needs: pip install 'routellm-lab[judge]'") from error
