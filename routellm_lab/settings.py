@@ -63,7 +63,7 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _make_absolute(self) -> "Settings":
-        self.root = Path(os.path.abspath(self.root.expanduser()))
+        self.root = Path(os.path.abspath(_expanded(self.root)))
         self.cache = self.cache and self.locate(self.cache)
         return self
 
@@ -76,10 +76,7 @@ class Settings(BaseSettings):
             When it begins with the home folder of a user that does not exist.
         """
         here, root = Path.cwd(), self.root.resolve()
-        try:
-            return (root if here.is_relative_to(root) else here) / Path(path).expanduser()
-        except RuntimeError as error:
-            raise ParameterError(f"path {str(path)!r}: {error}") from error
+        return (root if here.is_relative_to(root) else here) / _expanded(path)
 
     @property
     def notebooks_dir(self) -> Path:
@@ -98,6 +95,13 @@ class Settings(BaseSettings):
         return self.root / "figures"
 
 
+def _expanded(path: str | Path) -> Path:
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as error:
+        raise ParameterError(f"path {str(path)!r}: {error}") from error
+
+
 @lru_cache(maxsize=1)
 def settings() -> Settings:
     """The settings of this process, read once (``settings.cache_clear()`` reads them again).
@@ -111,6 +115,10 @@ def settings() -> Settings:
         return Settings()
     except ValidationError as error:
         first = error.errors()[0]
+        if not first["loc"]:  # of the two that are paths, whose message names the path
+            raise ParameterError(
+                f"environment variable ROUTELLM_LAB_ROOT or ROUTELLM_LAB_CACHE: {first['msg']}"
+            ) from error
         name = f"ROUTELLM_LAB_{'_'.join(map(str, first['loc']))}".upper()
         raise ParameterError(f"environment variable {name}={first['input']!r}: {first['msg']}") from error
 

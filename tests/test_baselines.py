@@ -185,7 +185,9 @@ class TestWhoseVotesMakeTiers:
 
     def test_votes_that_name_no_judge_are_a_judge_of_their_own(self):
         named = votes(*[(f"p{n}", "strong", "weak", "tie") for n in range(3)]).assign(judge="gpt-4", source=1)
-        nameless = votes(*[(f"q{n}", "strong", "weak", "tie") for n in range(9)]).assign(judge=None, source=2)
+        nameless = votes(*[(f"q{n}", "strong", "weak", "tie") for n in range(9)]).assign(
+            judge=[None, "", " "] * 3, source=2
+        )
         name, chosen = tier_votes(pd.concat([named, nameless], ignore_index=True), PAIR)
         assert (name, len(chosen)) == ("an unnamed judge on 2", 9)
 

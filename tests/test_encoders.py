@@ -1,5 +1,6 @@
 """Encoders: unit vectors, whatever the text; the disk cache; clear errors."""
 
+import functools
 import json
 import os
 import pickle
@@ -351,6 +352,10 @@ def test_a_cache_that_another_process_holds_is_named_and_stays(own_cache, monkey
         (["fine", None], "prompt 2 is None, not text"),
         ([float("nan")], "prompt 1 is nan, not text"),
         ([b"bytes"], "prompt 1 is b'bytes', not text"),
+        (None, "must be a list of strings, got a NoneType"),
+        (7, "must be a list of strings, got a int"),
+        (np.array("no axis"), "must be a list of strings, got a ndarray"),
+        ([functools.reduce(lambda inner, _: [inner], range(100_000), [])], "prompt 1 is list, not text"),
     ],
 )
 def test_what_is_not_a_list_of_texts(prompts, message):

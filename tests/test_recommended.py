@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 
 from routellm_lab import ModelPair, evaluate, files, load_outcomes, recommended_router
+from routellm_lab.encoders import HashingEncoder
 from routellm_lab.errors import DataError, ParameterError
 from routellm_lab.preferences import PAPER_PAIR
 from routellm_lab.preferences.sample import SAMPLE_PAIR
@@ -250,6 +251,15 @@ class TestFolders:
         with pytest.warns(UserWarning, match="not kept for the next time: .*No space left on device"):
             router = recommended_router(SAMPLE_PAIR, write.folder, gold_questions=0, encoder=ENCODER)
         assert router.prompts_ == {"difficulty": 62}
+
+    def test_an_encoder_without_a_name_serves_and_is_not_kept(self, write, own_cache):
+        class Own(HashingEncoder):
+            spec = "an encoder of my own"
+
+        write("mmlu_pro", 62)
+        with pytest.warns(UserWarning, match="not kept for the next time: .*give the router an encoder by name"):
+            router = recommended_router(SAMPLE_PAIR, write.folder, gold_questions=0, encoder=Own(64))
+        assert np.isfinite(router.win_rate(["one"])).all()
 
     @pytest.mark.parametrize(
         ("options", "message"),

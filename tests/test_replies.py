@@ -179,6 +179,13 @@ def test_a_count_that_is_none_is_charged_at_its_bound(count):
     assert read(completion("Paris", usage=count)).cost_usd == pytest.approx(BOUND)
 
 
+@pytest.mark.parametrize("digits", [300, 301, 5000, 100_000])
+def test_a_reply_with_a_number_of_thousands_of_digits_is_kept(digits):
+    body = json.dumps(completion("Paris", usage={"prompt_tokens": 20, "completion_tokens": "N"}))
+    reply = read(body.replace('"N"', "9" * digits).encode())
+    assert (reply.text, reply.input_tokens, reply.output_tokens) == ("Paris", 20, None)
+
+
 def test_more_tokens_than_allowed_are_believed_within_reason():
     reply = read(completion("Paris", usage={"prompt_tokens": 20.0, "completion_tokens": 500}))
     assert (reply.input_tokens, reply.output_tokens, reply.cost_usd) == (20, 500, ENDPOINT.usd(20, 500))

@@ -852,6 +852,19 @@ def test_a_relative_data_path_is_one_folder_on_the_command_line_and_in_jupyterla
     assert len(load_battles("mine", data="../../shared/data")) == 1
 
 
+@pytest.mark.parametrize("name", ["ROUTELLM_LAB_ROOT", "ROUTELLM_LAB_CACHE"])
+def test_the_home_of_an_unknown_user_is_an_error_that_names_the_variables_and_the_path(monkeypatch, name):
+    monkeypatch.setenv(name, "~nobody_has_this_name/lab")
+    settings.cache_clear()
+    try:
+        with pytest.raises(
+            ParameterError, match=r"ROUTELLM_LAB_ROOT or ROUTELLM_LAB_CACHE: .*'~nobody_has_this_name/lab'"
+        ):
+            settings()
+    finally:
+        settings.cache_clear()
+
+
 def test_a_run_gives_its_notebooks_the_folder_that_a_relative_path_means(tmp_path, monkeypatch):
     (tmp_path / "shared" / "data" / "battles").mkdir(parents=True)
     root = tmp_path / "workbook"

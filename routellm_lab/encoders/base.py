@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from routellm_lab.columns import shown_cell, whole_text
 from routellm_lab.encoders.cache import through_cache
 from routellm_lab.errors import DataError, RoutellmLabError, UnreadableWarning
 
@@ -25,7 +26,7 @@ def available_cores() -> int:
 
 
 def threads_for(cores: int) -> int:
-    """Threads for so many cores: no more than ``OMP_NUM_THREADS``, the share of a process beside others."""
+    """Threads for a number of cores: no more than ``OMP_NUM_THREADS``, the share of a process beside others."""
     told = os.environ.get("OMP_NUM_THREADS", "")
     return min(cores, int(told)) if told.isdigit() and int(told) else cores
 
@@ -43,11 +44,14 @@ def as_texts(prompts: Iterable[str]) -> list[str]:
     if isinstance(prompts, (Mapping, Set)) or hasattr(prompts, "columns"):  # iterating would give names, not prompts
         way = "take its column of prompts, frame['prompt']" if hasattr(prompts, "columns") else "list its prompts"
         raise DataError(f"prompts must be a list of strings, got a {type(prompts).__name__}; {way}")
-    texts = list(prompts)
+    try:
+        texts = list(prompts)
+    except TypeError as error:
+        raise DataError(f"prompts must be a list of strings, got a {type(prompts).__name__}") from error
     for row, text in enumerate(texts):
         if not isinstance(text, str):
-            raise DataError(f"prompt {row + 1} is {text!r}, not text")
-    return [text.encode("utf-8", "replace").decode("utf-8") for text in texts]
+            raise DataError(f"prompt {row + 1} is {shown_cell(text)}, not text")
+    return [whole_text(text) for text in texts]
 
 
 class Encoder:

@@ -299,15 +299,15 @@ class CacheFile:
 
 def cache_files() -> list[CacheFile]:
     """The files of the cache, the largest first; a damaged one has no vectors."""
-    told = []
+    found = []
     for path, size, used in _files():
         label, vectors = path.name, 0
         with contextlib.suppress(sqlite3.Error), contextlib.closing(_read_only(path)) as connection:
             (vectors,) = connection.execute("select count(*) from vectors").fetchone()
             row = connection.execute("select label from about").fetchone()
             label = str(row[0]) if row else label
-        told.append(CacheFile(label, vectors, size, used, path))
-    return sorted(told, key=lambda file: -file.size)
+        found.append(CacheFile(label, vectors, size, used, path))
+    return sorted(found, key=lambda file: -file.size)
 
 
 def clear_cache() -> int:

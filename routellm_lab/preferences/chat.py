@@ -13,8 +13,9 @@ from threading import Thread
 from typing import Any
 from urllib.parse import parse_qsl
 
+from routellm_lab.columns import whole_text
 from routellm_lab.errors import MissingExtraError, ParameterError
-from routellm_lab.preferences.endpoint import LIMIT_NAMES, OPENAI_URL, Endpoint, Messages, sendable
+from routellm_lab.preferences.endpoint import LIMIT_NAMES, OPENAI_URL, Endpoint, Messages
 from routellm_lab.preferences.replies import Failure, Reply, failure_of, read_reply, shown
 from routellm_lab.settings import secret
 
@@ -95,7 +96,7 @@ class Chat:
         options: dict[str, Any] = {"model": self._endpoint.model, limit: self._endpoint.max_tokens}
         if self._endpoint.temperature is not None:
             options["temperature"] = self._endpoint.temperature
-        options["messages"] = [{**message, "content": sendable(message["content"])} for message in messages]
+        options["messages"] = [{**message, "content": whole_text(message["content"])} for message in messages]
         content = asyncio.run_coroutine_threadsafe(self._exchange(options), self._loop).result()
         if isinstance(content, Failure):
             return content
@@ -148,7 +149,7 @@ class Chat:
         return Failure(f"{type(error).__name__}: {shown(self._clean(str(error)))}", again=False)
 
     def _clean(self, text: object) -> str:
-        text = sendable(str(text))
+        text = whole_text(str(text))
         # what is shorter than any key ("none", for a local server) would take words out of replies
         return text.replace(self._key, "<key>") if len(self._key) >= 8 else text
 
@@ -168,7 +169,7 @@ def require_client() -> Any:
     MissingExtraError
     """
     try:
-        import filelock  # noqa: F401  # of the same extra: told before anything is paid
+        import filelock  # noqa: F401  # of the same extra: its lack is reported before anything is paid
         import openai
     except ImportError as error:
         raise MissingExtraError("the LLM judge needs: pip install 'routellm-lab[judge]'") from error

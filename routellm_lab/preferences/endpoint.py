@@ -6,6 +6,7 @@ from math import isfinite
 from typing import TypeGuard
 from urllib.parse import urlsplit
 
+from routellm_lab.columns import whole_text
 from routellm_lab.errors import ParameterError, RoutellmLabError
 
 OPENAI_URL = "https://api.openai.com/v1"
@@ -115,7 +116,7 @@ class Endpoint:
 
     def tokens_at_most(self, messages: Messages) -> int:
         """Upper bound of the tokens that are sent."""
-        size = sum(len(sendable(message["content"]).encode()) for message in messages)
+        size = sum(len(whole_text(message["content"]).encode()) for message in messages)
         return size + OVERHEAD_TOKENS * (len(messages) + 1)
 
 
@@ -150,7 +151,3 @@ def check_budget(budget_usd: object) -> float:
     if not is_amount(budget_usd):
         raise ParameterError(f"budget_usd must be a finite number of USD from 0, got {budget_usd!r}")
     return float(budget_usd)
-
-
-def sendable(text: str) -> str:
-    return text.encode("utf-8", "replace").decode("utf-8")  # half of a pair of surrogates cannot be sent or stored

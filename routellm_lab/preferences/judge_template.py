@@ -27,7 +27,7 @@ class JudgeTemplate:
     Raises
     ------
     ParameterError
-        When a field is missing, unknown or not plain (``{prompt:>5}``), or the marks cannot be told apart.
+        When a field is missing, unknown or not plain (``{prompt:>5}``), or the marks cannot be distinguished.
     """
 
     system: str

@@ -112,11 +112,12 @@ def judges_of(battles: pd.DataFrame) -> pd.Series:
     Returns
     -------
     Series of str
-        By the votes' index. Votes without a judge are of ``an unnamed judge``.
+        By the votes' index. Votes without a judge, or with a blank one, are of ``an unnamed judge``.
     """
     if "judge" not in battles:
         return pd.Series(NO_JUDGE, battles.index, dtype="str")
-    judge = battles["judge"].astype("str").fillna(NO_JUDGE)
+    judge = battles["judge"].astype("str")
+    judge = judge.mask(judge.str.strip() == "").fillna(NO_JUDGE)
     models = {*battles["model_a"], *battles["model_b"]}
     names = pd.Series(judge.unique(), dtype="str")
     named = names.isin(models) | names.map(lambda name: name == NO_JUDGE or bool(_GRADERS.fullmatch(name)))

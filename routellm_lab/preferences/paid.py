@@ -17,9 +17,10 @@ from pathlib import Path
 from threading import Event
 from typing import Any
 
+from routellm_lab.columns import whole_text
 from routellm_lab.errors import DataError, RoutellmLabError
 from routellm_lab.preferences.chat import LONGEST_WAIT, Chat, require_client
-from routellm_lab.preferences.endpoint import BudgetError, Endpoint, EndpointError, Messages, is_amount, sendable
+from routellm_lab.preferences.endpoint import BudgetError, Endpoint, EndpointError, Messages, is_amount
 from routellm_lab.preferences.replies import Failure, Reply, answer_text
 from routellm_lab.settings import settings
 
@@ -93,7 +94,7 @@ def read_paid(path: Path, check: Callable[[dict], str | None]) -> list[dict]:
         if not all(isinstance(text, str) for text in texts):
             raise DataError(f"{path}: line {number} is no paid reply: reply and finish_reason must be text or null")
         if line["reply"] is not None:
-            line["reply"] = sendable(line["reply"])
+            line["reply"] = whole_text(line["reply"])
         if problem := check(line):
             raise DataError(f"{path}: line {number} {problem}")
         lines.append(line)

@@ -24,6 +24,7 @@ from routellm_lab.preferences.endpoint import Endpoint, Messages, is_amount
 
 _BELIEVED = 10
 """A count of tokens above this many times its bound is no count: one reply must not use up a whole budget."""
+_DIGITS = 300
 _CUT_OFF = ("length", "max_tokens", "model_length", "max_output_tokens")
 _FILTERED = ("content_filter", "safety", "prohibited_content", "recitation", "blocklist", "refusal")
 _STATUS = {
@@ -65,7 +66,7 @@ _TAGS = re.compile(
 
 @dataclass(frozen=True)
 class Reply:
-    """What a call brought: its text (None where every attempt was lost), tokens (None if not told) and cost.
+    """What a call brought: its text (None where every attempt was lost), tokens (None where not reported) and cost.
 
     ``cut_at`` is the ``max_tokens`` that cut the reply off; None where the model ended it.
     """
@@ -136,7 +137,7 @@ def read_reply(content: bytes, endpoint: Endpoint, messages: Messages, clean: Ca
         ``finish_reason`` begins with ``refused``.
     """
     try:
-        body = json.loads(content)
+        body = json.loads(content, parse_int=_whole)
     except (ValueError, RecursionError):
         return _odd("it is not JSON")
     if isinstance(body, list) and len(body) == 1:  # some servers send their errors so
@@ -144,7 +145,7 @@ def read_reply(content: bytes, endpoint: Endpoint, messages: Messages, clean: Ca
     if not isinstance(body, dict):
         return _odd("it is no JSON object")
     sent, got, cost = _price(body.get("usage"), endpoint, messages)
-    told = None if got is None else cost
+    reported = None if got is None else cost
     choices = body.get("choices")
     choice = choices[0] if isinstance(choices, list) and choices else None
     fields = choice if isinstance(choice, dict) else {}
@@ -154,17 +155,24 @@ def read_reply(content: bytes, endpoint: Endpoint, messages: Messages, clean: Ca
     blank, kind = not text.strip(), (finish or "").casefold()
     error = fields.get("error") or (blank and body.get("error"))
     if error or ("choices" not in body and any(name in body for name in ("message", "detail", "errors"))):
-        return _error_inside(error or body, told, clean)
+        return _error_inside(error or body, reported, clean)
     if "choices" not in body or not isinstance(choices, (list, type(None))):
         return _odd("it has no list of choices")
     if not (isinstance(choice, (dict, type(None))) and isinstance(message, (dict, type(None)))):
         return _odd("its choice has no message")
     if blank and kind == "error":
-        return Failure("status 200 with an error that is not named", again=True, billed=told != 0, cost_usd=told)
+        return Failure(
+            "status 200 with an error that is not named", again=True, billed=reported != 0, cost_usd=reported
+        )
     if blank and (message is None or refusal or kind in _FILTERED):
         text, finish = "", f"refused: {refusal or finish or ('no choices' if choice is None else 'no message')}"
     finish = finish and clean(finish)[:300]
     return Reply(clean(text), cost, sent, got, finish, endpoint.max_tokens if kind in _CUT_OFF else None)
+
+
+def _whole(text: str) -> int | float:
+    """Of thousands of digits Python makes no integer; as infinity it counts as unknown, and the reply is kept."""
+    return int(text) if len(text) <= _DIGITS else float(text)
 
 
 def _odd(problem: str) -> Failure:

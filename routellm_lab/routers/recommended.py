@@ -154,7 +154,7 @@ def recommended_router(
     -----
     UserWarning
         When gold questions are asked for and a model of the pair has no grades on MMLU: difficulty labels alone serve.
-        When the router cannot be kept in the cache folder.
+        When the router cannot be kept in the cache folder, as with an encoder that has no name.
     """
     data = str(settings().data if data is None else data)
     pair = default_pair(data) if pair is None else pair
@@ -181,8 +181,6 @@ def recommended_router(
     ).fit(pool_battles(sets, balance=False))
     try:
         router.save(folder)
-    except ParameterError:
-        raise
     except RoutellmLabError as error:  # the next call has to train again, and that is all
         warnings.warn(f"recommended_router: not kept for the next time: {error}", UserWarning, stacklevel=2)
     return router

@@ -12,7 +12,7 @@ import pandas as pd
 from pydantic import BaseModel, ConfigDict
 
 from routellm_lab.benchmarks import default_pair
-from routellm_lab.errors import DataError, RoutellmLabError, require_number
+from routellm_lab.errors import DataError, ParameterError, RoutellmLabError, require_number
 from routellm_lab.evaluation.training_sets import paper_training_sets
 from routellm_lab.files import inside, read_json, replacing, require_real
 from routellm_lab.preferences import vote_weights
@@ -201,7 +201,7 @@ def trained_routers(
                     require_real(saved)
                     routers.append(load_router(saved))
                     continue
-                except DataError as error:
+                except (DataError, ParameterError) as error:
                     reason = f"cannot be loaded: {error}"
             break
         if routers:
