@@ -58,6 +58,23 @@ def test_a_prompt_whose_reply_is_always_odd_does_not_block_the_others(server, pa
     assert judged.attrs["cost_usd"] == pytest.approx(booked(path))
 
 
+def test_a_prompt_that_always_gives_an_unknown_error_does_not_block_the_others(server, path):
+    replies_of(server, lambda question: {"error": "boom"} if "Question 1" in question else None)
+    for _ in range(2):  # the second time it is neither asked nor paid again
+        judged = judge_battles(make_pairs(), server.endpoint(concurrency=1), path, budget_usd=5, unreadable_retries=0)
+        assert (len(judged), judged.attrs["unreadable"]) == (3, 1)
+        assert len(server.asked) == 6 + 2 * 3
+
+
+def test_an_endpoint_that_breaks_in_the_middle_takes_no_prompt_for_refused(server, path):
+    replies_of(server, lambda question: {"error": "boom"} if len(server.asked) > 4 else None)
+    pairs = make_pairs(20)
+    with pytest.raises(EndpointError, match="boom"):
+        judge_battles(pairs, server.endpoint(concurrency=1), path, budget_usd=5, unreadable_retries=0)
+    replies_of(server, lambda question: None)
+    assert len(judge_battles(pairs, server.endpoint(), path, budget_usd=5)) == 20
+
+
 def test_an_endpoint_that_only_sends_odd_replies_ends_the_run(server, path):
     replies_of(server, lambda question: b"<html>")
     with pytest.raises(EndpointError, match=r"no chat completion: it is not JSON \(attempt 3 of 3\)"):

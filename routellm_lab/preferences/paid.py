@@ -277,9 +277,10 @@ def pay(endpoint: Endpoint, calls: Sequence[Call], file: PaidFile, budget_usd: f
     calls, which may have been billed.
 
     A call that the endpoint refuses (status 400, 413 or 422: a content filter, a prompt too long) is written as a line
-    of cost 0 with a blank ``reply``, and the run goes on; so is one whose every reply is no chat completion. As long as
-    the model has never replied, a wrong parameter may be why: then these lines wait for its first reply, and
-    ``concurrency`` of them (at least 4, or all calls) end the run unwritten.
+    of cost 0 with a blank ``reply``, and the run goes on; so is one whose every reply is no chat completion or an error
+    of an unknown kind. These wait for the next good reply, since the endpoint may be in trouble, as do all as long as
+    the model has never replied, since a wrong parameter may be why. ``concurrency`` lines that wait (at least 4, or all
+    calls) end the run unwritten.
 
     Paid replies without use end the run, too: when 4 of them, and more than half of all, were cut off by ``max_tokens``
     before they said anything, and when the first ``concurrency`` (at least 4) are blank.
@@ -355,6 +356,8 @@ class _Run:
                 for future in wait(self.flying, pause if pause > 0 else None, return_when=FIRST_COMPLETED).done:
                     self._take(*self.flying.pop(future), future.result())
                     bar.update(self.done - bar.n)
+        if not (self.queue or self.problem):
+            self._write_refusals()
         if self.problem:
             self.trouble = EndpointError(
                 f"{self.endpoint.model}{self.problem} ${self.file.cost_usd:.6f} are spent. {self._kept()}."
@@ -398,7 +401,8 @@ class _Run:
             return
         if result.refused or result.odd:
             self.unwritten.append(self.as_line(call, Reply("", 0.0, finish_reason=f"refused: {result.why}")))
-            self._write_refusals()
+            if result.refused:  # odd replies may be the endpoint's trouble: they wait for a good one
+                self._write_refusals()
             if len(self.unwritten) < min(max(self.endpoint.concurrency, _ENOUGH), len(self.calls)):
                 return
         self.problem = self.problem or f", {call.name}: {result.why} (attempt {before + 1} of {retries + 1})."

@@ -202,8 +202,8 @@ def _error_inside(error: Any, cost: float | None, clean: Callable[[str], str]) -
     named = ", ".join(shown(clean(name))[:50] for name in names)
     why = f"status 200 with an error inside: {shown(clean(said))}" + (f" ({named})" if named else "")
     status = next(filter(None, map(_status_of, codes)), None)
-    if status is None:
-        return Failure(why, again=True, billed=cost != 0, cost_usd=cost)
+    if status is None:  # nobody knows whether the prompt is why
+        return Failure(why, again=True, billed=cost != 0, odd=True, cost_usd=cost)
     failure = failure_of(status, why, billed=status >= 500)  # with 4xx the server says that it did nothing
     return failure if cost is None else Failure(why, failure.again, cost > 0, failure.refused, cost_usd=cost)
 
