@@ -70,11 +70,11 @@ class RouterBase(BaseEstimator):
     """What routers of a pair and utility routers share: a folder that they are saved to and loaded from.
 
     A new kind of router says in `_state` what `fit` learned and takes it back in `_restore`; `save` refuses one that
-    would come back without a fitted or private attribute.
+    would come back without a fitted attribute.
     """
 
     _in_config: ClassVar[tuple[str, ...]]
-    """Fitted attributes that ``config.json`` holds by their name; `_state` holds the others."""
+    """Fitted attributes that ``config.json`` holds by their name; the others are told by `_state`."""
 
     _arrays: ClassVar[Mapping[str, Saved] | None] = None
     """The arrays that `_state` gives; None: any, as long as their values are finite."""
@@ -233,9 +233,8 @@ class RouterBase(BaseEstimator):
         return config, arrays
 
     def _is_learned(self, name: str) -> bool:
-        """By its name, as in scikit-learn, or private: what else stands there is a caller's own."""
-        learned = name.endswith("_") or name.startswith("_")
-        return learned and name not in (*self._get_param_names(), *self._left_out)
+        """By its name, as in scikit-learn."""
+        return name.endswith("_") and name not in (*self._get_param_names(), *self._left_out)
 
     @classmethod
     def _made_from(cls, config: Mapping[str, Any]) -> "RouterBase":
@@ -508,12 +507,10 @@ def saved_names(value: Any) -> list[str]:
 
 
 def _same(router: Any, name: str, value: Any) -> bool:
-    """Whether a router that was made again has an attribute, and, of fitted numbers and text, the same."""
+    """Whether a router that was made again has a fitted attribute, and, of numbers and text, the same."""
     if not hasattr(router, name):
         return False
     other = getattr(router, name)
-    if not name.endswith("_"):  # what is not fitted, as scikit-learn names it, may depend on the process
-        return True
     if isinstance(value, np.ndarray) and value.dtype.kind in "fiub":
         return np.array_equal(value, other, equal_nan=value.dtype.kind == "f")
     if isinstance(value, (Real, str)):
