@@ -14,7 +14,8 @@ from routellm_lab.errors import DataError, ParameterError, listed, require_numbe
 from routellm_lab.evaluation.curve import RoutingCurve, checked_win_rates
 from routellm_lab.evaluation.groups import apgr_by_group, matched_groups
 from routellm_lab.preferences.augment import battles_from_outcomes
-from routellm_lab.preferences.decontamination import decontaminate
+from routellm_lab.preferences.battles import validate_battles
+from routellm_lab.preferences.decontamination import evaluated_prompts
 from routellm_lab.preferences.models import ModelPair
 from routellm_lab.preferences.ratings import Tiers
 from routellm_lab.settings import settings
@@ -228,6 +229,7 @@ def unseen_prompts(outcomes: Outcomes, battles: pd.DataFrame, **rules: Any) -> n
     -------
     (n,) boolean array
     """
+    battles = validate_battles(battles)
     votes = battles.dropna(subset="prompt").drop_duplicates("prompt_key").set_index("prompt_key")["prompt"]
     trained = Outcomes(
         name="training votes",
@@ -236,12 +238,9 @@ def unseen_prompts(outcomes: Outcomes, battles: pd.DataFrame, **rules: Any) -> n
         groups=pd.Series("votes", index=votes.index),
         keys=votes.index.to_series(),
     )
-    asked = pd.DataFrame({"prompt": outcomes.prompts, "prompt_key": outcomes.keys})
-    try:
-        _, seen = decontaminate(asked, trained, **rules)
-    except DataError:  # every prompt is in the votes
-        return np.zeros(len(outcomes), bool)
-    return ~outcomes.keys.isin(set(seen["prompt_key"])).to_numpy()
+    asked = outcomes.prompts.set_axis(outcomes.keys)
+    seen = {key for *_, key in evaluated_prompts(asked[~asked.index.duplicated()], trained, **rules)}
+    return ~outcomes.keys.isin(seen).to_numpy()
 
 
 def cross_fitted(

@@ -1,7 +1,7 @@
 """No evaluation prompt in the training votes: not literally, not nearly, not in meaning."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -50,17 +50,52 @@ def decontaminate(
     """
     battles = validate_battles(battles)
     prompts = battles.dropna(subset="prompt").drop_duplicates("prompt_key").set_index("prompt_key")["prompt"]
+    marked = {}
+    for name in {outcomes.name for outcomes in evaluations}:
+        if f"overlaps_{name}" in battles:
+            rows = flag_column(battles[f"overlaps_{name}"], "battles")
+            marked[name] = battles.loc[rows, "prompt_key"].dropna().unique()
+    found = evaluated_prompts(prompts, *evaluations, encoder=encoder, cosine=cosine, jaccard=jaccard, marked=marked)
+    dropped = pd.DataFrame(found, columns=["evaluation", "rule", "prompt_key"])
+    dropped["votes"] = dropped["prompt_key"].map(battles["prompt_key"].value_counts()).astype(int)
+    kept = battles[~battles["prompt_key"].isin(set(dropped["prompt_key"]))].reset_index(drop=True)
+    if kept.empty:
+        raise DataError("decontamination leaves no vote: the training prompts are the evaluation prompts")
+    return kept, dropped
+
+
+def evaluated_prompts(
+    prompts: pd.Series,
+    *evaluations: "Outcomes",
+    encoder: "Encoder | None" = None,
+    cosine: float = 0.95,
+    jaccard: float = 0.8,
+    marked: Mapping[str, Iterable[str]] | None = None,
+) -> list[tuple[str, str, str]]:
+    """The prompts that are, or nearly are, evaluation prompts, by the rules of `decontaminate`.
+
+    Parameters
+    ----------
+    prompts : Series
+        By prompt key.
+    *evaluations : Outcomes
+    encoder, cosine, jaccard
+        See `decontaminate`.
+    marked : dict of str to iterable of str, optional
+        By evaluation, the keys of prompts that their source marks as the same question.
+
+    Returns
+    -------
+    list of (str, str, str)
+        Evaluation, rule and prompt key.
+    """
     shingles = dict(zip(prompts.index.astype(str), map(_shingles, prompts), strict=True))
     vectors = None if encoder is None else encoder.transform(prompts)
     found: list[tuple[str, str, str]] = []
     for outcomes in evaluations:
         hits = dict.fromkeys(prompts.index[prompts.index.isin(set(outcomes.keys))], "same prompt")
-        for key in _same_question(prompts, outcomes.prompts):
+        for key in (*_same_question(prompts, outcomes.prompts), *(marked or {}).get(outcomes.name, ())):
             hits.setdefault(key, "same question")
-        if f"overlaps_{outcomes.name}" in battles:
-            marked = flag_column(battles[f"overlaps_{outcomes.name}"], "battles")
-            for key in battles.loc[marked, "prompt_key"].dropna().unique():
-                hits.setdefault(key, "same question")
         for key in _near_duplicates(shingles, outcomes.prompts, jaccard):
             hits.setdefault(key, "near duplicate")
         if encoder is not None and vectors is not None:
@@ -69,12 +104,7 @@ def decontaminate(
             for key in near.index[encoder.readable(near)]:  # what it cannot read all looks alike
                 hits.setdefault(key, "same meaning")
         found += [(outcomes.name, rule, key) for key, rule in hits.items()]
-    dropped = pd.DataFrame(found, columns=["evaluation", "rule", "prompt_key"])
-    dropped["votes"] = dropped["prompt_key"].map(battles["prompt_key"].value_counts()).astype(int)
-    kept = battles[~battles["prompt_key"].isin(set(dropped["prompt_key"]))].reset_index(drop=True)
-    if kept.empty:
-        raise DataError("decontamination leaves no vote: the training prompts are the evaluation prompts")
-    return kept, dropped
+    return found
 
 
 def largest_cosine(prompts: Iterable[str], others: Iterable[str], encoder: "Encoder") -> np.ndarray:

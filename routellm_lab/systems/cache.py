@@ -644,7 +644,7 @@ def play_stream(
 
     row_of: dict[str, int] = {}
     rows = [row_of.setdefault(text, len(row_of)) for text in texts]
-    vectors = None if cache.threshold is None else make_encoder(cache.encoder).transform(row_of)
+    vectors = None if cache.threshold is None else make_encoder(cache.encoder).transform(list(row_of))
     cache.clear()
     played: list[tuple] = []
     for number, (text, row) in enumerate(zip(texts, rows, strict=True)):
