@@ -269,18 +269,18 @@ def test_a_promise_on_pgr_knows_the_scale_of_the_scores():
     rng = np.random.default_rng(0)
     rates, gap = rng.random(600), rng.choice([0.0, 9.0], 600)
     bare = RoutingCurve(rates, 1 + gap, np.ones(600), pd.RangeIndex(600), PAIR)
-    with pytest.raises(DataError, match=r"scores from 1 to 10, and no range of them is known.*pass bound="):
+    with pytest.raises(ParameterError, match=r"scores from 1 to 10, and no range of them is known.*pass bound="):
         guarantee_pgr(bare, 0.5)
     judged = replace(bare, score_unit="judge score, 1-10")
     assert guarantee_pgr(judged, 0.5) == guarantee_pgr(bare, 0.5, bound=9)
     for unit, bound in (("score from 0 to 2.5", 2.5), ("rating (1-5)", 4), ("judge score, 1-10", 9)):
         assert largest_gap(replace(bare, strong_scores=np.ones(600), score_unit=unit), None) == bound
-    with pytest.raises(DataError, match="no range of them is known"):
+    with pytest.raises(ParameterError, match="no range of them is known"):
         largest_gap(replace(bare, score_unit="preferred to gpt-4-1106"), None)
     right = RoutingCurve(rates, gap / 9, np.zeros(600), pd.RangeIndex(600), PAIR)
     assert guarantee_pgr(right, 0.5) == guarantee_pgr(right, 0.5, bound=1)
     assert guarantee_pgr(right, 0.5, bound=50).weak_share < guarantee_pgr(right, 0.5).weak_share
-    with pytest.raises(DataError, match="scores from 0 to 1, and no range of them is known"):
+    with pytest.raises(ParameterError, match="scores from 0 to 1, and no range of them is known"):
         guarantee_pgr(replace(right, score_unit="mean score"), 0.5)  # others of this scale may be larger
     with pytest.raises(DataError, match="the scores of prompt 0 differ by 9, more than the bound of 5"):
         guarantee_pgr(replace(bare, strong_scores=np.full(600, 10.0)), 0.5, bound=5)

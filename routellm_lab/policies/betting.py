@@ -6,7 +6,7 @@ import re
 
 import numpy as np
 
-from routellm_lab.errors import DataError, require_number
+from routellm_lab.errors import DataError, ParameterError, require_number
 from routellm_lab.evaluation.curve import RoutingCurve
 
 MOST_BET = 0.75
@@ -25,7 +25,7 @@ def largest_gap(curve: RoutingCurve, bound: float | None) -> float:
         elif curve.score_unit.startswith("share") and scores.min() >= 0 and scores.max() <= 1:
             bound = 1.0
         else:
-            raise DataError(
+            raise ParameterError(  # no refusal: it would be the same whatever is drawn
                 f"{curve.name}: scores from {scores.min():g} to {scores.max():g}, and no range of them is known, so "
                 "that a rare question may lose any amount: pass bound=, the largest difference that two scores can "
                 "have (9 for scores from 1 to 10)"

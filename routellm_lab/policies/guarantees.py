@@ -209,9 +209,9 @@ def guarantee_pgr(curve: RoutingCurve, pgr: float, delta: float = 0.1, bound: fl
     Raises
     ------
     ParameterError
-        When ``pgr`` or ``delta`` is outside (0, 1), or ``bound`` is not above 0.
+        When ``pgr`` or ``delta`` is outside (0, 1), ``bound`` is not above 0, or no bound is known.
     DataError
-        When the bound is not known, or a labelled question breaks it; when there are fewer labelled questions than
+        When a labelled question breaks the bound; when there are fewer labelled questions than
         `labels_needed_pgr` says for the gap they show (says how many are needed), or all win rates are the same.
 
     Notes
