@@ -43,6 +43,8 @@ def as_texts(prompts: Iterable[str]) -> list[str]:
     if isinstance(prompts, (Mapping, Set)) or hasattr(prompts, "columns"):  # iterating would give names, not prompts
         way = "take its column of prompts, frame['prompt']" if hasattr(prompts, "columns") else "list its prompts"
         raise DataError(f"prompts must be a list of strings, got a {type(prompts).__name__}; {way}")
+    if not isinstance(prompts, Iterable):
+        raise DataError(f"prompts must be a list of strings, got {prompts!r}")
     texts = list(prompts)
     for row, text in enumerate(texts):
         if not isinstance(text, str):

@@ -81,9 +81,14 @@ def share_interval(count: float, n: float, level: float = 0.95, design_effect: f
     """
     require_number("level", level, 0, 1, inside=True)
     require_number("design_effect", design_effect, 0, inside=True)
-    if not 0 <= count <= n or n <= 0:
-        raise ParameterError(f"share_interval: count must be between 0 and n, n above 0, got {count!r} of {n!r}")
+    require_number("share_interval: count", count)
+    require_number("share_interval: n", n)
+    if not 0 <= count <= n or not 1e-9 <= n <= 1e15:
+        raise ParameterError(
+            f"share_interval: count must be between 0 and n, n above 0 and at most 1e15, got {count!r} of {n!r}"
+        )
     hits, misses = count / design_effect, (n - count) / design_effect
+    hits, misses = (part if part > 1e-9 else 0.0 for part in (hits, misses))
     tail = (1 - level) / 2
     low = float(stats.beta.ppf(tail, hits, misses + 1)) if hits else 0.0
     return low, float(stats.beta.isf(tail, hits + 1, misses)) if misses else 1.0
