@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from routellm_lab.errors import DataError, listed
+from routellm_lab.errors import DataError, RoutellmLabError, listed
 
 _FLAGS = {"true": True, "false": False, "yes": True, "no": False, "1": True, "0": False}
 
@@ -20,6 +20,30 @@ _FLAGS = {"true": True, "false": False, "yes": True, "no": False, "1": True, "0"
 def whole_text(text: str) -> str:
     """The text with each half of a surrogate pair as a question mark: such halves cannot be encoded or stored."""
     return text.encode("utf-8", "replace").decode("utf-8")
+
+
+def float_array(values: Any, where: str, error: type[RoutellmLabError] = DataError) -> np.ndarray:
+    """Numbers, texts that read as numbers, and null as an array of float64, of the shape they have.
+
+    Parameters
+    ----------
+    values : array-like
+    where : str
+        What they are, for the message.
+    error : type
+        Of the error: ParameterError for an argument.
+
+    Raises
+    ------
+    DataError
+        When one is no number, or too large for one; complex numbers, dates and durations are none.
+    """
+    try:
+        if np.asarray(values).dtype.kind in "cmM":
+            raise TypeError(f"{np.asarray(values).dtype}")
+        return np.asarray(values, dtype=float)
+    except (TypeError, ValueError, OverflowError) as problem:
+        raise error(f"{where}: not numbers: {problem}") from problem
 
 
 def require_columns(frame: Any, needed: Iterable[str], where: str, what: str = "") -> None:

@@ -2,9 +2,12 @@
 
 import re
 from collections.abc import Iterable, Mapping, Set
-from math import inf
+from math import inf, nan
 from numbers import Integral, Real
 from typing import Any
+
+LARGEST = 1e50
+"""Scores and prices are at most this: statistics multiply four of them, and larger ones would overflow."""
 
 
 class RoutellmLabError(Exception):
@@ -50,12 +53,28 @@ def listed(items: object, limit: int = 20) -> str:
     return ", ".join(names[:limit]) + more
 
 
-def nearest(name: str, known: object, limit: int = 5) -> str:
+def nearest(name: object, known: object, limit: int = 5) -> str:
     """The known names closest to a mistyped one, for a message."""
     from difflib import get_close_matches
 
     names = sorted(str(item) for item in known)  # type: ignore[attr-defined]
-    return listed(get_close_matches(name, names, n=limit, cutoff=0.3) or names, limit)
+    return listed(get_close_matches(str(name), names, n=limit, cutoff=0.3) or names, limit)
+
+
+def require_names(name: str, values: Any) -> list[str]:
+    """The names of a list; none is fine, a single text is refused, which would be read letter by letter.
+
+    Raises
+    ------
+    ParameterError
+    """
+    if isinstance(values, str):
+        raise ParameterError(f"{name} must be a list of names, got the text {values!r}; use [{values!r}]")
+    listable = isinstance(values, Iterable) and not isinstance(values, bytes)
+    names = list(values) if listable else []
+    if not listable or not all(isinstance(item, str) for item in names):
+        raise ParameterError(f"{name} must be a list of names, got {values!r}")
+    return names
 
 
 def known_options(options: dict, known: tuple[str, ...], where: str) -> dict:
@@ -84,7 +103,7 @@ def require_number(
     value : Any
     low : float
     high : float, optional
-        By default any finite number will do; infinity is allowed where this is infinity.
+        By default any number up to `LARGEST` will do; infinity is allowed where this is infinity.
     whole : bool
         Whether it must be an integer.
     inside : bool
@@ -95,14 +114,24 @@ def require_number(
     ParameterError
     """
     top = inf if high is None else high
-    finite = _is_number(value, whole) and (high is not None or -inf < value < inf)
-    if finite and (low < value < top if inside else low <= value <= top):
+    number = _as_float(value) if _is_number(value, whole) else nan
+    # a number must fit between what is inside and a finite end, such as the quantile (1 + level) / 2
+    fits = low < number < top and (top == inf or (number + top) / 2 < top) if inside else low <= number <= top
+    if fits and (high is not None or abs(number) <= LARGEST):
         return
     raise ParameterError(f"{name} must be a {_kind(whole)}{_span(low, top, inside)}, got {value!r}")
 
 
 def _is_number(value: Any, whole: bool = False) -> bool:
     return isinstance(value, Integral if whole else Real) and not isinstance(value, bool)
+
+
+def _as_float(value: Any) -> float:
+    """A number as a float; NaN for an integer that is too large, of which Python knows no limit."""
+    try:
+        return float(value)
+    except OverflowError:
+        return nan
 
 
 def _kind(whole: bool) -> str:

@@ -4,6 +4,7 @@ import functools
 import json
 import os
 import pickle
+import random
 import shutil
 import sqlite3
 import sys
@@ -19,6 +20,7 @@ import tiny_models
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import load_file, save_file
+from test_damaged_tables import damaged
 
 from routellm_lab import encoders
 from routellm_lab import settings as settings_module
@@ -797,3 +799,31 @@ def test_a_cache_that_cannot_be_written_is_named(own_cache):
     (own_cache / "encodings").write_text("a file in the way")
     with pytest.raises(RoutellmLabError, match=r"cannot be used.*ROUTELLM_LAB_CACHE"):
         VectorCache("any").__enter__()
+
+
+CONFIGURATIONS = ["modules.json", "config.json", "tokenizer.json", "1_Pooling/config.json", "tokenizer_config.json"]
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("own_cache")
+def test_hundreds_of_damaged_folders_are_read_or_named(tiny_sentences, tmp_path):
+    folder = Path(shutil.copytree(tiny_sentences, tmp_path / "model"))
+    files = [file for file in [*CONFIGURATIONS, "model.safetensors"] if (folder / file).is_file()]
+    for seed in range(300):
+        draw = random.Random(seed)
+        name = draw.choice(files)
+        whole = (tiny_sentences / name).read_bytes()
+        content = draw.choice([damaged(whole, draw), whole[: draw.randrange(len(whole))]])
+        if draw.random() < 0.2:
+            content = (tiny_sentences / draw.choice(files)).read_bytes()
+        (folder / name).write_bytes(content)
+        try:
+            vectors = SentenceEncoder(str(folder)).transform(["hi", ""])
+        except RoutellmLabError:
+            continue
+        except Exception as error:
+            error.add_note(f"seed {seed}: {name}")
+            raise
+        finally:
+            (folder / name).write_bytes(whole)
+        assert np.isfinite(vectors).all(), (seed, name)

@@ -21,6 +21,7 @@ from routellm_lab.workbook import run_workbook, runs, start, trained_routers
 from routellm_lab.workbook.hashing import trained_index
 from routellm_lab.workbook.notebooks import discover
 from routellm_lab.workbook.report import build_report, copy_gallery, slowest_cells
+from routellm_lab.workbook.trained import _read_index
 
 FIGURE = "import matplotlib.pyplot as plt\nfigure, axes = plt.subplots()\nrun.show(figure, 'empty')"
 DEEP = "[" * 200_000
@@ -352,21 +353,33 @@ ANYTHING = st.recursive(
     lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text() | st.sampled_from(NAMES), inner, max_size=2),
     max_leaves=4,
 )
+FEW = hypothesis_settings(max_examples=300)
+MANY = hypothesis_settings(max_examples=2_000)
+SLOW = hypothesis_settings(max_examples=150)  # a report is built each time
 
 
-@hypothesis_settings(max_examples=300)
-@given(st.data())
-def test_a_manifest_with_any_value_anywhere_is_used_or_named(made, tmp_path_factory, data):
-    folder = tmp_path_factory.getbasetemp() / "fuzzed" / "mine"
+def fuzzed(made, folders):
+    """A copy of the run that is written to again and again."""
+    folder = folders.getbasetemp() / "fuzzed" / "mine"
     if not folder.exists():
         shutil.copytree(made / "data" / "runs" / "mine", folder)
-    manifest = json.loads((made / "data" / "runs" / "mine" / "manifest.json").read_text())
-    *keys, last = data.draw(st.sampled_from(places(manifest)[1:]))
-    place = manifest
+    return folder
+
+
+def mutated(text, data):
+    """A JSON text with any value at any place."""
+    value = json.loads(text)
+    *keys, last = data.draw(st.sampled_from(places(value)[1:]))
+    place = value
     for key in keys:
         place = place[key]
     place[last] = data.draw(ANYTHING)
-    (folder / "manifest.json").write_text(json.dumps(manifest))
+    return json.dumps(value)
+
+
+def used_or_named(made, folders, data):
+    folder = fuzzed(made, folders)
+    (folder / "manifest.json").write_text(mutated((made / "data/runs/mine/manifest.json").read_text(), data))
     left_aside: list[str] = []
     for run in runs.all_runs(folder.parent, left_aside):
         build_report(run)
@@ -376,3 +389,46 @@ def test_a_manifest_with_any_value_anywhere_is_used_or_named(made, tmp_path_fact
                 for file in entry.get(kind, ()):
                     assert inside(folder / kind, file).parent == folder / kind
     assert all("manifest.json" in words for words in left_aside)
+
+
+@FEW
+@given(st.data())
+def test_a_manifest_with_any_value_anywhere_is_used_or_named(made, tmp_path_factory, data):
+    used_or_named(made, tmp_path_factory, data)
+
+
+@pytest.mark.slow
+@MANY
+@given(st.data())
+def test_thousands_of_manifests(made, tmp_path_factory, data):
+    used_or_named(made, tmp_path_factory, data)
+
+
+@pytest.mark.slow
+@SLOW
+@given(st.data())
+@pytest.mark.parametrize("file", ["notebooks/01_a.ipynb", "figures/empty.json"])
+def test_odd_values_anywhere_in_executed_notebooks_and_sidecars(made, tmp_path_factory, file, data):
+    folder, whole = fuzzed(made, tmp_path_factory), made / "data" / "runs" / "mine"
+    shutil.copy(whole / "manifest.json", folder)
+    (folder / file).write_text(mutated((whole / file).read_text(), data))
+    try:
+        run = runs.all_runs(folder.parent, [])[0]
+        build_report(run)
+        slowest_cells(run)
+        assert "<script>alert" not in (folder / "report.html").read_text()
+    finally:
+        shutil.copy(whole / file, folder / file)
+
+
+@pytest.mark.slow
+@MANY
+@given(st.data())
+def test_thousands_of_indexes_of_trained_routers(made, tmp_path_factory, data):
+    root = tmp_path_factory.getbasetemp() / "index"
+    index = trained_index(root, "sample")
+    index.parent.mkdir(parents=True, exist_ok=True)
+    entry = {"hash": "0", "votes_hash": "0", "seconds": 1.5, "prompts": 3, "votes": 4, "held_out_loss": 0.5}
+    index.write_text(mutated(json.dumps({"decoder": entry, "arena/bert/0": entry}), data))
+    with contextlib.suppress(RoutellmLabError):
+        assert all(isinstance(entry["hash"], str) for entry in _read_index(index).values())

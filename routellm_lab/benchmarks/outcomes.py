@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from routellm_lab.errors import DataError, listed, nearest
+from routellm_lab.errors import LARGEST, DataError, listed, nearest
 from routellm_lab.preferences.battles import filled_keys
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ class Outcomes:
             object.__setattr__(self, "keys", filled_keys(self.prompts, self.keys, f"outcomes {self.name}"))
         if not all(pd.api.types.is_numeric_dtype(dtype) for dtype in self.scores.dtypes):
             raise DataError(f"outcomes {self.name}: scores must be numbers")
-        infinite = np.isinf(self.scores.to_numpy(float)).any(axis=1)
+        infinite = (np.abs(self.scores.to_numpy(float)) > LARGEST).any(axis=1)  # or as good as infinite
         if infinite.any():
             raise DataError(f"outcomes {self.name}: infinite score: {listed(index[infinite])}")
         for part in ("tokens", "answer_chars"):

@@ -12,9 +12,10 @@ import numpy as np
 import pandas as pd
 
 from routellm_lab.benchmarks.outcomes import Outcomes
-from routellm_lab.errors import DataError, ParameterError, listed, require_number
+from routellm_lab.columns import float_array
+from routellm_lab.errors import LARGEST, DataError, ParameterError, listed, require_names, require_number
 from routellm_lab.evaluation import influence, metrics, significance
-from routellm_lab.preferences.models import ModelPair
+from routellm_lab.preferences.models import ModelPair, require_pair
 
 FIELLER_BELOW = 500
 """Questions below which intervals of APGR are Fieller's: there the percentiles of a bootstrap cover too rarely."""
@@ -75,17 +76,14 @@ class RoutingCurve:
     def __post_init__(self) -> None:
         object.__setattr__(self, "prompt_ids", pd.Index(self.prompt_ids))
         for name in ("win_rate", "strong_scores", "weak_scores"):
-            try:
-                values = np.array(getattr(self, name), dtype=float)
-            except (TypeError, ValueError) as error:
-                raise DataError(f"{self.name}: {name}: not numbers: {error}") from error
+            values = np.array(float_array(getattr(self, name), f"{self.name}: {name}"))
             if values.shape != (len(self.prompt_ids),):
                 raise DataError(
                     f"{self.name}: {name} must have one number per prompt, shape ({len(self.prompt_ids)},) as "
                     f"prompt_ids, got shape {values.shape}"
                 )
             # a comparison with NaN is false: such a question would count as one on which nothing was lost
-            good = (values >= 0) & (values <= 1) if name == "win_rate" else np.isfinite(values)
+            good = (values >= 0) & (values <= 1) if name == "win_rate" else np.abs(values) <= LARGEST
             if not good.all():
                 row = int(good.argmin())
                 raise DataError(
@@ -93,6 +91,7 @@ class RoutingCurve:
                     f"{int((~good).sum())} of {len(values)} are not; the first is {values[row]:g}, of prompt "
                     f"{self.prompt_ids[row]}. Leave such prompts out, or build the curve with from_win_rates"
                 )
+            values[np.abs(values) < 1 / LARGEST] = 0  # its square would be 0
             values.flags.writeable = False
             object.__setattr__(self, name, values)
         if self.keys is not None and len(self.keys) != len(self.prompt_ids):
@@ -125,6 +124,7 @@ class RoutingCurve:
         UserWarning
             When all win rates are the same: such a router cannot rank, its APGR is .500.
         """
+        require_pair(pair)
         values = checked_win_rates(win_rate, outcomes)
         strong, weak = outcomes.of(pair.strong).to_numpy(float), outcomes.of(pair.weak).to_numpy(float)
         scored = ~(np.isnan(strong) | np.isnan(weak))
@@ -387,6 +387,8 @@ class RoutingCurve:
         """
         require_number("level", level, 0, 1, inside=True)
         share = np.linspace(0, 1, 101) if shares is None else np.atleast_1d(checked_shares(shares))
+        if share.ndim > 1:
+            raise ParameterError(f"random_band: shares must be a flat list, got shape {share.shape}")
         centre = self.weak_mean + share * self._gap.mean()
         variance = self._gap.var(ddof=1) if len(self) > 1 else 0.0
         half = NormalDist().inv_cdf((1 + level) / 2) * np.sqrt(variance * share * (1 - share) / len(self))
@@ -461,7 +463,9 @@ class RoutingCurve:
         FewQuestionsWarning
             When few questions carry the performance gap, for an interval of APGR.
         """
-        if not extra_variance:
+        require_number("extra_variance", extra_variance, 0)
+        require_number("extra_df", extra_df, 0, math.inf)
+        if extra_variance == 0:
             table = self._intervals([metric], level, n_resamples, random_state)
             return float(table["low"].iloc[0]), float(table["high"].iloc[0])
         if metric != "apgr":
@@ -485,7 +489,7 @@ class RoutingCurve:
         DataFrame
             Indexed by metric: ``value``, ``low``, ``high``.
         """
-        return self._intervals(list(names), level, n_resamples, random_state)
+        return self._intervals(require_names("names", names), level, n_resamples, random_state)
 
     def _intervals(self, names: list[str], level: float, n_resamples: int, random_state: int | None) -> pd.DataFrame:
         require_number("n_resamples", n_resamples, 1, whole=True)
@@ -611,10 +615,7 @@ def checked_shares(share: Any) -> np.ndarray:
     ------
     ParameterError
     """
-    try:
-        shares = np.asarray(share, float)
-    except (TypeError, ValueError) as error:
-        raise ParameterError(f"share of strong calls must be a number in [0, 1], got {share!r}") from error
+    shares = float_array(share, "share of strong calls must be a number in [0, 1]", ParameterError)
     if not ((shares >= 0) & (shares <= 1)).all():
         raise ParameterError(f"share of strong calls must be in [0, 1], got {share!r}")
     return shares
@@ -630,10 +631,7 @@ def checked_win_rates(win_rate: Any, outcomes: Outcomes) -> np.ndarray:
                 f"win rates on {outcomes.name}: their index is not the prompt ids in order; pass "
                 "win_rate.loc[outcomes.prompts.index], or an array"
             )
-    try:
-        values = np.asarray(win_rate, dtype=float)
-    except (TypeError, ValueError) as error:
-        raise DataError(f"win rates on {outcomes.name}: not numbers: {error}") from error
+    values = float_array(win_rate, f"win rates on {outcomes.name}")
     if values.shape != (n,):
         raise DataError(
             f"win rates on {outcomes.name}: expected one per prompt, shape ({n},), got shape {values.shape}"

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from routellm_lab.columns import float_array
 from routellm_lab.errors import DataError, ParameterError, listed, require_number
 from routellm_lab.evaluation.curve import RoutingCurve
 from routellm_lab.evaluation.intervals import rank_correlation_interval
@@ -66,6 +67,7 @@ def apgr_by_group(curve: RoutingCurve, groups: pd.Series, minimum: int = 100) ->
     DataError
         When the groups lack prompts of the curve or name one twice.
     """
+    require_number("minimum", minimum, 0)
     rows = []
     own_groups = matched_groups(curve.prompt_ids, groups, curve.name).reset_index(drop=True)
     for group, found in own_groups.groupby(own_groups):
@@ -93,6 +95,8 @@ def matched_groups(prompt_ids: pd.Index, groups: pd.Series, name: str) -> pd.Ser
     DataError
         When the groups lack prompts or name one twice.
     """
+    if not isinstance(groups, pd.Series):
+        raise DataError(f"{name}: groups must be a Series by prompt id, got {type(groups).__name__}")
     if groups.index.has_duplicates:
         raise DataError(f"groups: prompt id twice: {listed(groups.index[groups.index.duplicated()].unique(), 5)}")
     unknown = prompt_ids.difference(groups.index)
@@ -131,7 +135,7 @@ def rank_correlation(
     from scipy.stats import permutation_test
 
     require_number("n_resamples", n_resamples, 1, whole=True)
-    first, second = np.asarray(x, float), np.asarray(y, float)
+    first, second = (float_array(given, f"rank_correlation: {axis}") for axis, given in (("x", x), ("y", y)))
     if first.ndim != 1 or first.shape != second.shape:
         raise ParameterError(f"rank_correlation: x and y must be as long, got shapes {first.shape} and {second.shape}")
     known = ~(np.isnan(first) | np.isnan(second))

@@ -81,9 +81,10 @@ def share_interval(count: float, n: float, level: float = 0.95, design_effect: f
     """
     require_number("level", level, 0, 1, inside=True)
     require_number("design_effect", design_effect, 0, inside=True)
-    require_number("n", n, 0, inside=True)
+    require_number("n", n, 1e-9, 1e15)
     require_number("count", count, 0, n)
     hits, misses = count / design_effect, (n - count) / design_effect
+    hits, misses = (part if part > 1e-9 else 0.0 for part in (hits, misses))
     tail = (1 - level) / 2
     low = float(stats.beta.ppf(tail, hits, misses + 1)) if hits else 0.0
     return low, float(stats.beta.isf(tail, hits + 1, misses)) if misses else 1.0

@@ -14,6 +14,7 @@ from routellm_lab.evaluation.significance import bootstrap_all, defined, same_pr
 
 _STEPS = 40
 """Halvings of the bracket of the signal: to a millionth of a millionth of its width."""
+_MOST_STRENGTH = 1e12
 _ROUNDING = 1e-12
 """A difference of APGR below this is an error of rounding."""
 
@@ -114,6 +115,7 @@ def questions_needed(
     if first == second:
         raise ParameterError(f"questions_needed: first and second are both {first:g}; nothing to tell apart")
     require_number("n_draws", n_draws, 1, whole=True)
+    require_number("n_resamples", n_resamples, 2, whole=True)
     best = curve.oracle().apgr
     for name, target in (("first", first), ("second", second)):
         if not 1 - best < target < best:
@@ -123,6 +125,8 @@ def questions_needed(
             )
     gap = curve.strong_scores - curve.weak_scores
     noise = np.random.default_rng(random_state).standard_normal((2, n_draws, len(curve)))
+    if gap.std() <= 1e-12 * np.abs(gap).max():
+        raise DataError(f"{curve.name}: all {len(gap)} prompts have the same gap: every ranking has an APGR of .500")
     signal = (gap - gap.mean()) / gap.std()
     made: list[RoutingCurve] = []
     for part, target in zip(noise, (first, second), strict=True):
@@ -170,6 +174,7 @@ def questions_to_tell(
         When the difference is 0 (to rounding) or NaN, or ``level`` or ``power`` is not in (0, 1).
     """
     _require_odds(level, power)
+    require_number("n_resamples", n_resamples, 2, whole=True)
     first, second = same_prompts([first, second])
     observed = first.apgr - second.apgr
     draws = defined(bootstrap_all([first, second], "apgr", n_resamples, random_state), first.name)
@@ -199,6 +204,8 @@ def _strength(signal: np.ndarray, noise: np.ndarray, gap: np.ndarray, target: fl
 
     high = 1.0
     while not above(high) or above(-high):
+        if high > _MOST_STRENGTH:
+            raise DataError(f"no ranking of these {n} prompts has an APGR of {target:g} on average")
         high *= 2
     low = -high
     for _ in range(_STEPS):
@@ -212,6 +219,8 @@ def _ranked(curve: RoutingCurve, score: np.ndarray) -> RoutingCurve:
 
 
 def _power(name: str, n: int, first: float, second: float, sd: float, level: float, power: float) -> Power:
+    if sd == 0:
+        raise DataError(f"{name}: the difference does not vary over {n} prompts, which are too few to plan with")
     normal = NormalDist()
     quantile, difference = normal.inv_cdf((1 + level) / 2), abs(first - second)
     reach = (quantile + normal.inv_cdf(power)) * sd

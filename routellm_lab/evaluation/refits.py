@@ -16,7 +16,7 @@ import pandas as pd
 
 from routellm_lab.benchmarks.outcomes import Outcomes
 from routellm_lab.errors import DataError, ParameterError, listed
-from routellm_lab.evaluation.curve import RoutingCurve
+from routellm_lab.evaluation.curve import RoutingCurve, checked_win_rates
 from routellm_lab.evaluation.influence import prompt_parts
 from routellm_lab.evaluation.intervals import ratio_interval
 from routellm_lab.evaluation.significance import holm
@@ -350,6 +350,8 @@ def evaluate_fits(fits: Fits, benchmark: Outcomes, left_out: Sequence[Iterable[s
     ParameterError
         When fits and draws do not match.
     """
+    if not fits or not all(fits) or not left_out:
+        raise ParameterError("evaluate_fits: needs a fit or more for each draw, and an item of left_out for each draw")
     if len(fits) not in (1, len(left_out)) and len(left_out) != 1:
         raise ParameterError(f"evaluate_fits: {len(fits)} draws of fits, but {len(left_out)} of questions to leave out")
     parts = []
@@ -357,7 +359,7 @@ def evaluate_fits(fits: Fits, benchmark: Outcomes, left_out: Sequence[Iterable[s
         out = benchmark.keys.isin(set(keys)).to_numpy()
         parts.append((benchmark.select(~out) if out.any() else benchmark, ~out))
     n_draws = max(len(fits), len(parts))
-    rates = [[router.win_rate(benchmark.prompts) for router in row] for row in fits]
+    rates = [[checked_win_rates(router.win_rate(benchmark.prompts), benchmark) for router in row] for row in fits]
     rows = []
     for draw in range(n_draws):
         outcomes, kept = parts[min(draw, len(parts) - 1)]

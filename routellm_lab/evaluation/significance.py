@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from routellm_lab.columns import float_array
 from routellm_lab.errors import DataError, ParameterError, RepeatedPromptsWarning, require_number
 from routellm_lab.evaluation import metrics
 
@@ -411,10 +412,7 @@ def holm(p_values: Sequence[float] | np.ndarray | pd.Series) -> np.ndarray:
     (k,) array
         Adjusted p-values, in the given order: below alpha, the chance of any false claim is at most alpha.
     """
-    try:
-        values = np.asarray(p_values, dtype=float)
-    except (TypeError, ValueError):
-        values = np.array(np.nan)
+    values = float_array(p_values, "holm: p-values", ParameterError)
     if values.ndim != 1 or not ((values >= 0) & (values <= 1)).all():
         raise ParameterError(f"holm: p-values must be a flat list of numbers in [0, 1], got {p_values!r}")
     order = np.argsort(values, kind="stable")

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from routellm_lab.benchmarks.outcomes import Outcomes
-from routellm_lab.errors import DataError, ParameterError, listed, require_number
+from routellm_lab.errors import DataError, ParameterError, listed, require_names, require_number
 from routellm_lab.evaluation.significance import prompt_clusters, resample_counts
 from routellm_lab.policies.cost import PER, Tokens, count_tokens
 from routellm_lab.policies.prices import Prices
@@ -165,9 +165,7 @@ def named_models(models: Iterable[str], where: str) -> list[str]:
     ParameterError
         When there are none, or a single text was given, which would be read letter by letter.
     """
-    if isinstance(models, str):
-        raise ParameterError(f"{where}: models must be a list of names, got the text {models!r}; use [{models!r}]")
-    names = list(dict.fromkeys(models))
+    names = list(dict.fromkeys(require_names(f"{where}: models", models)))
     if not names:
         raise ParameterError(f"{where}: no model given; name one or more")
     return names

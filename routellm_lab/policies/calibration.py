@@ -11,6 +11,7 @@ from sklearn.base import BaseEstimator
 from sklearn.isotonic import IsotonicRegression
 from sklearn.utils.validation import check_is_fitted
 
+from routellm_lab.columns import float_array
 from routellm_lab.errors import DataError, ParameterError, listed, require_number, require_threshold
 from routellm_lab.evaluation.curve import RoutingCurve
 from routellm_lab.evaluation.groups import matched_groups
@@ -171,7 +172,10 @@ def calibration(
 
     sizes = member.sum(axis=0)
     edges = pd.Series(win_rate).groupby(bins).agg(["min", "max"])
-    target_low, target_high = np.nanquantile(np.concatenate(targets), [(1 - level) / 2, (1 + level) / 2], axis=0)
+    of_bins = np.concatenate(targets)
+    never = np.isnan(of_bins).all(axis=0)  # in so few resamples, a bin may be in none
+    of_bins[:2, never] = np.array([[0.0], [1.0]])[: len(of_bins)]
+    target_low, target_high = np.nanquantile(of_bins, [(1 - level) / 2, (1 + level) / 2], axis=0)
     table = pd.DataFrame(
         {
             "from": edges["min"],
@@ -483,10 +487,7 @@ def _checked(win_rates: Any, targets: Any, where: str) -> tuple[np.ndarray, np.n
     """Win rates and targets as flat arrays of equal length, of numbers in [0, 1]."""
     found = []
     for name, given in (("win rates", win_rates), ("targets", targets)):
-        try:
-            values = np.asarray(given, float)
-        except (TypeError, ValueError) as error:
-            raise DataError(f"{where}: {name}: not numbers: {error}") from error
+        values = float_array(given, f"{where}: {name}")
         if values.ndim != 1 or not values.size:
             raise DataError(f"{where}: {name} must be a flat list with one number or more, got shape {values.shape}")
         bad = ~((values >= 0) & (values <= 1))

@@ -10,7 +10,8 @@ import numpy as np
 import pandas as pd
 
 from routellm_lab.benchmarks.outcomes import Outcomes
-from routellm_lab.errors import DataError, ParameterError, listed, nearest, require_number
+from routellm_lab.columns import float_array
+from routellm_lab.errors import LARGEST, DataError, ParameterError, listed, nearest, require_names, require_number
 from routellm_lab.evaluation import metrics
 from routellm_lab.evaluation.curve import RoutingCurve, checked_shares
 from routellm_lab.evaluation.paper import paper_other_tables
@@ -148,10 +149,10 @@ class CostCurve:
     def __post_init__(self) -> None:
         n = len(self.curve)
         for name in ("strong", "weak"):
-            costs = np.array(getattr(self, name), dtype=float)
+            costs = np.array(float_array(getattr(self, name), f"costs of the {name} model"))
             if costs.shape != (n,):
                 raise DataError(f"costs of the {name} model: one per question, shape ({n},), got shape {costs.shape}")
-            bad = ~(np.isfinite(costs) & (costs > 0))
+            bad = ~((costs > 0) & (costs <= LARGEST))
             if bad.any():
                 raise DataError(
                     f"{self.curve.name}: no cost above 0 of the {name} model on {int(bad.sum())} of {n} questions: "
@@ -256,7 +257,7 @@ class CostCurve:
         """Quality of a random mix of both models that costs as much (and needs no router); the better of both models
         alone bounds neither end: shares outside [0, 1] are clipped."""
         share = np.clip(
-            (np.asarray(dollars, float) - self.weak_dollars) / (self.strong_dollars - self.weak_dollars), 0, 1
+            (checked_amounts("dollars", dollars) - self.weak_dollars) / (self.strong_dollars - self.weak_dollars), 0, 1
         )
         values = self.curve.weak_mean + share * (self.curve.strong_mean - self.curve.weak_mean)
         return float(values) if np.ndim(dollars) == 0 else values
@@ -299,7 +300,9 @@ class CostCurve:
         RepeatedPromptsWarning
             When more than 2 % of the prompts are copies of another.
         """
-        names = list(names)
+        names = require_names("names", names)
+        if not names:
+            raise ParameterError("names: no metric given, such as 'dollars50'")
         warn_repeated(self.curve.clusters, self.curve.name)
         counted = self.curve.resampled(n_resamples, random_state)
         draws = np.concatenate([self._metrics(names, counts) for counts in counted])
@@ -407,6 +410,14 @@ def cost_savings(
             if (name, f"cpt{x}") in paper and not curve.simulated:
                 rows.append((what, "the paper, in calls", paper[name, f"cpt{x}"], np.nan, np.nan))
     return pd.DataFrame(rows, columns=["what", "measure", "value", "low", "high"])
+
+
+def checked_amounts(name: str, values: Any) -> np.ndarray:
+    """An amount, or an array of amounts, none of them NaN (ParameterError)."""
+    amounts = float_array(values, name, ParameterError)
+    if np.isnan(amounts).any():
+        raise ParameterError(f"{name} must be a number or numbers, got {values!r}")
+    return amounts
 
 
 def _three(table: pd.DataFrame, metric: str) -> tuple[float, float, float]:

@@ -13,7 +13,7 @@ from routellm_lab.evaluation.curve import RoutingCurve
 from routellm_lab.evaluation.intervals import share_interval
 from routellm_lab.evaluation.significance import percentile_interval
 from routellm_lab.policies.thresholds import ThresholdPolicy, checked_rates, nearest_thresholds
-from routellm_lab.preferences.models import ModelPair
+from routellm_lab.preferences.models import ModelPair, require_pair
 
 
 def threshold_transfer(
@@ -102,6 +102,7 @@ class OnlineThreshold:
     """
 
     def __init__(self, pair: ModelPair, share: float, window: int = 1000, step: float = 0.005) -> None:
+        require_pair(pair)
         require_number("OnlineThreshold: share", share, 0, 1, inside=True)
         require_number("OnlineThreshold: step", step, 0, 1, inside=True)
         require_number("OnlineThreshold: window", window, 2, whole=True)

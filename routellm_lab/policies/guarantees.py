@@ -24,6 +24,7 @@ STARTS = 4
 """Of the sequences of tests: at 1/4, 2/4, ... of the questions sent to the weak model."""
 
 _BLOCK = 16  # thresholds of a promise on PGR that are tested at once
+_MOST_LABELS = 1e12
 
 Of = Literal["weak", "all"]
 Procedure = Literal["sequence", "bonferroni"]
@@ -304,7 +305,10 @@ def labels_needed(
 
     def fewest(misses: int) -> int:
         """Questions from which on the test passes with so many misses."""
-        return misses + 1 + int(stats.nbinom.isf(level, misses + 1, alpha))
+        more = float(stats.nbinom.isf(level, misses + 1, alpha))
+        if not math.isfinite(more):
+            raise ParameterError(f"alpha {alpha:g} takes more labels than can be counted")
+        return misses + 1 + int(more)
 
     # with more questions and no more misses allowed the power falls: it is least just before one more is allowed
     def powerful(misses: int) -> bool:
@@ -312,7 +316,10 @@ def labels_needed(
 
     z = np.asarray(stats.norm.ppf([1 - level, power]))
     scale = (z[0] * math.sqrt(alpha * (1 - alpha)) + z[1] * math.sqrt(missed * (1 - missed))) / (alpha - missed)
-    return fewest(bisect_left(range(int(3 * alpha * scale**2) + 100), True, key=powerful))
+    most = 3 * alpha * scale**2
+    if not most < _MOST_LABELS:
+        raise ParameterError(f"alpha {alpha:g}, missed {missed:g}: takes more labels than can be counted")
+    return fewest(bisect_left(range(int(most) + 100), True, key=powerful))
 
 
 def labels_needed_pgr(pgr: float, gap: float, delta: float = 0.1) -> int:

@@ -14,7 +14,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from routellm_lab.errors import DataError, ParameterError, listed, nearest, require_number
+from routellm_lab.columns import float_array
+from routellm_lab.errors import LARGEST, DataError, ParameterError, listed, nearest, require_number, require_numbers
 from routellm_lab.evaluation.intervals import share_interval
 from routellm_lab.evaluation.significance import (
     bootstrap_p_value,
@@ -24,7 +25,7 @@ from routellm_lab.evaluation.significance import (
     prompt_clusters,
 )
 from routellm_lab.policies.answers import AnswerLog, named_models
-from routellm_lab.policies.cost import PER
+from routellm_lab.policies.cost import PER, checked_amounts
 from routellm_lab.preferences.splits import prompt_ranks
 
 RANDOM_MIX, ORACLE = "random mix", "oracle"
@@ -60,6 +61,7 @@ def route_many(utilities: pd.DataFrame, prices: Mapping[str, float] | pd.Series,
     ParameterError
         When a model has no price above 0, or lambda is below 0.
     """
+    _require_frame(utilities)
     if utilities.shape[1] == 0:
         raise DataError("utilities: no models; give one column per model of the panel")
     models = [str(model) for model in utilities]
@@ -225,14 +227,14 @@ class CostQuality:
 
     def quality_at(self, dollars: Any) -> Any:
         """Quality that an amount of USD per 1,000 questions buys; NaN where it does not buy the cheapest point."""
-        asked = np.asarray(dollars, float)
+        asked = checked_amounts("dollars", dollars)
         found = self._hull.quality_at(asked.reshape(1, -1))[0].reshape(asked.shape)
         found = np.where(asked < self._hull.dollars[0, 0], np.nan, found)
         return float(found) if np.ndim(dollars) == 0 else found
 
     def dollars_for(self, quality: Any) -> Any:
         """USD per 1,000 questions that a quality takes; infinite where it is out of reach."""
-        asked = np.asarray(quality, float)
+        asked = checked_amounts("quality", quality)
         found = self._hull.dollars_for(asked.reshape(1, -1))[0].reshape(asked.shape)
         return float(found) if np.ndim(quality) == 0 else found
 
@@ -277,7 +279,11 @@ class CostQuality:
             ``dollars``, ``quality``, ``low``, ``high``.
         """
         corners = self._hull.dollars[0]
-        asked = np.geomspace(corners[0], corners[-1], 64) if dollars is None else np.asarray(dollars, float)
+        asked = (
+            np.geomspace(corners[0], corners[-1], 64)
+            if dollars is None
+            else np.array(require_numbers("dollars", dollars, 0), float)
+        )
         asked = np.clip(asked, None, corners[-1]) if dollars is None else asked  # rounding of the last one
         draws = self._resampled(lambda hulls, _: hulls.quality_at(asked[None]), n_resamples, random_state)
         low, high = percentile_interval(draws, level)
@@ -433,7 +439,10 @@ def many_tests(
     if metric not in ("aiq", "aiq_log"):
         raise ParameterError(f"metric must be 'aiq' or 'aiq_log', got {metric!r}")
     curves = _curves(log, routers, prices)
-    if against is not None and against not in curves:
+    require_number("level", level, 0, 1, inside=True)
+    if n_resamples is not None:
+        require_number("n_resamples", n_resamples, 1, whole=True)
+    if against is not None and against not in list(curves):
         raise ParameterError(f"against: no router {against!r} among {listed(curves)}")
     _, at = _asked(log, ["quality"], best)
     distinct = log.outcomes.keys.nunique()
@@ -832,6 +841,7 @@ def _metrics(hulls: _Hulls, singles: _Singles, metrics: Sequence[str], best: int
 def _interval(draws: np.ndarray, level: float) -> np.ndarray:
     """(2, k) `percentile_interval` of each column of draws (b, k), in which some may be infinite: what is out of reach
     counts, as endless."""
+    require_number("level", level, 0, 1, inside=True)
     ends, found = [(1 - level) / 2, (1 + level) / 2], percentile_interval(np.where(np.isfinite(draws), draws, 0), level)
     endless = ~np.isfinite(draws).all(axis=0)
     found[:, endless] = np.quantile(draws[:, endless], ends, axis=0, method="inverted_cdf")
@@ -870,6 +880,7 @@ def _panel(log: AnswerLog, models: Iterable[str] | None) -> list[str]:
 def _matched(log: AnswerLog, utilities: pd.DataFrame, models: Iterable[str] | None) -> tuple[list[str], np.ndarray]:
     """The panel, and its utilities in the order of the log's questions."""
     panel = _panel(log, models)
+    _require_frame(utilities)
     missing = [model for model in panel if model not in utilities]
     more = [str(model) for model in utilities if model not in panel]
     if missing or more:
@@ -889,11 +900,16 @@ def _matched(log: AnswerLog, utilities: pd.DataFrame, models: Iterable[str] | No
     return panel, _finite(utilities[panel])
 
 
+def _require_frame(utilities: Any) -> None:
+    if not isinstance(utilities, pd.DataFrame):
+        raise DataError(f"utilities: must be a DataFrame, a column per model, got {type(utilities).__name__}")
+
+
 def _finite(utilities: pd.DataFrame) -> np.ndarray:
     twice = list(utilities.columns[utilities.columns.duplicated()].unique())
     if twice:
         raise DataError(f"utilities: more than one column of {listed(twice, 5)}; keep one")
-    values = utilities.to_numpy(float)
+    values = float_array(utilities, "utilities")
     bad = ~np.isfinite(values)
     if bad.any():
         names = [name for name, column in zip(utilities, bad.T, strict=True) if column.any()]
@@ -903,6 +919,8 @@ def _finite(utilities: pd.DataFrame) -> np.ndarray:
 
 def _priced(prices: Mapping[str, float] | pd.Series, models: list[str]) -> np.ndarray:
     """(k,) USD per 1,000 questions."""
+    if not isinstance(prices, (Mapping, pd.Series)):
+        raise ParameterError(f"prices must be a dict or Series by model, got {prices!r}")
     if isinstance(prices, pd.Series) and prices.index.has_duplicates:
         twice = listed(prices.index[prices.index.duplicated()].unique(), 5)
         raise ParameterError(f"prices: more than one of {twice}; keep one")
@@ -913,16 +931,18 @@ def _priced(prices: Mapping[str, float] | pd.Series, models: list[str]) -> np.nd
                 "1,000 questions, such as log.table()['dollars']"
             )
         require_number(f"prices (USD per 1,000 questions) of {model!r}", prices[model], 0, inside=True)
+        if prices[model] > LARGEST:
+            raise ParameterError(f"prices: that of {model!r} is above {LARGEST:g}")
     return np.array([prices[model] for model in models], float)
 
 
 def _checked_lam(lam: Any) -> float:
     require_number("lam", lam, 0, math.inf)  # infinity takes the cheapest
-    return float(lam)
+    return math.inf if lam > LARGEST else float(lam)
 
 
 def _asked(log: AnswerLog, metrics: Sequence[str], best: str | None) -> tuple[list[str], int]:
-    unknown = [metric for metric in metrics if metric not in _FIGURES]
+    unknown = [metric for metric in metrics if not isinstance(metric, str) or metric not in _FIGURES]
     if unknown:
         raise ParameterError(f"no metric {listed(unknown)}; use {listed(_FIGURES)}")
     if best is None and set(metrics) - {"aiq", "aiq_log"}:

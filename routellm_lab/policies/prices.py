@@ -19,7 +19,8 @@ from typing import Any
 
 import pandas as pd
 
-from routellm_lab.errors import DataError, ParameterError, listed, nearest
+from routellm_lab.columns import require_columns
+from routellm_lab.errors import LARGEST, DataError, ParameterError, listed, nearest
 from routellm_lab.evaluation.paper import PAPER_SOURCE, paper_other_tables
 from routellm_lab.files import data_folder
 from routellm_lab.settings import settings
@@ -106,7 +107,7 @@ class Prices:
         ParameterError
             When it is not known; names the nearest known models.
         """
-        if model not in self._by_model:
+        if not isinstance(model, str) or model not in self._by_model:
             raise ParameterError(
                 f"no price for model {model!r}; nearest: {nearest(model, self)}. To add one: load_prices(path=...) "
                 f"with a csv of the columns {listed(COLUMNS[:3])}"
@@ -166,6 +167,7 @@ def paper_prices() -> Prices:
 
 
 def _checked(table: pd.DataFrame, where: str) -> dict[str, Price]:
+    require_columns(table, (), where)
     missing = [column for column in COLUMNS if column not in table]
     if missing:
         raise DataError(f"{where}: no column {listed(missing)}; a table of prices has {listed(COLUMNS)}")
@@ -180,7 +182,7 @@ def _checked(table: pd.DataFrame, where: str) -> dict[str, Price]:
             for column, cell in zip(COLUMNS[1:3], prices, strict=True)
         )
         as_of = _day(day, f"{at} as_of")
-        price = Price(model, input_price, output_price, as_of, "" if pd.isna(source) else str(source))
+        price = Price(model, input_price, output_price, as_of, "" if _is_missing(source) else str(source))
         first, known = found.setdefault(model, (row, price))
         if (known.input, known.output) != (price.input, price.output):
             raise DataError(
@@ -195,13 +197,17 @@ def _amount(cell: Any, where: str, unit: str) -> float:
         amount = math.nan if isinstance(cell, bool) else float(cell)
     except (OverflowError, TypeError, ValueError):
         amount = math.nan
-    if not 0 < amount < math.inf:
+    if not 0 < amount <= LARGEST:
         raise DataError(f"{where}: must be a number above 0 ({unit}), got {cell!r}")
     return amount
 
 
+def _is_missing(cell: Any) -> bool:
+    return pd.api.types.is_scalar(cell) and bool(pd.isna(cell))
+
+
 def _day(cell: Any, where: str) -> str:
-    day = "" if pd.isna(cell) else str(cell)
+    day = "" if _is_missing(cell) else str(cell)
     if day:
         try:
             date.fromisoformat(day)

@@ -9,13 +9,14 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
+from routellm_lab.columns import float_array
 from routellm_lab.errors import DataError, ParameterError, require_number, require_threshold
 from routellm_lab.evaluation.curve import RoutingCurve
 from routellm_lab.evaluation.significance import mean_draws, percentile_interval
 from routellm_lab.evaluation.verdict import UNKNOWN, Estimate, flattened
 from routellm_lab.policies.cost import PER, CostCurve
 from routellm_lab.policies.guarantees import Guarantee, guarantee_missed, guarantee_pgr, require_ranking
-from routellm_lab.preferences.models import ModelPair
+from routellm_lab.preferences.models import ModelPair, require_pair
 
 
 @dataclass(frozen=True)
@@ -88,8 +89,7 @@ class ThresholdPolicy:
     guarantee: Guarantee | None = None
 
     def __post_init__(self) -> None:
-        if not isinstance(self.pair, ModelPair):
-            raise ParameterError(f"pair must be a ModelPair, got {self.pair!r}")
+        require_pair(self.pair)
         require_threshold("threshold", self.threshold)
 
     @classmethod
@@ -419,10 +419,7 @@ def checked_rates(win_rates: Any, fewest: int = 1) -> np.ndarray:
     DataError
         Names the first positions that are not.
     """
-    try:
-        rates = np.asarray(win_rates, dtype=float)
-    except (TypeError, ValueError) as error:
-        raise DataError(f"win rates: not numbers: {error}") from error
+    rates = float_array(win_rates, "win rates")
     if rates.ndim != 1 or len(rates) < fewest:
         raise DataError(f"win rates: expected one per question, shape (n,), got shape {rates.shape}")
     bad = np.flatnonzero(~((rates >= 0) & (rates <= 1)))

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import pandas as pd
 
@@ -44,6 +45,17 @@ PAPER_PAIR = ModelPair(strong="gpt-4-1106-preview", weak="mixtral-8x7b-instruct-
 """The pair of RouteLLM's Tables 1-3."""
 
 
+def require_pair(pair: Any) -> None:
+    """Refuse what is no `ModelPair`.
+
+    Raises
+    ------
+    ParameterError
+    """
+    if not isinstance(pair, ModelPair):
+        raise ParameterError(f"pair must be a ModelPair, got {pair!r}")
+
+
 def find_model(name: str, known: Iterable[str], stand_ins: Mapping[str, Iterable[str]] | None = None) -> str:
     """The name itself if known, else its first known stand-in.
 
@@ -68,6 +80,7 @@ def resolve_pair(
     pair: ModelPair, known: Iterable[str], stand_ins: Mapping[str, Iterable[str]] | None = None
 ) -> ModelPair:
     """The pair in names that the votes know (see `find_model`)."""
+    require_pair(pair)
     known = set(known)
     strong, weak = (find_model(name, known, stand_ins) for name in (pair.strong, pair.weak))
     if strong == weak:

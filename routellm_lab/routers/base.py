@@ -10,7 +10,7 @@ from sklearn.utils.validation import check_is_fitted
 from routellm_lab.encoders import as_texts
 from routellm_lab.errors import DataError, ParameterError, listed, require_threshold
 from routellm_lab.preferences.battles import models_of, results_between, validate_battles, vote_weights, with_prompts
-from routellm_lab.preferences.models import ModelPair, find_model, judges_of, resolve_pair
+from routellm_lab.preferences.models import ModelPair, find_model, judges_of, require_pair, resolve_pair
 from routellm_lab.preferences.ratings import Tiers, fit_tiers
 from routellm_lab.routers.saving import RouterBase, saved_number, saved_tiers
 
@@ -58,8 +58,7 @@ class Router(RouterBase):
 
     def _check_votes(self, battles: pd.DataFrame) -> pd.DataFrame:
         """The votes with prompts, checked, and the pair as they know it."""
-        if not isinstance(self.pair, ModelPair):
-            raise ParameterError(f"pair must be a ModelPair, got {self.pair!r}")
+        require_pair(self.pair)
         battles = with_prompts(validate_battles(battles))
         if self._needs_votes:
             self.pair_used_ = resolve_pair(self.pair, models_of(battles), getattr(self, "stand_ins", None))

@@ -156,7 +156,8 @@ class RidgeRouter(PairOnlyRouter):
         from sklearn.linear_model import RidgeCV
 
         alphas = require_numbers("RidgeRouter: alphas", self.alphas, 0, inside=True)
-        model = RidgeCV(alphas=alphas).fit(self._encode(prompts).astype(float), label, sample_weight=weight)
+        with np.errstate(invalid="ignore"):  # of a single prompt, for which no alpha is better than another
+            model = RidgeCV(alphas=alphas).fit(self._encode(prompts).astype(float), label, sample_weight=weight)
         self.alpha_ = float(model.alpha_)
         self.coefficients_, self.intercept_ = model.coef_, float(model.intercept_)
 

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import pandas as pd
@@ -75,6 +75,18 @@ class Played:
         return len(self.prompt_ids)
 
 
+def positions(known: Iterable[Any], wanted: Any) -> np.ndarray:
+    """Where each of the wanted items is among the known ones; -1 where it is not, whatever it is."""
+    place = {item: number for number, item in enumerate(known)}
+    found = []
+    for item in wanted if isinstance(wanted, Iterable) else ():
+        try:
+            found.append(place.get(item, -1))
+        except TypeError:  # a list has no hash
+            found.append(-1)
+    return np.array(found, int)
+
+
 def played_choices(name: str, log: AnswerLog, models: Sequence[str] | np.ndarray) -> Played:
     """A router, or one model alone: each question is answered by one call.
 
@@ -90,7 +102,9 @@ def played_choices(name: str, log: AnswerLog, models: Sequence[str] | np.ndarray
     DataError
         When they are not one per question, or one is not in the log.
     """
-    chosen = pd.Index(log.models).get_indexer(pd.Index(models))
+    if not isinstance(models, Iterable):
+        raise DataError(f"{name}: needs one model of the log per question ({len(log)}), got {models!r}")
+    chosen = positions(log.models, models)
     if len(chosen) != len(log) or (chosen < 0).any():
         unknown = sorted(set(map(str, models)) - set(log.models))
         raise DataError(

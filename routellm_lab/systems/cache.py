@@ -21,6 +21,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
+from routellm_lab.columns import flag_column, float_array, number_column, require_columns
 from routellm_lab.encoders import MOST_UNKNOWN, Encoder, as_texts, make_encoder, unknown_shares
 from routellm_lab.errors import DataError, ParameterError, listed, require_number
 from routellm_lab.evaluation.robustness import perturb
@@ -29,7 +30,7 @@ from routellm_lab.policies.answers import AnswerLog
 from routellm_lab.policies.cost import PER
 from routellm_lab.policies.prices import Price
 from routellm_lab.preferences.battles import prompt_key
-from routellm_lab.systems.base import Played, played_choices
+from routellm_lab.systems.base import Played, played_choices, positions
 
 THRESHOLDS = (*(round(0.5 + 0.02 * step, 2) for step in range(25)), 0.99)
 """Cosines that `choose_threshold` tries: fixed before any data is seen, so that its correction for them is exact."""
@@ -38,6 +39,7 @@ NEAR = ("polite preface", "filler", "translated word")
 """A near repeat is one of these perturbations, or none, and typos of its own: few are asked twice in the same words."""
 
 _SEEDS = 1_000
+_MOST_REQUESTS = 100_000_000
 _DIGITS = re.compile(r"\d+")
 _SIGNS = str.maketrans("−–×÷", "--*/")
 _SIGN = r"[-+*/^=<>≤≥≠√~%$€£¥₹°]"
@@ -248,7 +250,7 @@ class SemanticCache:
     def _encoded(self, text: str, vector: np.ndarray | None) -> np.ndarray:
         if vector is None:
             vector = self._encoder().transform([text])[0]
-        known, vector = self._vectors.shape[1], np.asarray(vector, np.float32)
+        known, vector = self._vectors.shape[1], float_array(vector, "SemanticCache: vector").astype(np.float32)
         length = float(np.linalg.norm(vector))
         if vector.ndim != 1 or known not in (0, len(vector)) or not abs(length - 1) < 1e-3:
             raise DataError(
@@ -308,6 +310,8 @@ def labelled_pairs(
     """
     _require_shares("labelled_pairs", near_share, changed_share)
     texts = as_texts(prompts)
+    if values is not None and not isinstance(values, Iterable):
+        raise ParameterError(f"labelled_pairs: values must be a list, got {values!r}")
     answers = [None] * len(texts) if values is None else list(values)
     if len(answers) != len(texts):
         raise ParameterError(f"labelled_pairs: {len(texts)} prompts and {len(answers)} values; pass one of each")
@@ -419,11 +423,10 @@ def choose_threshold(pairs: pd.DataFrame, most_wrong: float = 0.05, delta: float
     for name, value in (("most_wrong", most_wrong), ("delta", delta)):
         if not _number_in(value, 0, 1) or value == 1:
             raise ParameterError(f"choose_threshold: {name} must be a number between 0 and 1, got {value!r}")
-    if missing := [column for column in ("cosine", "same") if column not in pairs]:
-        raise DataError(f"pairs: missing column {listed(missing)}; it has {listed(pairs.columns)}")
+    require_columns(pairs, ("cosine", "same"), "pairs")
     if pairs.empty:
         raise DataError("pairs: needs rows, each with a cosine and whether both ask the same; it has none")
-    cosine = pd.to_numeric(pairs["cosine"], errors="coerce").to_numpy(float, na_value=math.nan)
+    cosine = number_column(pairs["cosine"], "pairs").to_numpy()
     bad = ~(np.abs(cosine) <= 1 + 1e-6) | ~pairs["same"].isin([True, False]).to_numpy(bool)
     if bad.any():
         row = pairs.iloc[int(bad.argmax())]
@@ -483,9 +486,8 @@ def zipf_stream(
         raise ParameterError(
             f"zipf_stream: prompts must be a Series by prompt id, such as log.prompts, got {type(prompts).__name__}"
         )
-    require_number("zipf_stream: n", n, 1, whole=True)
-    if exponent != 0 and (not _number_in(exponent, 0, math.inf) or exponent == math.inf):
-        raise ParameterError(f"zipf_stream: exponent must be a number from 0, got {exponent!r}")
+    require_number("zipf_stream: n", n, 1, _MOST_REQUESTS, whole=True)
+    require_number("zipf_stream: exponent", exponent, 0)
     _require_shares("zipf_stream", near_share, changed_share)
     if not len(prompts):
         raise DataError("zipf_stream: no prompts")
@@ -507,7 +509,10 @@ def traffic_shares(stream: pd.DataFrame) -> dict[str, float]:
     The rest, exact repeats included, counts as new: a new question that is wrongly hit is not kept, and every repeat of
     it is a wrong hit again. With the share of first requests in its place the promise of a threshold would break.
     """
-    return {f"{kind}_share": float(stream[kind].mean()) for kind in ("near", "changed")}
+    require_columns(stream, ("near", "changed"), "stream")
+    if stream.empty:
+        raise DataError("stream: no requests")
+    return {f"{kind}_share": float(flag_column(stream[kind], "stream").mean()) for kind in ("near", "changed")}
 
 
 @dataclass(frozen=True, eq=False)
@@ -614,20 +619,19 @@ def play_stream(
     DataError
         When the stream has a question that is not in the log, or decisions do not fit the log.
     """
-    if missing := [column for column in ("prompt_id", "prompt") if column not in stream]:
-        raise DataError(f"stream: missing column {listed(missing)}; it has {listed(stream.columns)}")
+    require_columns(stream, ("prompt_id", "prompt"), "stream")
     if stream.empty:
         raise DataError("stream: no requests")
     ids = log.prompts.index
-    source = ids.get_indexer(pd.Index(stream["prompt_id"]))
+    source = positions(ids, stream["prompt_id"])
     if (source < 0).any():
-        unknown = stream["prompt_id"][source < 0].unique()
+        unknown = dict.fromkeys(map(str, stream["prompt_id"][source < 0]))
         raise DataError(f"stream: questions that are not in the log of {log.outcomes.name}: {listed(unknown, 5)}")
     models = [decisions] * len(log) if isinstance(decisions, str) else decisions
-    models = list(models.reindex(ids) if isinstance(models, pd.Series) else models)
+    models = models.reindex(ids).to_numpy() if isinstance(models, pd.Series) else models
     routed = played_choices("decisions", log, models)
     score, dollars = routed.quality[source], routed.dollars[source]
-    at, column = np.arange(len(log)), pd.Index(log.models).get_indexer(pd.Index(models))
+    at, column = np.arange(len(log)), positions(log.models, models)
     read, written = (
         tokens.loc[ids, log.models].to_numpy(float)[at, column] for tokens in (log.tokens.input, log.tokens.output)
     )
@@ -756,7 +760,7 @@ def _number_in(value: object, low: float, high: float) -> bool:
 
 
 def _require_shares(where: str, *shares: float) -> None:
-    valid = all(not isinstance(share, bool) and (share == 0 or _number_in(share, 0, 1)) for share in shares)
+    valid = all(_number_in(share, -math.inf, 1) and share >= 0 for share in shares)
     if not valid or sum(shares) > 1:
         raise ParameterError(
             f"{where}: near_share and changed_share must be shares of together at most 1, got {listed(shares)}"
