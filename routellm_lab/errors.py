@@ -70,7 +70,7 @@ def require_names(name: str, values: Any) -> list[str]:
     """
     if isinstance(values, str):
         raise ParameterError(f"{name} must be a list of names, got the text {values!r}; use [{values!r}]")
-    names = list(values) if isinstance(values, Iterable) and not isinstance(values, bytes) else [None]
+    names: list[Any] = list(values) if isinstance(values, Iterable) and not isinstance(values, bytes) else [None]
     if not all(isinstance(item, str) for item in names):
         raise ParameterError(f"{name} must be a list of names, got {values!r}")
     return names
