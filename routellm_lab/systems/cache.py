@@ -628,7 +628,7 @@ def play_stream(
         unknown = dict.fromkeys(map(str, stream["prompt_id"][source < 0]))
         raise DataError(f"stream: questions that are not in the log of {log.outcomes.name}: {listed(unknown, 5)}")
     models = [decisions] * len(log) if isinstance(decisions, str) else decisions
-    models = models.reindex(ids) if isinstance(models, pd.Series) else models
+    models = models.reindex(ids).to_numpy() if isinstance(models, pd.Series) else models
     routed = played_choices("decisions", log, models)
     score, dollars = routed.quality[source], routed.dollars[source]
     at, column = np.arange(len(log)), positions(log.models, models)
