@@ -159,6 +159,7 @@ def routing_curves(
             low, high = curve.interval("apgr", level, n_resamples, random_state)
             label += f"  [{low:.3f}, {high:.3f}]"
         coloured.append(Line2D([], [], label=label, **look))
+    points = points if points is not None and len(points) else None
     if points is not None:
         coloured += _draw_points(axes, points, len(curves), first.score_unit == "share correct")
 

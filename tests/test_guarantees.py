@@ -375,3 +375,9 @@ def test_labels_that_are_too_few_count_as_abstained():
     table = promise_table({"one": drawn(1000, 1)}, rules, (100,), n_draws=5)
     assert (table["abstained"] == 1).all()
     assert (table[["broken", "weak_share"]] == 0).all(axis=None)
+
+
+@pytest.mark.parametrize(("alpha", "delta", "missed"), [(1e-14, 0.1, 0), (0.1, 1e-300, 0), (0.1, 0.1, 0.1 - 1e-16)])
+def test_labels_that_no_number_is_enough_for_are_refused_at_once(alpha, delta, missed):
+    with pytest.raises(ParameterError, match="no number of labels will do"):
+        labels_needed(alpha, delta, missed)

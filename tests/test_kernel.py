@@ -91,7 +91,7 @@ def reference(battles, weights, texts, width, noise, length):
             for votes in told.values()
         ]
     every = dict.fromkeys([question for rows in sets.values() for question, *_ in rows] + list(texts))
-    vectors = dict(zip(every, make_encoder(ENCODER).transform(every).astype(float), strict=True))
+    vectors = dict(zip(every, make_encoder(ENCODER).transform(list(every)).astype(float), strict=True))
 
     def k(x, other, logs):
         a, b = vectors[x], vectors[other]
@@ -335,7 +335,8 @@ class TestRefused:
     @pytest.mark.parametrize("name", ["width", "noise", "length"])
     @pytest.mark.parametrize("value", [-1.0, np.nan, np.inf])
     def test_numbers_that_make_no_kernel(self, pool, name, value):
-        with pytest.raises(ParameterError, match=f"KernelRouter: {name} must be a number above 0, got {value}"):
+        least = "from 0" if name == "length" else "above 0"
+        with pytest.raises(ParameterError, match=f"KernelRouter: {name} must be a number {least}, got {value}"):
             make(**{name: value}).fit(pool)
 
     def test_no_width_and_no_noise(self, pool):

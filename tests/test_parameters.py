@@ -10,7 +10,16 @@ from test_cost import PAIR, costs_of, outcomes
 from test_many import log_of
 
 from routellm_lab import RoutingCurve
-from routellm_lab.errors import ParameterError, RoutellmLabError, require_number, require_numbers, require_threshold
+from routellm_lab.columns import float_array
+from routellm_lab.errors import (
+    DataError,
+    ParameterError,
+    RoutellmLabError,
+    require_names,
+    require_number,
+    require_numbers,
+    require_threshold,
+)
 from routellm_lab.evaluation import compare_all, holm, questions_needed, questions_to_tell, should_route
 from routellm_lab.evaluation.groups import rank_correlation
 from routellm_lab.policies import CostCurve, OnlineThreshold, ThresholdPolicy, count_tokens, shares_over_time
@@ -25,6 +34,7 @@ from routellm_lab.policies.guarantees import (
     verify_guarantee,
 )
 from routellm_lab.policies.many import CostQuality, at_budget, panel_usage, route_many, single_models
+from routellm_lab.preferences.models import require_pair
 from routellm_lab.systems import mixed_at, played_choices, systems_table
 from routellm_lab.systems.cascade import AutoMix, Cascade
 from routellm_lab.systems.hybrid import hybrid_labels
@@ -213,3 +223,37 @@ def test_the_checks_take_the_numbers_of_numpy_and_fill_their_messages():
     ):
         with pytest.raises(ParameterError, match=message):
             call()
+
+
+HUGE = 10**400
+
+
+@pytest.mark.parametrize("value", [HUGE, 1e308, np.float32("inf"), 1 - 2**-53])
+def test_a_number_that_a_float_cannot_work_with_is_refused_inside_a_range(value):
+    with pytest.raises(ParameterError, match="level must be a number between 0 and 1"):
+        require_number("level", value, 0, 1, inside=True)
+    if value > 1:
+        with pytest.raises(ParameterError, match="price must be a number above 0"):
+            require_number("price", value, 0, inside=True)
+
+
+@pytest.mark.parametrize(
+    "values", [[1j], [HUGE], [[1], [1, 2]], ["x"], np.array(["2024"], "datetime64[D]"), [object()]]
+)
+def test_what_is_no_array_of_numbers_is_refused(values):
+    with pytest.raises(DataError, match="scores: not numbers"):
+        float_array(values, "scores")
+
+
+@pytest.mark.parametrize("values", ["apgr", None, 3, [3], [None], b"apgr"])
+def test_what_is_no_list_of_names_is_refused(values):
+    with pytest.raises(ParameterError, match="names must be a list of names"):
+        require_names("names", values)
+
+
+@pytest.mark.parametrize("pair", [None, "gpt-4", 3, ("a", "b")])
+def test_what_is_no_pair_is_refused(pair):
+    with pytest.raises(ParameterError, match="pair must be a ModelPair"):
+        require_pair(pair)
+    with pytest.raises(ParameterError, match="pair must be a ModelPair"):
+        OnlineThreshold(pair, 0.5)

@@ -264,7 +264,7 @@ def test_flip_rates_refuse_what_cannot_be_routed(arena):
     with pytest.raises(ParameterError, match="no perturbation 'noise'"):
         flip_rates(toy, prompts, ["noise"])
     for option in ({"share": 0}, {"share": 1}, {"share": float("nan")}, {"level": 95}):
-        with pytest.raises(ParameterError, match=f"{next(iter(option))} must be between 0 and 1"):
+        with pytest.raises(ParameterError, match=f"{next(iter(option))} must be a number between 0 and 1"):
             flip_rates(toy, prompts, **option)
     with pytest.raises(DataError, match="no prompts"):
         flip_rates(toy, [])

@@ -8,7 +8,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import pandas as pd
 
-from routellm_lab.errors import LARGEST, DataError, ParameterError, nearest
+from routellm_lab.errors import DataError, ParameterError, nearest, require_number
 from routellm_lab.evaluation.curve import FIELLER_BELOW, RoutingCurve
 from routellm_lab.evaluation.metrics import Sweep
 from routellm_lab.evaluation.significance import bootstrap, percentile_interval
@@ -305,11 +305,11 @@ def _distance(gains: np.ndarray, single: int) -> Callable[[Sweep], np.ndarray]:
 
 def _require_prices(price_strong: Any, price_weak: Any, pair: ModelPair) -> None:
     for name, price in (("price_strong", price_strong), ("price_weak", price_weak)):
-        if isinstance(price, bool) or not isinstance(price, (int, float, np.number)) or not 0 < price <= LARGEST:
-            raise ParameterError(
-                f"{name} must be a number above 0, got {price!r}: the price of one call, or of any number of calls, "
-                "the same for both models"
-            )
+        try:
+            require_number(name, price, 0, inside=True)
+        except ParameterError as error:
+            way = "the price of one call, or of any number of calls, the same for both models"
+            raise ParameterError(f"{error}: {way}") from None
     if price_strong <= price_weak:
         raise ParameterError(
             f"price_strong ({price_strong:g}, {pair.strong}) must be above price_weak ({price_weak:g}, {pair.weak}): "

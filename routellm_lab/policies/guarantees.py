@@ -24,7 +24,8 @@ STARTS = 4
 """Of the sequences of tests: at 1/4, 2/4, ... of the questions sent to the weak model."""
 
 _BLOCK = 16  # thresholds of a promise on PGR that are tested at once
-_MOST_LABELS = 1e12
+_MOST_MISSES = 1e8
+_LEAST_ALPHA, _LEAST_DELTA = 1e-6, 1e-12  # below, quantiles of scipy are slow, or end the process
 
 Of = Literal["weak", "all"]
 Procedure = Literal["sequence", "bonferroni"]
@@ -301,14 +302,16 @@ def labels_needed(
         raise ParameterError(
             f"of must be 'weak' or 'all' and procedure 'sequence' or 'bonferroni', got {of!r}, {procedure!r}"
         )
+    if alpha < _LEAST_ALPHA or delta < _LEAST_DELTA:
+        raise ParameterError(
+            f"alpha {alpha:g}, delta {delta:g}: no number of labels will do; alpha must be {_LEAST_ALPHA:g} or more, "
+            f"delta {_LEAST_DELTA:g} or more"
+        )
     level = delta / ({"sequence": STARTS, "bonferroni": GRID}[procedure] if of == "weak" else 1)
 
     def fewest(misses: int) -> int:
         """Questions from which on the test passes with so many misses."""
-        more = float(stats.nbinom.isf(level, misses + 1, alpha))
-        if not math.isfinite(more):
-            raise ParameterError(f"alpha {alpha:g} takes more labels than can be counted")
-        return misses + 1 + int(more)
+        return misses + 1 + int(stats.nbinom.isf(level, misses + 1, alpha))
 
     # with more questions and no more misses allowed the power falls: it is least just before one more is allowed
     def powerful(misses: int) -> bool:
@@ -316,9 +319,9 @@ def labels_needed(
 
     z = np.asarray(stats.norm.ppf([1 - level, power]))
     scale = (z[0] * math.sqrt(alpha * (1 - alpha)) + z[1] * math.sqrt(missed * (1 - missed))) / (alpha - missed)
-    most = 3 * alpha * scale**2
-    if not most < _MOST_LABELS:
-        raise ParameterError(f"alpha {alpha:g}, missed {missed:g}: takes more labels than can be counted")
+    most = 3 * alpha * float(scale) * float(scale)
+    if not most < _MOST_MISSES:
+        raise ParameterError(f"missed {missed:g} is so close to alpha {alpha:g} that no number of labels will do")
     return fewest(bisect_left(range(int(most) + 100), True, key=powerful))
 
 

@@ -931,14 +931,12 @@ def _priced(prices: Mapping[str, float] | pd.Series, models: list[str]) -> np.nd
                 "1,000 questions, such as log.table()['dollars']"
             )
         require_number(f"prices (USD per 1,000 questions) of {model!r}", prices[model], 0, inside=True)
-        if prices[model] > LARGEST:
-            raise ParameterError(f"prices: that of {model!r} is above {LARGEST:g}")
     return np.array([prices[model] for model in models], float)
 
 
 def _checked_lam(lam: Any) -> float:
     require_number("lam", lam, 0, math.inf)  # infinity takes the cheapest
-    return math.inf if lam > LARGEST else float(lam)
+    return math.inf if float(lam) > LARGEST else float(lam)
 
 
 def _asked(log: AnswerLog, metrics: Sequence[str], best: str | None) -> tuple[list[str], int]:

@@ -309,6 +309,7 @@ def labelled_pairs(
     requests, labelled by people, are better: any frame with ``cosine`` and ``same`` will do.
     """
     _require_shares("labelled_pairs", near_share, changed_share)
+    near_share, changed_share = float(near_share), float(changed_share)  # those of numpy may be of less precision
     texts = as_texts(prompts)
     if values is not None and not isinstance(values, Iterable):
         raise ParameterError(f"labelled_pairs: values must be a list, got {values!r}")
@@ -323,7 +324,7 @@ def labelled_pairs(
     rng, answer = np.random.default_rng(random_state), _codes(answers)
     source = rng.permutation(list(first.values())).tolist()
     kinds = rng.choice(
-        ["near", "changed", "new"], len(source), p=[near_share, changed_share, 1 - near_share - changed_share]
+        ["near", "changed", "new"], len(source), p=[near_share, changed_share, max(0.0, 1 - near_share - changed_share)]
     )
     requests = _asked([texts[at] for at in source], kinds == "near", kinds == "changed", rng)
     encode = make_encoder(encoder)
