@@ -14,7 +14,7 @@ from routellm_lab.errors import DataError, ParameterError, listed, require_numbe
 from routellm_lab.evaluation.curve import RoutingCurve, checked_win_rates
 from routellm_lab.evaluation.groups import apgr_by_group, matched_groups
 from routellm_lab.preferences.augment import battles_from_outcomes
-from routellm_lab.preferences.battles import validate_battles
+from routellm_lab.preferences.battles import keys_of
 from routellm_lab.preferences.decontamination import evaluated_prompts
 from routellm_lab.preferences.models import ModelPair
 from routellm_lab.preferences.ratings import Tiers
@@ -229,8 +229,8 @@ def unseen_prompts(outcomes: Outcomes, battles: pd.DataFrame, **rules: Any) -> n
     -------
     (n,) boolean array
     """
-    battles = validate_battles(battles)
-    votes = battles.dropna(subset="prompt").drop_duplicates("prompt_key").set_index("prompt_key")["prompt"]
+    votes = battles["prompt"].set_axis(pd.Index(keys_of(battles))).dropna()
+    votes = votes[~votes.index.duplicated()]
     trained = Outcomes(
         name="training votes",
         prompts=votes,
