@@ -77,6 +77,13 @@ def test_refits_widen_both_intervals_and_the_parts_add_up():
     assert half < (found.single_high - found.single_low) / 2 < 1.25 * half
 
 
+def test_one_fit_is_never_known_better_than_the_mean():
+    outcomes, score = world(300, 1)
+    for seed in range(20):  # with two fits the quantile of the mean is a large one
+        found = curves_of(outcomes, noisy(score, np.random.default_rng(seed), (1, 2), 4.0)).apgr()
+        assert found.single_low <= found.low <= found.high <= found.single_high
+
+
 def test_draws_and_seeds_are_two_sources_of_variance():
     outcomes, score = world(600, 0)
     rng = np.random.default_rng(2)

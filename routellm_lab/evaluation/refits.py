@@ -279,7 +279,10 @@ def _spread(
     def interval(extra: list[tuple[float, int]]) -> tuple[float, float]:
         return ratio_interval(*means, level, sum(variance for variance, _ in extra), _satterthwaite(extra))
 
-    (low, high), (single_low, single_high) = interval(parts), interval([*parts, *not_averaged])
+    low, high = interval(parts)
+    single_low, single_high = interval([*parts, *not_averaged])
+    # by its larger degrees of freedom alone, the interval of one fit could be the narrower one
+    single_low, single_high = min(low, single_low), max(high, single_high)
     questions = (mean.variance(reference), clusters - 1)
     error, distance = np.sqrt(questions[0] + sum(variance for variance, _ in parts)), abs(value - reference)
     p_value = 2 * stats.t.sf(distance / error, _satterthwaite([questions, *parts])) if error else distance == 0
