@@ -50,6 +50,11 @@ def test_no_pin_brings_cuda():
     assert not [name for name in PINS if name.startswith(("nvidia", "cuda", "triton"))]
 
 
+def _outside_of_make():
+    """The environment without what `make test` hands on to a make within."""
+    return {name: value for name, value in os.environ.items() if name not in ("MAKEFLAGS", "MAKELEVEL", "MFLAGS")}
+
+
 def test_environment_file_installs_the_project_at_the_pinned_versions():
     environment = yaml.safe_load((ROOT / "environment.yml").read_text())
     assert environment["name"] == PROJECT["name"]
@@ -154,7 +159,7 @@ def make(tmp_path):
     def call(*arguments, **environment):
         made = ["make", *arguments]
         found = subprocess.run(
-            made, cwd=checkout, capture_output=True, text=True, check=False, env=os.environ | environment
+            made, cwd=checkout, capture_output=True, text=True, check=False, env=_outside_of_make() | environment
         )
         assert found.returncode == 0, found.stderr
         return found.stdout.strip()

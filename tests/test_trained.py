@@ -36,7 +36,7 @@ def made_names(fits):
     ]
 
 
-MADE = made_names(FITS)
+MADE = made_names(1)
 
 
 @pytest.fixture(scope="module")
@@ -128,7 +128,7 @@ def test_routers_are_trained_once_and_found_by_the_votes_they_saw(small):
         {(training, kind): "not trained yet" for training in small.clean for kind in KINDS},
     )
     made = list(train_routers("sample", fits=FITS))
-    assert [one["name"] for one in made] == ["decoder", *MADE]
+    assert [one["name"] for one in made] == ["decoder", *made_names(FITS)]
     assert all(one["trained"] and one["seconds"] >= 0 and one["prompts"] for one in made)
     routers, missing = trained_routers("sample", draws_of(small))
     assert not missing
@@ -144,13 +144,13 @@ def test_routers_are_trained_once_and_found_by_the_votes_they_saw(small):
     assert set(missing) == {("arena", THREE_CLASSES), ("arena+judge", THREE_CLASSES)}
 
     again = list(train_routers("sample", fits=FITS))
-    assert [one["name"] for one in again] == MADE
+    assert [one["name"] for one in again] == made_names(FITS)
     assert not any(one["trained"] for one in again)
     assert any(one["trained"] for one in train_routers("sample", fresh=True, fits=FITS))
 
 
 def test_the_command_line_says_what_it_trained_and_what_it_kept(small):
-    runner, command = CliRunner(), ["train", "--data", "sample", "--fits", "2"]
+    runner, command = CliRunner(), ["train", "--data", "sample", "--fits", "1"]
     lines = runner.invoke(app, command, catch_exceptions=False).output.splitlines()
     assert len(lines) == 2 + len(MADE)
     assert lines[0].startswith("decoder: ")
@@ -162,16 +162,16 @@ def test_the_command_line_says_what_it_trained_and_what_it_kept(small):
 
 
 def test_an_interrupted_training_keeps_what_was_finished(small):
-    begun = train_routers("sample", fits=FITS)
+    begun = train_routers("sample", fits=1)
     done = [next(begun)["name"] for _ in range(3)]
     begun.close()
-    rest = [one["name"] for one in train_routers("sample", fits=FITS) if one["trained"]]
+    rest = [one["name"] for one in train_routers("sample", fits=1) if one["trained"]]
     assert len(rest) == 1 + len(MADE) - len(done)
     assert not set(rest) & set(done)
 
 
 def test_routers_of_other_votes_or_damaged_ones_are_named_and_not_used(small):
-    list(train_routers("sample", fits=FITS))
+    list(train_routers("sample", fits=1))
     other = {**draws_of(small), "arena": [small.clean["arena"].head(100)]}
     routers, missing = trained_routers("sample", other)
     assert {missing["arena", kind] for kind in KINDS} == {"trained on other votes"}
@@ -188,10 +188,10 @@ def test_routers_of_other_votes_or_damaged_ones_are_named_and_not_used(small):
 
 
 def test_a_second_training_waits_for_the_first_and_finds_its_routers(small, capsys):
-    first = train_routers("sample", fits=FITS)
+    first = train_routers("sample", fits=1)
     begun = [next(first)["name"]]
     second: list[dict] = []
-    waiting = threading.Thread(target=lambda: second.extend(train_routers("sample", fits=FITS)))
+    waiting = threading.Thread(target=lambda: second.extend(train_routers("sample", fits=1)))
     waiting.start()
     waiting.join(1)
     assert waiting.is_alive()
@@ -204,13 +204,13 @@ def test_a_second_training_waits_for_the_first_and_finds_its_routers(small, caps
 
 
 def test_a_link_among_the_routers_is_not_trained_through_nor_loaded(small, tmp_path):
-    list(train_routers("sample", fits=FITS))
+    list(train_routers("sample", fits=1))
     folder = trained_index(settings().root, "sample").parent
     (folder / "arena").rename(tmp_path / "elsewhere")
     (folder / "arena").symlink_to(tmp_path / "elsewhere")
     before = (tmp_path / "elsewhere" / "bert" / "0" / "config.json").read_bytes()
     with pytest.raises(RoutellmLabError, match="arena: is a link"):
-        next(train_routers("sample", fresh=True, fits=FITS))
+        next(train_routers("sample", fresh=True, fits=1))
     routers, missing = trained_routers("sample", draws_of(small))
     assert "is a link" in missing["arena", "bert"]
     assert ("arena+gold", "bert") in routers

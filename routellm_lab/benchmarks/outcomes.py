@@ -88,7 +88,8 @@ class Outcomes:
             value = getattr(self, part)
             if value is None:
                 continue
-            if not all(pd.api.types.is_numeric_dtype(dtype) for dtype in value.dtypes):
+            unknown = value.isna().all()
+            if not all(pd.api.types.is_numeric_dtype(dtype) or unknown[name] for name, dtype in value.dtypes.items()):
                 raise DataError(f"outcomes {self.name}: {part} must be numbers")
             lengths = value.to_numpy(float, na_value=np.nan)
             odd = (np.isinf(lengths) | (lengths < 0)).any(axis=1)
