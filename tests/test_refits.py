@@ -28,8 +28,9 @@ def world(n, seed, agree=0.0):
     rng = np.random.default_rng(seed)
     score = rng.normal(size=n)
     right = rng.random((2, n))
-    gap = (right[0] < 1 / (1 + np.exp(-1.2 - 0.6 * score))) & (rng.random(n) > agree)
-    scores = np.stack([0.5 + 0.5 * gap, 0.5 + 0.5 * (right[1] < 0.25)], axis=1)
+    differ = rng.random(n) >= agree
+    gap = (right[0] < 1 / (1 + np.exp(-1.2 - 0.6 * score))) & differ
+    scores = np.stack([0.5 + 0.5 * gap, 0.5 + 0.5 * ((right[1] < 0.25) & differ)], axis=1)
     ids = pd.Index([f"q{number}" for number in range(n)])
     prompts = pd.Series([f"question {number} {seed}" for number in range(n)], index=ids)
     keys = prompts.map(prompt_key)
