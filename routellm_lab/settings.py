@@ -90,10 +90,6 @@ class Settings(BaseSettings):
     def cache_dir(self) -> Path:
         return self.cache or self.root / "data" / "cache"
 
-    @property
-    def figures_dir(self) -> Path:
-        return self.root / "figures"
-
 
 def _expanded(path: str | Path) -> Path:
     try:

@@ -393,7 +393,7 @@ def draw(frame: pd.DataFrame, machine: str) -> None:
     """The picture and its sidecar in ``figures/``."""
     from routellm_lab.plots import benchmark_ratios
 
-    target = settings().figures_dir / "bench.png"
+    target = settings().root / "figures" / "bench.png"
     figure = benchmark_ratios(frame, detail=machine)
     with replacing(target) as aside:
         figure.savefig(aside, format="png")

@@ -1,7 +1,15 @@
 """Slow, literal versions of what the package does fast: the truth of the tests and the yardstick of the benchmarks."""
 
+import re
+
 import numpy as np
 import pandas as pd
+
+
+def last_digits(text: str) -> str | None:
+    """The last run of digits: what the released grader compares, so that ``$20.00`` becomes ``00``."""
+    found = re.findall(r"\d+", text.replace(",", ""))
+    return found[-1] if found else None
 
 
 def released_similarity_weights(query: np.ndarray, vectors: np.ndarray, gamma: float = 10.0) -> np.ndarray:

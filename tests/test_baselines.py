@@ -175,6 +175,15 @@ class TestWhoseVotesMakeTiers:
         models = workers.assign(judge=[f"m{n % 5}" for n in range(60)], model_a=[f"m{n % 5}" for n in range(60)])
         assert set(judges_of(models)) == {f"m{n}" for n in range(5)}
 
+    def test_few_voters_with_plain_names_bring_a_warning_and_models_none(self):
+        rows = [(f"p{n}", "strong", "weak", "tie") for n in range(60)]
+        voters = votes(*rows).assign(judge=[("ann", "bob", "cy", "dee")[n % 4] for n in range(60)])
+        with pytest.warns(UserWarning, match=r"15 votes of judge 'dee' alone, of 60 by 4 judges.*set judge='human'"):
+            tier_votes(voters, PAIR)
+        tier_votes(voters.assign(judge="human"), PAIR)
+        tier_votes(voters.assign(judge=[f"gpt-{n % 4}" for n in range(60)]), PAIR)
+        tier_votes(voters.assign(judge=["our rubric" if n % 3 else "second rubric" for n in range(60)]), PAIR)
+
     def test_a_grader_with_few_votes_in_one_source_and_many_in_another_is_no_crowd(self):
         crowd = votes(*[(f"p{n}", "strong", "weak", "tie") for n in range(300)]).assign(
             judge=[f"user {chr(97 + n % 20)}" for n in range(300)], source="arena"

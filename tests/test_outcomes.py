@@ -6,12 +6,13 @@ from decimal import Decimal
 import numpy as np
 import pandas as pd
 import pytest
+import reference
 from hypothesis import given
 from hypothesis import strategies as st
 
 from routellm_lab import ModelPair, Outcomes, evaluate
 from routellm_lab.benchmarks import outcomes_from_frames
-from routellm_lab.benchmarks.grading import final_number, last_digits, last_number
+from routellm_lab.benchmarks.grading import final_number, last_number
 from routellm_lab.errors import DataError, ParameterError
 from routellm_lab.preferences import prompt_key
 from routellm_lab.routers import RandomRouter
@@ -175,7 +176,7 @@ def test_unknown_models_list_the_nearest():
     ],
 )
 def test_the_released_rule_and_the_one_it_should_have_been(text, number, digits):
-    assert (last_number(text), last_digits(text)) == (number, digits)
+    assert (last_number(text), reference.last_digits(text)) == (number, digits)
 
 
 @pytest.mark.parametrize(("text", "number"), [("$-5", "-5"), ("-$5", "-5"), ("10-5", "5"), ("from 3-4", "4")])
@@ -206,6 +207,14 @@ def test_a_heading_marks_no_answer(text):
         (r"So \boxed{10} of the 12", "10"),
         (r"\boxed{\$1{,}200} in 3 parts", "1200"),
         (r"\boxed{none}, so 4", "4"),
+        (r"\boxed{-3/4} of 12", "-0.75"),
+        (r"\boxed{-\frac{3}{4}}", "-0.75"),
+        (r"\boxed{\dfrac{1,200}{4}}", "300"),
+        (r"\boxed{3\frac{1}{2}}", "2"),
+        (r"\boxed{1/0}", "0"),
+        ("The answer is 20/8.", "2.5"),
+        ("The answer is 20/8 = 2.5, in 3 parts", "2.5"),
+        ("On the 3/4 the answer was 7", "7"),
         ("The answer is 10. It takes 3 steps.", "10"),
         ("The final answer is: **$10**\n\nChecked in 2 ways.", "10"),
         ("Answer: -7 (2 below)", "-7"),

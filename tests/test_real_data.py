@@ -8,6 +8,7 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
+import reference
 from pyarrow.parquet import read_metadata
 
 from routellm_lab import (
@@ -20,7 +21,7 @@ from routellm_lab import (
     load_prompts,
 )
 from routellm_lab.benchmarks import list_outcomes, score_columns
-from routellm_lab.benchmarks.grading import last_digits, last_number
+from routellm_lab.benchmarks.grading import last_number
 from routellm_lab.preferences import PAPER_PAIR, fit_tiers, judges_of, list_battles, sample_questions
 from routellm_lab.routers import PromptLengthRouter, RidgeRouter, gold_prompt_ids, recommended_sets, tier_votes
 
@@ -93,7 +94,7 @@ def test_both_gradings_of_gsm8k(real_folder, model, released, regraded):
     answers, references = outcomes.responses[model], outcomes.details["answer"]
     ours = [last_number(answer) == last_number(right) for answer, right in zip(answers, references, strict=True)]
     theirs = [
-        last_digits(answer) is not None and int(last_digits(answer)) == int(last_digits(right))
+        reference.last_digits(answer) is not None and int(reference.last_digits(answer)) == int(reference.last_digits(right))
         for answer, right in zip(answers, references, strict=True)
     ]
     assert round(np.mean(ours), 4) == regraded

@@ -1,7 +1,7 @@
-"""Reading the final number of an answer: for GSM8K's grading, for votes on answers, and as the released grader did."""
+"""Reading the final number of an answer: for GSM8K's grading and for votes on answers."""
 
 import re
-from decimal import Decimal
+from decimal import Decimal, localcontext
 
 # the 5 of 10-5 is not negative, nor is the 3 of "step-3"; digits and commas are taken apart in `_canonical`
 _NUMBER_PATTERN = r"(?:(?<![\w)\]])[-−])?\\?[$€£¥]?(?:\d[\d,]*+(?:\.\d++)?+|(?<!\w)\.\d++)(?:[eE][+-]?\d{1,3}(?!\w))?+"
@@ -17,7 +17,9 @@ _HASHES = re.compile(
     rf"(?<!#)####(?!#){_FILLER}(?:{_SAYS}{_FILLER})?({_NUMBER_PATTERN})(?![.):]\s+[^\W\d])", re.IGNORECASE
 )
 _STATED = re.compile(rf"\banswer(?:\s+is\b|\W{{0,3}}[:=]){_FILLER}({_CHAIN})", re.IGNORECASE)
-_BOXED = re.compile(r"\\boxed\s*+\{((?:[^{}]|\{[^{}]*+\})*+)\}")
+_BOXED = re.compile(r"\\boxed\s*+\{((?:[^{}]|\{(?:[^{}]|\{[^{}]*+\})*+\})*+)\}")
+_LATEX_FRACTION = re.compile(r"(?<!\d)\\[dt]?frac\s*+\{([^{}]*+)\}\s*+\{([^{}]*+)\}")
+_FRACTION = re.compile(rf"[\s$(]*+({_NUMBER_PATTERN})\s*+/\s*+({_NUMBER_PATTERN})[\s$).]*+")
 
 
 def last_number(text: str) -> str | None:
@@ -42,7 +44,8 @@ def final_number(text: str) -> str | None:
 
     The first of these that is there: the number in its last JSON field ``answer``; the last that is marked as the
     answer, by ``####`` (not as a heading, see `last_number`), by ``\\boxed{}`` or in words ("The answer is 10.",
-    "Answer: **10**"); the last number.
+    "Answer: **10**"); the last number. A mark around a fraction alone is its quotient: ``\\boxed{-3/4}`` and
+    ``\\boxed{-\\frac{3}{4}}`` are ``-0.75``.
 
     Many of ``gsm8k_models`` explain themselves after the field: the last number of the text alone reads one answer in
     nine of claude-3-5-haiku wrongly.
@@ -55,10 +58,19 @@ def _marked(text: str) -> str | None:
     text = _LATEX_COMMA.sub(",", text)
     marks = [mark for pattern in (_HASHES, _STATED, _BOXED) for mark in pattern.finditer(text)]
     for mark in sorted(marks, key=lambda mark: mark.start(), reverse=True):
-        number = _last(mark.group(1))
+        number = _quotient(mark.group(1)) or _last(mark.group(1))
         if number is not None:
             return number
     return _last(text)
+
+
+def _quotient(text: str) -> str | None:
+    fraction = _FRACTION.fullmatch(_LATEX_FRACTION.sub(r"\1/\2", text))
+    if fraction is None:
+        return None
+    over, under = (Decimal(_canonical(number)) for number in fraction.groups())
+    with localcontext(prec=28):
+        return _canonical(f"{over / under:f}") if under else None
 
 
 def _last(text: str) -> str | None:
@@ -79,9 +91,3 @@ def _canonical(number: str) -> str:
     value = value.removeprefix("-").lstrip("0")
     value = f"0{value}" if not value or value.startswith(".") else value
     return f"-{value}" if negative and value != "0" else value
-
-
-def last_digits(text: str) -> str | None:
-    """The last run of digits: what the released grader compares, so that ``$20.00`` becomes ``00``."""
-    found = re.findall(r"\d+", text.replace(",", ""))
-    return found[-1] if found else None

@@ -210,7 +210,8 @@ def _refuse_schema_failures(frame: pd.DataFrame, where: str) -> None:
         rows = sorted(failed["index"].dropna().astype(int).unique())
         plain = problem in ("an empty string", "missing")
         shown = [f"row {row + 1}" + ("" if plain else f" ({shown_cell(frame[names[0]].iloc[row])!r})") for row in rows]
-        problems.append(f"column {' and '.join(names)}: {problem}" + (f": {listed(shown)}" if shown else ""))
+        way = "; write 1 for a vote that counts once" if (column, problem) == ("weight", "missing") else ""
+        problems.append(f"column {' and '.join(names)}: {problem}" + (f": {listed(shown)}" if shown else "") + way)
     raise DataError(f"{where}: {len(problems)} problem(s), rows counted from 1. " + "; ".join(problems))
 
 

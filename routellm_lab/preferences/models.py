@@ -104,6 +104,11 @@ _NUMBERED = re.compile(r"(.*\D)\d+")
 _SHARE, _MANY, _ALIKE = 0.1, 10, 5
 
 
+def known_judge(name: str) -> bool:
+    """Whether a judge's name says what it is: people, gold labels, no one, or a family of language models."""
+    return name == NO_JUDGE or bool(_GRADERS.fullmatch(name))
+
+
 def judges_of(battles: pd.DataFrame) -> pd.Series:
     """Who judged each vote. All people are one judge, called ``human``, whatever their ids.
 
@@ -133,8 +138,7 @@ def judges_of(battles: pd.DataFrame) -> pd.Series:
     judge = judge.mask(judge.str.strip() == "").fillna(NO_JUDGE)
     models = {*battles["model_a"], *battles["model_b"]}
     names = pd.Series(judge.unique(), dtype="str")
-    named = names.isin(models) | names.map(lambda name: name == NO_JUDGE or bool(_GRADERS.fullmatch(name)))
-    unnamed = names[~named]
+    unnamed = names[~names.isin(models) & ~names.map(known_judge)]
     crowd = {name for name in unnamed if _NUMBER.fullmatch(name)}
 
     source = battles["source"].astype("str").fillna("") if "source" in battles else pd.Series("", battles.index)

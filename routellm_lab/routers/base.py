@@ -1,5 +1,6 @@
 """What every router is: a scikit-learn estimator that turns prompts into win rates."""
 
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar, Self
 
@@ -10,7 +11,7 @@ from sklearn.utils.validation import check_is_fitted
 from routellm_lab.encoders import as_texts
 from routellm_lab.errors import DataError, ParameterError, listed, require_threshold
 from routellm_lab.preferences.battles import models_of, results_between, validate_battles, vote_weights, with_prompts
-from routellm_lab.preferences.models import ModelPair, find_model, judges_of, require_pair, resolve_pair
+from routellm_lab.preferences.models import ModelPair, find_model, judges_of, known_judge, require_pair, resolve_pair
 from routellm_lab.preferences.ratings import Tiers, fit_tiers
 from routellm_lab.routers.saving import RouterBase, saved_number, saved_tiers
 
@@ -277,7 +278,8 @@ def tier_votes(
 
     Of the judges who saw both models of the pair (or stand-ins), the one with more of the pair's own names, then with
     more models, then with more votes; a judge of only two models (gold labels) comes last. People are one judge,
-    whatever the ids of the voters are, as are votes that do not name who judged (see `preferences.judges_of`).
+    whatever the ids of the voters are, as are votes that do not name who judged (see `preferences.judges_of`). A
+    warning names the judge where less than half of the votes are used and the judges may be people.
 
     Returns
     -------
@@ -309,6 +311,14 @@ def tier_votes(
             f"a set that did. Judges: {listed(sorted(judges.unique()))}"
         )
     _, judge, votes = max(candidates, key=lambda candidate: candidate[:2])
+    by_name = judges[~judges.isin(models_of(battles)) & ~judges.map(known_judge)]
+    if judge in by_name.values and len(votes) < len(by_name) / 2:
+        warnings.warn(
+            f"the tiers are read from the {len(votes):,} votes of judge {judge!r} alone, of {len(by_name):,} by "
+            f"{by_name.nunique()} judges: {listed(sorted(by_name.unique()), 5)}. If they are people, set judge='human'",
+            UserWarning,
+            stacklevel=3,
+        )
     sources = listed(sorted(votes["source"].dropna().astype(str).unique()), 3) if "source" in votes else ""
     return f"{judge} on {sources or 'all votes'}", votes
 
