@@ -41,7 +41,8 @@ def float_array(values: Any, where: str, error: type[RoutellmLabError] = DataErr
     try:
         if np.asarray(values).dtype.kind in "cmM":
             raise TypeError(f"{np.asarray(values).dtype}")
-        return np.asarray(values, dtype=float)
+        with np.errstate(over="ignore"):  # a longer float than float64 becomes infinity, without a warning
+            return np.asarray(values, dtype=float)
     except (TypeError, ValueError, OverflowError) as problem:
         raise error(f"{where}: not numbers: {problem}") from problem
 

@@ -113,7 +113,7 @@ def require_number(
     ------
     ParameterError
     """
-    top = inf if high is None else high
+    low, top = _as_float(low), inf if high is None else _as_float(high)  # a float32 overflows where it is compared
     number = _as_float(value) if _is_number(value, whole) else nan
     # a number must fit between what is inside and a finite end, such as the quantile (1 + level) / 2
     fits = low < number < top and (top == inf or (number + top) / 2 < top) if inside else low <= number <= top

@@ -29,10 +29,19 @@ TEXTS = [
 ]
 TEXTS += ["word " * 12_000, "9" * 5_000, "{prompt} {0} %s", "<b>**x**</b>", "\ufeff", "e\u0301" * 9, "-5 + 2", "x\r\ny"]
 CELLS = [None, math.nan, pd.NA, pd.NaT, 0, 7, -1, 1.5, True, b"x", ["x"], [], ("x", 1), {"role": "user"}, {"x"}, 1j]
-CELLS += [np.str_("numpy"), np.array(["x"]), np.float32("inf"), 10**400, object(), pd.Timestamp("2024"), lambda: "x"]
+CELLS += [
+    np.str_("numpy"),
+    np.array(["x"]),
+    np.float32("inf"),
+    10**400,
+    np.longdouble("1e400"),
+    object(),
+    pd.Timestamp("2024"),
+    lambda: "x",
+]
 NUMBERS = [0, 1, -1, 2, 0.5, 1e-320, 1e-9, 1 - 1e-16, 1.01, 50, -0.0, 1e308, math.inf, -math.inf, math.nan, None, True]
 NUMBERS += ["0.5", "x", b"1", [0.5], np.float64(0.5), np.float32(0.25), np.int64(1), np.array(0.5), 10**400, 1j, pd.NA]
-NUMBERS += [np.array([0.2, math.nan]), [], {}, np.bool_(True), object(), [[0.1]], "", 0.3, 0.7]
+NUMBERS += [np.array([0.2, math.nan]), np.longdouble("1e400"), [], {}, np.bool_(True), object(), [[0.1]], "", 0.3, 0.7]
 NAMES = ["", "x", "../x", None, 3, ["a"], "a\0b", "\ud800", "apgr", "cpt50", "cpt0", "pgr-1", "pgr25", "quality100"]
 NAMES += ["cpt100", "cpt1e5", "dollars50", "ratio0", "saving80", "aiq", math.nan, b"apgr", "cpt" + "9" * 400]
 CONTAINERS = [list, tuple, iter, set, frozenset, np.array, pd.Series, pd.Index, dict.fromkeys, pd.DataFrame]

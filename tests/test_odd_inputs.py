@@ -217,7 +217,7 @@ def case_of_prompts(draw):
 def case_of_votes(draw):
     few = votes().sample(int(draw.integers(5, 60)), random_state=int(draw.integers(99)))
     odd = odd_frame(draw, few)
-    if draw.random() < 0.3 and isinstance(odd, pd.DataFrame) and odd.shape[1]:
+    if draw.random() < 0.3 and isinstance(odd, pd.DataFrame) and odd.shape[1] and odd.columns.is_unique:
         odd = odd_frame(draw, odd)
     unfitted = quick(pick(draw, CHEAP))
     fitted = outcome(lambda: unfitted.fit(odd))

@@ -93,10 +93,8 @@ def test_both_gradings_of_gsm8k(real_folder, model, released, regraded):
     outcomes = load_outcomes("gsm8k", data=real_folder, contaminated="keep")
     answers, references = outcomes.responses[model], outcomes.details["answer"]
     ours = [last_number(answer) == last_number(right) for answer, right in zip(answers, references, strict=True)]
-    theirs = [
-        reference.last_digits(answer) is not None and int(reference.last_digits(answer)) == int(reference.last_digits(right))
-        for answer, right in zip(answers, references, strict=True)
-    ]
+    read = [tuple(map(reference.last_digits, both)) for both in zip(answers, references, strict=True)]
+    theirs = [answer is not None and int(answer) == int(right) for answer, right in read]
     assert round(np.mean(ours), 4) == regraded
     assert round(np.mean(theirs), 4) == round(outcomes.scores[model].mean(), 4) == released
     other = load_outcomes("gsm8k", data=real_folder, contaminated="keep", score="score_regraded")

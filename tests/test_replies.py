@@ -291,7 +291,7 @@ def odd_body(draw):
         place[draw.choice(NAMES)] = odd_value(draw)
         if not (isinstance(body["choices"], list) and body["choices"] and isinstance(body["choices"][0], dict)):
             break
-        if not isinstance(body["choices"][0]["message"], dict):
+        if not isinstance(body["choices"][0].get("message"), dict):
             break
     content = bytearray(json.dumps(body).encode())
     if draw.random() < 0.2:

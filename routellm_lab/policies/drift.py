@@ -184,7 +184,12 @@ def shares_over_time(called: Any, block: int = 200, level: float = 0.95) -> pd.D
         When ``block`` is no whole number from 1.
     """
     require_number("block", block, 1, whole=True)
-    strong = np.asarray(called)
+    try:
+        strong = np.asarray(called)
+    except ValueError as error:
+        raise DataError(
+            f"called: one True or False per question, shape (n,), got values of several shapes: {error}"
+        ) from error
     if strong.ndim != 1 or not len(strong):
         raise DataError(f"called: one True or False per question, shape (n,), got shape {strong.shape}")
     if strong.dtype != bool:

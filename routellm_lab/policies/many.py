@@ -697,7 +697,8 @@ def _switches(worth: np.ndarray, costs: np.ndarray) -> np.ndarray:
         here = np.arange(len(rows)), at
         saved = costs[rows][here][:, None] - costs[rows]
         lost = worth[rows][here][:, None] - worth[rows]
-        lam = np.divide(lost, saved, out=np.full(saved.shape, np.inf), where=saved > 0)
+        with np.errstate(over="ignore"):  # a quotient beyond all numbers is no switch
+            lam = np.divide(lost, saved, out=np.full(saved.shape, np.inf), where=saved > 0)
         first = lam.min(axis=1, keepdims=True)
         following = np.where(lam == first, costs[rows], np.inf).argmin(axis=1)
         moved = np.isfinite(first[:, 0])
