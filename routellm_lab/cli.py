@@ -118,7 +118,7 @@ def train(
     The notebooks load them from there. What is there already stays, and an interrupted training goes on where it was.
     On several GPUs or hosts, which share the workbook: `torchrun --nproc-per-node 4 -m routellm_lab train`.
     """
-    from routellm_lab.routers.training import is_main_process
+    from routellm_lab.routers.transformers.training import is_main_process
     from routellm_lab.settings import settings
     from routellm_lab.workbook.hashing import trained_index
     from routellm_lab.workbook.trained import train_routers

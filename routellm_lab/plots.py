@@ -22,14 +22,14 @@ from matplotlib.patches import Patch, Rectangle
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter, PercentFormatter
 
 from routellm_lab.errors import DataError, ParameterError, listed
+from routellm_lab.evaluation.cost_curve import CostCurve
 from routellm_lab.evaluation.curve import RoutingCurve
 from routellm_lab.evaluation.groups import Correlation, rank_correlation
-from routellm_lab.evaluation.robustness import AdversarialSuffix
 from routellm_lab.evaluation.verdict import Estimate
 from routellm_lab.policies.calibration import Calibration
-from routellm_lab.policies.cost import CostCurve
 from routellm_lab.policies.many import CostQuality, many_tests, single_models
 from routellm_lab.preferences.battles import models_of, score_a, vote_weights
+from routellm_lab.studies.robustness import AdversarialSuffix
 from routellm_lab.systems.base import cheapest_match
 
 PALETTE: list[str] = list(sns.color_palette("colorblind").as_hex())
@@ -915,7 +915,7 @@ def ablation_forest(
     Parameters
     ----------
     frame : DataFrame
-        As `routellm_lab.evaluation.ablation` makes it, of one router or several: ``router``, ``setting``,
+        As `routellm_lab.studies.ablation` makes it, of one router or several: ``router``, ``setting``,
         ``benchmark``, ``apgr``, ``difference``, ``low``, ``high``, ``p_holm``. Rows without interval are the reference.
     simulated : bool
     name : str
@@ -1005,7 +1005,7 @@ def transfer_dots(
     Parameters
     ----------
     frame : DataFrame
-        As `routellm_lab.evaluation.transfer_table` makes it: ``strong``, ``weak``, ``router``, ``gap``, ``apgr``,
+        As `routellm_lab.studies.transfer_table` makes it: ``strong``, ``weak``, ``router``, ``gap``, ``apgr``,
         ``low``, ``high``, ``ceiling``, ``random_sd``.
     simulated : bool
     name : str
@@ -1266,7 +1266,7 @@ def flip_rates(frame: pd.DataFrame, *, simulated: bool, name: str = "", title: s
     Parameters
     ----------
     frame : DataFrame
-        As `routellm_lab.evaluation.flip_rates` makes it: ``router``, ``perturbation``, ``prompts``, and, in [0, 1],
+        As `routellm_lab.studies.flip_rates` makes it: ``router``, ``perturbation``, ``prompts``, and, in [0, 1],
         ``changed``, ``flips``, ``low``, ``high``.
     simulated : bool
     name : str
@@ -1316,7 +1316,7 @@ def adversarial_suffix(
     Parameters
     ----------
     found : dict of str to AdversarialSuffix
-        By router, as `routellm_lab.evaluation.adversarial_suffix` finds them.
+        By router, as `routellm_lab.studies.adversarial_suffix` finds them.
     simulated : bool
     name : str
         The prompts.
@@ -1952,7 +1952,7 @@ def adaptation(frame: pd.DataFrame, *, simulated: bool, name: str = "", title: s
     Parameters
     ----------
     frame : DataFrame
-        As `routellm_lab.evaluation.adaptation.Adaptation.summary` makes it: ``choice``, ``labels`` (0: the general
+        As `routellm_lab.studies.adaptation.Adaptation.summary` makes it: ``choice``, ``labels`` (0: the general
         router), ``apgr``, ``low``, ``high``, ``gain``, ``gain_low``; with a column ``domain`` a panel for each, four at
         most.
     simulated : bool

@@ -42,8 +42,8 @@ from routellm_lab.routers import (
     Training,
 )
 from routellm_lab.routers.base import sigmoid
-from routellm_lab.routers.causal import SHORT_INSTRUCTION, pretrain_decoder
-from routellm_lab.routers.training import device
+from routellm_lab.routers.transformers.causal import SHORT_INSTRUCTION, pretrain_decoder
+from routellm_lab.routers.transformers.training import device
 from routellm_lab.settings import settings
 
 VOTES = 55_000

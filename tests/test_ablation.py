@@ -5,8 +5,9 @@ import pytest
 
 from routellm_lab import default_pair, evaluate
 from routellm_lab.errors import ParameterError
-from routellm_lab.evaluation import ablation, evaluate_fits, fit_again, holm
+from routellm_lab.evaluation import evaluate_fits, fit_again, holm
 from routellm_lab.routers import RandomRouter, RidgeRouter
+from routellm_lab.studies import ablation
 
 PAIR = default_pair("sample")
 

@@ -14,9 +14,9 @@ from routellm_lab import ModelPair, RoutingCurve, load_outcomes, plots
 from routellm_lab.benchmarks import default_pair, outcomes_from_frames
 from routellm_lab.encoders import make_encoder
 from routellm_lab.errors import DataError, ParameterError
-from routellm_lab.evaluation.adaptation import CHOICES, adaptation_curve, adapted, arrival_curve, labels_until
-from routellm_lab.evaluation.significance import resample_counts
+from routellm_lab.resampling import resample_counts
 from routellm_lab.routers import ClusterUtility, ConstantUtility, RidgeUtility
+from routellm_lab.studies.adaptation import CHOICES, adaptation_curve, adapted, arrival_curve, labels_until
 
 PAIR = ModelPair(strong="strong", weak="weak")
 EASY, HARD = "add carry count apples shop number".split(), "prove lemma integral matrix compact ring".split()
@@ -238,7 +238,7 @@ def test_the_same_seed_gives_the_same_and_another_does_not():
 
 
 def test_diverse_questions_are_far_apart_and_uncertain_ones_near_the_median():
-    from routellm_lab.evaluation.adaptation import _order
+    from routellm_lab.studies.adaptation import _order
 
     outcomes, _ = domain(200)
     vectors = make_encoder("hashing:64").transform(outcomes.prompts)

@@ -10,7 +10,7 @@ from sklearn.metrics import cohen_kappa_score
 
 from routellm_lab import load_battles
 from routellm_lab.errors import DataError, ParameterError
-from routellm_lab.evaluation import (
+from routellm_lab.judging import (
     agreement,
     agreement_by,
     length_bias,
@@ -19,7 +19,7 @@ from routellm_lab.evaluation import (
     match_votes,
     position_bias,
 )
-from routellm_lab.evaluation.agreement import _share_and_kappa
+from routellm_lab.judging.agreement import _share_and_kappa
 from routellm_lab.preferences import validate_battles
 from routellm_lab.preferences.battles import WINNERS
 from routellm_lab.preferences.sample import sample_battles, vote_chances

@@ -5,8 +5,8 @@ import pandas as pd
 import pytest
 
 from routellm_lab.benchmarks.outcomes import Outcomes
+from routellm_lab.costs import Prices, log_answers
 from routellm_lab.errors import DataError, ParameterError
-from routellm_lab.policies import Prices, log_answers
 
 
 def outcomes_of(n=40, models=("m0", "m1", "m2"), tokens=100.0, **parts):

@@ -24,8 +24,10 @@ from routellm_lab import evaluate
 from routellm_lab.errors import DataError, ParameterError, RoutellmLabError
 from routellm_lab.preferences import split_by_prompt
 from routellm_lab.preferences.sample import SAMPLE_PAIR
-from routellm_lab.routers import BertRouter, Training, load_router, training, transformer
-from routellm_lab.routers.bert import PAPER, RELEASED
+from routellm_lab.routers import BertRouter, Training, load_router
+from routellm_lab.routers.transformers import base as transformer
+from routellm_lab.routers.transformers import training
+from routellm_lab.routers.transformers.bert import PAPER, RELEASED
 from routellm_lab.settings import settings
 
 QUICK = Training(max_steps=6, batch_size=32, evaluations=3, max_tokens=32, learning_rate=1e-3)

@@ -8,9 +8,9 @@ from tiny_models import tiny
 
 from routellm_lab import load_battles, load_outcomes
 from routellm_lab.benchmarks import Outcomes
+from routellm_lab.costs import Prices, load_prices
+from routellm_lab.costs.answer_log import log_answers
 from routellm_lab.errors import DataError, ParameterError
-from routellm_lab.policies import Prices, load_prices
-from routellm_lab.policies.answers import log_answers
 from routellm_lab.preferences import prompt_key, sample_questions, split_by_prompt, validate_battles
 from routellm_lab.routers import Training
 from routellm_lab.systems.blender import (

@@ -8,11 +8,11 @@ from hypothesis import strategies as st
 from test_cascade import log_of
 
 from routellm_lab import load_outcomes
+from routellm_lab.costs import load_prices, log_answers
+from routellm_lab.costs.prices import Price
 from routellm_lab.encoders import HashingEncoder
 from routellm_lab.errors import DataError, ParameterError
-from routellm_lab.policies import load_prices, log_answers
 from routellm_lab.policies.many import route_many
-from routellm_lab.policies.prices import Price
 from routellm_lab.preferences import split_by_prompt
 from routellm_lab.systems.base import compare_systems, systems_table
 from routellm_lab.systems.cache import (

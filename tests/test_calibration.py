@@ -19,7 +19,6 @@ from sklearn.exceptions import NotFittedError
 from routellm_lab import plots
 from routellm_lab.errors import DataError, ParameterError
 from routellm_lab.evaluation import Estimate, RoutingCurve
-from routellm_lab.evaluation.significance import resample_counts
 from routellm_lab.policies.calibration import (
     METHODS,
     WinRateCalibrator,
@@ -29,6 +28,7 @@ from routellm_lab.policies.calibration import (
     win_targets,
 )
 from routellm_lab.preferences.models import ModelPair
+from routellm_lab.resampling import resample_counts
 
 PAIR = ModelPair(strong="large", weak="small")
 

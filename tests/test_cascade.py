@@ -10,11 +10,11 @@ from tiny_models import tiny
 
 from routellm_lab import load_outcomes
 from routellm_lab.benchmarks import Outcomes
+from routellm_lab.costs import load_prices, log_answers
+from routellm_lab.costs.answer_log import AnswerLog
+from routellm_lab.costs.tokens import Tokens
 from routellm_lab.encoders import HashingEncoder
 from routellm_lab.errors import DataError, ParameterError
-from routellm_lab.policies import load_prices, log_answers
-from routellm_lab.policies.answers import AnswerLog
-from routellm_lab.policies.cost import Tokens
 from routellm_lab.preferences import prompt_key
 from routellm_lab.routers import Training
 from routellm_lab.systems.base import systems_table

@@ -13,8 +13,16 @@ from tiny_models import PAIR, TIERS, make_decoder, prepared, separable, texts, t
 
 from routellm_lab.errors import DataError, ParameterError
 from routellm_lab.routers import CausalLMRouter, Training, load_router
-from routellm_lab.routers.causal import INSTRUCTION, LABELS, PAPER, RELEASED, SHORT_INSTRUCTION, SMALL, pretrain_decoder
-from routellm_lab.routers.transformer import load_pretrained
+from routellm_lab.routers.transformers.base import load_pretrained
+from routellm_lab.routers.transformers.causal import (
+    INSTRUCTION,
+    LABELS,
+    PAPER,
+    RELEASED,
+    SHORT_INSTRUCTION,
+    SMALL,
+    pretrain_decoder,
+)
 from routellm_lab.settings import settings
 
 QUICK = Training(max_steps=12, batch_size=36, evaluations=3, learning_rate=1e-2)

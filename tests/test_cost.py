@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 
 from routellm_lab import ModelPair, RoutingCurve, load_outcomes
 from routellm_lab.benchmarks import outcomes_from_frames
+from routellm_lab.costs import Prices, count_tokens, load_prices
 from routellm_lab.errors import DataError, ParameterError
-from routellm_lab.policies import CostCurve, Prices, cost_savings, count_tokens, load_prices
+from routellm_lab.evaluation import CostCurve, cost_savings
 
 PAIR = ModelPair(strong="strong", weak="weak")
 

@@ -14,8 +14,8 @@ import pytest
 
 from routellm_lab import ModelPair, decontaminate, load_battles, load_outcomes, load_prompts
 from routellm_lab.benchmarks import list_outcomes, outcomes_from_frames, score_columns
+from routellm_lab.costs import load_prices
 from routellm_lab.errors import RoutellmLabError
-from routellm_lab.policies import load_prices
 from routellm_lab.preferences import (
     fit_ratings,
     list_battles,

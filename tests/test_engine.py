@@ -25,11 +25,11 @@ from routellm_lab import evaluate, load_battles
 from routellm_lab.encoders import HashingEncoder, SentenceEncoder, make_encoder
 from routellm_lab.engine import Engine, check_engine, engine, parallel
 from routellm_lab.errors import DataError, MissingExtraError, ParameterError, RoutellmLabError
-from routellm_lab.evaluation import HeldOut, ablation, learning_curve, random_groups, validate_router
 from routellm_lab.evaluation.significance import bootstrap, bootstrap_all
 from routellm_lab.preferences.sample import SAMPLE_PAIR
 from routellm_lab.routers import PromptLengthRouter, RidgeRouter
 from routellm_lab.settings import settings
+from routellm_lab.studies import HeldOut, ablation, learning_curve, random_groups, validate_router
 from routellm_lab.workbook import run_workbook, runner
 
 # read when Ray is imported. A token of this process alone: none is read from or left in the home folder

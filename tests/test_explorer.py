@@ -14,8 +14,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from routellm_lab import ModelPair, RoutingCurve, default_pair, load_outcomes
+from routellm_lab.costs import count_tokens, load_prices
 from routellm_lab.errors import DataError, MissingExtraError, ParameterError, RoutellmLabError
-from routellm_lab.policies import CostCurve, ThresholdPolicy, count_tokens, load_prices
+from routellm_lab.evaluation import CostCurve
+from routellm_lab.policies import ThresholdPolicy
 from routellm_lab.workbook.explorer import MOST_SHOWN, MOST_TRAFFIC, POINT_COLUMNS, Explorer, _money
 
 PAIR = ModelPair(strong="big-model", weak="small-model")

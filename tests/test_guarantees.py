@@ -13,13 +13,13 @@ from test_cost import PAIR, curve_of
 
 from routellm_lab import RoutingCurve
 from routellm_lab.errors import DataError, ParameterError
+from routellm_lab.evaluation import share_interval
 from routellm_lab.policies import (
     guarantee_missed,
     guarantee_pgr,
     labels_needed,
     labels_needed_pgr,
     promise_table,
-    share_interval,
     verify_guarantee,
 )
 from routellm_lab.policies.betting import Wealth, largest_gap

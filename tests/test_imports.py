@@ -13,13 +13,16 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "routellm_lab"
 HEAVY = ["torch", "sklearn", "pandas", "scipy", "pandera", "transformers", "datasets", "matplotlib", "evalica"]
 LAYERS = [
-    {"errors", "settings", "columns", "tables", "files"},
+    {"errors", "settings", "columns", "tables", "files", "resampling", "_moved"},
+    {"encoders"},
     {"preferences"},
     {"benchmarks"},
-    {"encoders"},
+    {"paper", "costs"},
     {"engine"},
     {"routers"},
     {"evaluation"},
+    {"judging"},
+    {"studies"},
     {"policies"},
     {"systems"},
     {"serving"},

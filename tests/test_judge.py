@@ -20,7 +20,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from routellm_lab.errors import DataError, MissingExtraError, ParameterError
-from routellm_lab.preferences import (
+from routellm_lab.judging import (
     PAIRWISE,
     BudgetError,
     Endpoint,
@@ -29,9 +29,9 @@ from routellm_lab.preferences import (
     answer_missing,
     estimate_judging,
     judge_battles,
-    validate_battles,
 )
-from routellm_lab.preferences.chat import LONGEST_WAIT, asked_wait
+from routellm_lab.judging.chat import LONGEST_WAIT, asked_wait
+from routellm_lab.preferences import validate_battles
 
 KEY, VARIABLE = "sk-no-real-key-7f3a9b2c", "TEST_JUDGE_KEY"
 LONG = 20.0  # seconds; only a test that fails waits so long
@@ -452,7 +452,7 @@ def test_a_lost_attempt_counts_towards_the_budget_of_the_next_call(server, path)
 
 
 def test_openai_is_asked_by_default_whatever_the_environment_says(server, path, monkeypatch):
-    monkeypatch.setattr("routellm_lab.preferences.chat.OPENAI_URL", server.endpoint().base_url)
+    monkeypatch.setattr("routellm_lab.judging.chat.OPENAI_URL", server.endpoint().base_url)
     monkeypatch.setenv("OPENAI_BASE_URL", "http://elsewhere.invalid/v1")
     endpoint = Endpoint("a-judge", (1, 1), key_env=VARIABLE, max_tokens=77, temperature=None)
     judge_battles(make_pairs(1), endpoint, path, budget_usd=1)

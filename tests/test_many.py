@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 
 from routellm_lab import plots
 from routellm_lab.benchmarks.outcomes import Outcomes
+from routellm_lab.costs.answer_log import log_answers
+from routellm_lab.costs.prices import Prices
 from routellm_lab.errors import DataError, ParameterError
-from routellm_lab.evaluation.significance import resample_counts
-from routellm_lab.policies.answers import log_answers
 from routellm_lab.policies.many import (
     CostQuality,
     at_budget,
@@ -31,7 +31,7 @@ from routellm_lab.policies.many import (
     route_many,
     single_models,
 )
-from routellm_lab.policies.prices import Prices
+from routellm_lab.resampling import resample_counts
 
 
 def log_of(scores, prices, tokens=None, groups=None):

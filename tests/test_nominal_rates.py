@@ -10,9 +10,10 @@ from scipy.special import expit
 
 from routellm_lab import Outcomes, RoutingCurve
 from routellm_lab.errors import DataError, FewQuestionsWarning
-from routellm_lab.evaluation import agreement, rank_correlation
+from routellm_lab.evaluation import CostCurve, rank_correlation
 from routellm_lab.evaluation.influence import apgr_interval
-from routellm_lab.policies import CostCurve, guarantee_pgr
+from routellm_lab.judging import agreement
+from routellm_lab.policies import guarantee_pgr
 from routellm_lab.preferences import fit_difficulty
 from routellm_lab.preferences.battles import WINNERS
 from routellm_lab.preferences.models import ModelPair

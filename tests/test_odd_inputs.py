@@ -27,7 +27,9 @@ from odd_values import (
 from test_router_contract import OPTIONS, TRANSFORMERS, make
 
 from routellm_lab import ModelPair, load_battles, load_outcomes
+from routellm_lab.costs import Prices, count_tokens, load_prices, log_answers
 from routellm_lab.evaluation import (
+    CostCurve,
     RoutingCurve,
     apgr_by_group,
     compare_all,
@@ -39,27 +41,22 @@ from routellm_lab.evaluation import (
     questions_needed,
     questions_to_tell,
     rank_correlation,
+    share_interval,
     should_route,
 )
 from routellm_lab.policies import (
-    CostCurve,
     OnlineThreshold,
-    Prices,
     ThresholdPolicy,
     WinRateCalibrator,
     calibration,
-    count_tokens,
     cross_calibrated,
     decisions_changed,
     guarantee_missed,
     guarantee_pgr,
     labels_needed,
     labels_needed_pgr,
-    load_prices,
-    log_answers,
     policy_table,
     promise_table,
-    share_interval,
     shares_over_time,
     threshold_transfer,
     verify_guarantee,

@@ -13,8 +13,8 @@ from test_judge import KEY, lines_of, make_pairs, path, server  # noqa: F401
 from test_replies import completion, odd_body
 
 from routellm_lab.errors import DataError, RoutellmLabError
-from routellm_lab.preferences import BudgetError, EndpointError, answer_missing, judge_battles
-from routellm_lab.preferences import paid as paid_calls
+from routellm_lab.judging import BudgetError, EndpointError, answer_missing, judge_battles
+from routellm_lab.judging import paid as paid_calls
 from routellm_lab.systems.panels import layered_mixture
 
 FILTERED = {"choices": [], "usage": {"prompt_tokens": 50, "completion_tokens": 0}}
@@ -239,7 +239,7 @@ def test_a_server_that_sends_byte_by_byte_meets_the_deadline(server, path, what)
 
 
 def test_a_reply_without_end_is_given_up(server, path, monkeypatch):
-    monkeypatch.setattr("routellm_lab.preferences.chat.LARGEST_REPLY", 1000)
+    monkeypatch.setattr("routellm_lab.judging.chat.LARGEST_REPLY", 1000)
     server.faults.extend([(200, {}, b" " * 2000)] * 3)
     with pytest.raises(EndpointError, match="a reply of more than 1,000 bytes"):
         judge_battles(make_pairs(1), server.endpoint(concurrency=1), path, budget_usd=1, both_orders=False)

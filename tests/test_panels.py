@@ -9,9 +9,9 @@ from test_cascade import log_of
 from test_judge import KEY, VARIABLE, server  # noqa: F401  (a fixture)
 
 from routellm_lab import load_battles, load_outcomes
+from routellm_lab.costs import load_prices, log_answers
 from routellm_lab.errors import DataError, ParameterError
-from routellm_lab.policies import load_prices, log_answers
-from routellm_lab.preferences.endpoint import BudgetError
+from routellm_lab.judging.endpoint import BudgetError
 from routellm_lab.systems.panels import (
     PanelRouter,
     best_of_n_gain,

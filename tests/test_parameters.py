@@ -11,6 +11,7 @@ from test_many import log_of
 
 from routellm_lab import RoutingCurve
 from routellm_lab.columns import float_array
+from routellm_lab.costs import count_tokens
 from routellm_lab.errors import (
     DataError,
     ParameterError,
@@ -20,11 +21,10 @@ from routellm_lab.errors import (
     require_numbers,
     require_threshold,
 )
-from routellm_lab.evaluation import compare_all, holm, questions_needed, questions_to_tell, should_route
+from routellm_lab.evaluation import CostCurve, compare_all, holm, questions_needed, questions_to_tell, should_route
 from routellm_lab.evaluation.groups import rank_correlation
-from routellm_lab.policies import CostCurve, OnlineThreshold, ThresholdPolicy, count_tokens, shares_over_time
+from routellm_lab.policies import OnlineThreshold, ThresholdPolicy, shares_over_time
 from routellm_lab.policies.calibration import calibration, cross_calibrated, decisions_changed
-from routellm_lab.policies.drift import threshold_transfer
 from routellm_lab.policies.guarantees import (
     guarantee_missed,
     guarantee_pgr,
@@ -34,6 +34,7 @@ from routellm_lab.policies.guarantees import (
     verify_guarantee,
 )
 from routellm_lab.policies.many import CostQuality, at_budget, panel_usage, route_many, single_models
+from routellm_lab.policies.online import threshold_transfer
 from routellm_lab.preferences.models import require_pair
 from routellm_lab.systems import mixed_at, played_choices, systems_table
 from routellm_lab.systems.cascade import AutoMix, Cascade

@@ -12,7 +12,7 @@ from routellm_lab.routers import (
     SimilarityWeightedRouter,
     Training,
 )
-from routellm_lab.routers.causal import SHORT_INSTRUCTION, pretrain_decoder
+from routellm_lab.routers.transformers.causal import SHORT_INSTRUCTION, pretrain_decoder
 
 SIZES = (2_000, 20_000)
 RANKERS = [SimilarityWeightedRouter, MatrixFactorizationRouter]

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import settings as examples
 from hypothesis import strategies as st
 
+from routellm_lab.costs.prices import COLUMNS, Price, Prices, load_prices, paper_prices
 from routellm_lab.errors import DataError, ParameterError
-from routellm_lab.policies.prices import COLUMNS, Price, Prices, load_prices, paper_prices
 from routellm_lab.preferences.models import PAPER_PAIR
 from routellm_lab.preferences.sample import SAMPLE_MODELS
 

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from routellm_lab.preferences import PAIRWISE, Endpoint
-from routellm_lab.preferences.replies import Failure, Reply, answer_text, final_text, read_reply
+from routellm_lab.judging import PAIRWISE, Endpoint
+from routellm_lab.judging.replies import Failure, Reply, answer_text, final_text, read_reply
 
 ENDPOINT = Endpoint("m", (10.0, 30.0), max_tokens=100)
 MESSAGES = [{"role": "user", "content": "Which?"}]

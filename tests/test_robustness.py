@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from routellm_lab import default_pair
 from routellm_lab.errors import DataError, ParameterError
-from routellm_lab.evaluation import PERTURBATIONS, SUFFIX_WORDS, adversarial_suffix, flip_rates, perturb
-from routellm_lab.evaluation.robustness import _TRANSLATIONS
 from routellm_lab.routers import ConstantRouter, KNNRouter, PromptLengthRouter, RandomRouter, RidgeRouter
+from routellm_lab.studies import PERTURBATIONS, SUFFIX_WORDS, adversarial_suffix, flip_rates, perturb
+from routellm_lab.studies.robustness import _TRANSLATIONS
 
 PAIR = default_pair("sample")
 KEEPS_FORM = ("typos", "polite preface", "filler", "translated word")

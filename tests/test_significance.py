@@ -8,6 +8,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from routellm_lab import resampling
 from routellm_lab.errors import DataError, ParameterError, RepeatedPromptsWarning
 from routellm_lab.evaluation import RoutingCurve, compare_all, holm, significance
 from routellm_lab.preferences.models import ModelPair
@@ -86,9 +87,9 @@ def test_interval_is_the_percentile_of_the_resamples():
 
 
 def test_draws_do_not_depend_on_the_chunks(monkeypatch):
-    whole = np.concatenate(list(significance.resample_counts(50, 37, 2)))
-    monkeypatch.setattr(significance, "_CHUNK", 120)
-    np.testing.assert_array_equal(whole, np.concatenate(list(significance.resample_counts(50, 37, 2))))
+    whole = np.concatenate(list(resampling.resample_counts(50, 37, 2)))
+    monkeypatch.setattr(resampling, "_CHUNK", 120)
+    np.testing.assert_array_equal(whole, np.concatenate(list(resampling.resample_counts(50, 37, 2))))
     assert whole.shape == (37, 50)
     assert (whole.sum(axis=1) == 50).all()
 
@@ -369,7 +370,7 @@ def test_clusters_of_different_size_are_drawn_whole():
         drawn = curve.win_rate[rows], curve.strong_scores[rows], curve.weak_scores[rows]
         np.testing.assert_allclose(found, metrics_by_loop(*drawn), atol=1e-12)
     values = np.column_stack([curve.strong_scores, curve.win_rate])
-    means = significance.mean_draws(values, 40, 3, curve.clusters)
+    means = resampling.mean_draws(values, 40, 3, curve.clusters)
     np.testing.assert_allclose(means, counts @ values / counts.sum(axis=1, keepdims=True))
 
 

@@ -11,7 +11,8 @@ from test_cost import PAIR, costs_of, curve_of
 
 from routellm_lab import RoutingCurve
 from routellm_lab.errors import DataError, ParameterError
-from routellm_lab.policies import CostCurve, OnlineThreshold, ThresholdPolicy, policy_table
+from routellm_lab.evaluation import CostCurve
+from routellm_lab.policies import OnlineThreshold, ThresholdPolicy, policy_table
 
 RNG = np.random.default_rng
 

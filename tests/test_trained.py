@@ -15,10 +15,10 @@ from typer.testing import CliRunner
 
 from routellm_lab.cli import app
 from routellm_lab.errors import ParameterError, RoutellmLabError
-from routellm_lab.evaluation import paper_training_sets, training_sets
 from routellm_lab.preferences.sample import SAMPLE_PAIR
 from routellm_lab.routers import BertRouter, CausalLMRouter, Training
 from routellm_lab.settings import settings
+from routellm_lab.studies import paper_training_sets, training_sets
 from routellm_lab.workbook import train_routers, trained, trained_routers
 from routellm_lab.workbook.hashing import trained_index
 from routellm_lab.workbook.trained import KINDS, THREE_CLASSES

@@ -10,9 +10,12 @@ from hypothesis import strategies as st
 
 from routellm_lab.benchmarks.outcomes import Outcomes
 from routellm_lab.errors import DataError, ParameterError
-from routellm_lab.evaluation import (
-    RoutingCurve,
-    apgr_by_group,
+from routellm_lab.evaluation import RoutingCurve, apgr_by_group
+from routellm_lab.preferences.augment import battles_from_outcomes
+from routellm_lab.preferences.models import ModelPair
+from routellm_lab.routers import ConstantRouter, KNNRouter, RidgeRouter
+from routellm_lab.routers.base import Router
+from routellm_lab.studies import (
     cross_fitted,
     cross_group_matrix,
     leave_group_out,
@@ -21,10 +24,6 @@ from routellm_lab.evaluation import (
     transfer_table,
     unseen_prompts,
 )
-from routellm_lab.preferences.augment import battles_from_outcomes
-from routellm_lab.preferences.models import ModelPair
-from routellm_lab.routers import ConstantRouter, KNNRouter, RidgeRouter
-from routellm_lab.routers.base import Router
 
 PAIR = ModelPair(strong="large", weak="small")
 OTHER = ModelPair(strong="large", weak="tiny")

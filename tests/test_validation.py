@@ -10,10 +10,10 @@ from sklearn.base import BaseEstimator
 from routellm_lab import Outcomes, battles_from_outcomes, evaluate, load_outcomes
 from routellm_lab.errors import DataError, ParameterError
 from routellm_lab.evaluation import RoutingCurve
-from routellm_lab.evaluation.validation import HeldOut, outcomes_from_battles, random_groups, validate_router
 from routellm_lab.preferences import ModelPair, Tiers, pool_battles, prompt_key, validate_battles
 from routellm_lab.preferences.sample import SAMPLE_PAIR
 from routellm_lab.routers import KernelRouter, RandomRouter, RidgeRouter
+from routellm_lab.studies.validation import HeldOut, outcomes_from_battles, random_groups, validate_router
 
 PAIR = ModelPair("large", "small")
 OTHER = ModelPair("huge", "small")

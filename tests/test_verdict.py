@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 
 from routellm_lab.errors import DataError, ParameterError
 from routellm_lab.evaluation import Estimate, RoutingCurve, should_route, verdict_table
-from routellm_lab.evaluation.significance import resample_counts
 from routellm_lab.preferences.augment import battles_from_outcomes
 from routellm_lab.preferences.models import ModelPair
+from routellm_lab.resampling import resample_counts
 from routellm_lab.routers import RandomRouter
 
 PAIR = ModelPair(strong="large", weak="small")

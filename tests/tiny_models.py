@@ -11,7 +11,7 @@ import pytest
 from routellm_lab import ModelPair, load_battles
 from routellm_lab.encoders import quiet_transformers
 from routellm_lab.preferences import Tiers, validate_battles
-from routellm_lab.routers.training import seeded
+from routellm_lab.routers.transformers.training import seeded
 from routellm_lab.settings import settings
 
 WIDTH = 32

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from routellm_lab import resampling
 from routellm_lab.benchmarks.outcomes import Outcomes
 from routellm_lab.columns import float_array
 from routellm_lab.errors import LARGEST, DataError, ParameterError, listed, require_names, require_number
@@ -179,7 +180,7 @@ class RoutingCurve:
     @cached_property
     def clusters(self) -> np.ndarray | None:
         """Number, from 0, of the cluster of copies that each prompt belongs to, (n,); None where no prompt repeats."""
-        return significance.prompt_clusters(self.keys)
+        return resampling.prompt_clusters(self.keys)
 
     @property
     def independent_prompts(self) -> int:
@@ -192,9 +193,9 @@ class RoutingCurve:
         Yields
         ------
         (b, n) array
-            See `routellm_lab.evaluation.significance.resample_counts`.
+            See `routellm_lab.resampling.resample_counts`.
         """
-        return significance.resample_counts(len(self), n_resamples, random_state, self.clusters)
+        return resampling.resample_counts(len(self), n_resamples, random_state, self.clusters)
 
     @cached_property
     def _gap(self) -> np.ndarray:
@@ -470,7 +471,7 @@ class RoutingCurve:
             return float(table["low"].iloc[0]), float(table["high"].iloc[0])
         if metric != "apgr":
             raise ParameterError(f"interval: extra_variance is of 'apgr' only, got metric {metric!r}")
-        significance.warn_repeated(self.clusters, self.name)
+        resampling.warn_repeated(self.clusters, self.name)
         ends = influence.apgr_interval(self, level, extra_variance, extra_df)
         influence.warn_few_carriers(self)
         return ends
@@ -493,7 +494,7 @@ class RoutingCurve:
 
     def _intervals(self, names: list[str], level: float, n_resamples: int, random_state: int | None) -> pd.DataFrame:
         require_number("n_resamples", n_resamples, 1, whole=True)
-        significance.warn_repeated(self.clusters, self.name)
+        resampling.warn_repeated(self.clusters, self.name)
         values = [self.value(name) for name in names]
         few = self.independent_prompts < FIELLER_BELOW
         closed = np.array([few and name == "apgr" for name in names])
@@ -501,7 +502,7 @@ class RoutingCurve:
         if not closed.all():
             drawn = [name for name, known in zip(names, closed, strict=True) if not known]
             draws = significance.bootstrap(self, drawn, n_resamples, random_state)
-            ends[:, ~closed] = significance.percentile_interval(draws, level, self.name)
+            ends[:, ~closed] = resampling.percentile_interval(draws, level, self.name)
         if closed.any():
             ends[:, closed] = np.array(influence.apgr_interval(self, level))[:, None]
         if "apgr" in names:

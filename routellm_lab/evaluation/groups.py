@@ -11,7 +11,7 @@ from routellm_lab.columns import float_array
 from routellm_lab.errors import DataError, ParameterError, listed, require_number
 from routellm_lab.evaluation.curve import RoutingCurve
 from routellm_lab.evaluation.intervals import rank_correlation_interval
-from routellm_lab.evaluation.significance import percentile_interval
+from routellm_lab.resampling import percentile_interval
 
 FEW_POINTS = 30
 """Points below which the interval of a rank correlation is not a bootstrap's."""

@@ -8,7 +8,7 @@ import numpy as np
 
 from routellm_lab.errors import DataError, FewQuestionsWarning, require_number
 from routellm_lab.evaluation.intervals import ratio_interval
-from routellm_lab.evaluation.significance import warn_repeated
+from routellm_lab.resampling import warn_repeated
 
 if TYPE_CHECKING:
     from routellm_lab.evaluation.curve import RoutingCurve

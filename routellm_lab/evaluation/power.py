@@ -10,7 +10,8 @@ import numpy as np
 
 from routellm_lab.errors import DataError, ParameterError, require_number
 from routellm_lab.evaluation.curve import RoutingCurve
-from routellm_lab.evaluation.significance import bootstrap_all, defined, same_prompts
+from routellm_lab.evaluation.significance import bootstrap_all, same_prompts
+from routellm_lab.resampling import defined
 
 _STEPS = 40
 """Halvings of the bracket of the signal: to a millionth of a millionth of its width."""

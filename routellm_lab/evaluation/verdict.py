@@ -11,8 +11,9 @@ import pandas as pd
 from routellm_lab.errors import DataError, ParameterError, nearest, require_number
 from routellm_lab.evaluation.curve import FIELLER_BELOW, RoutingCurve
 from routellm_lab.evaluation.metrics import Sweep
-from routellm_lab.evaluation.significance import bootstrap, percentile_interval
+from routellm_lab.evaluation.significance import bootstrap
 from routellm_lab.preferences.models import ModelPair
+from routellm_lab.resampling import percentile_interval
 
 
 class Estimate(NamedTuple):

@@ -15,8 +15,9 @@ from routellm_lab.columns import float_array
 from routellm_lab.errors import DataError, ParameterError, listed, require_number, require_threshold
 from routellm_lab.evaluation.curve import RoutingCurve
 from routellm_lab.evaluation.groups import matched_groups
-from routellm_lab.evaluation.significance import mean_draws, percentile_interval, same_prompts
+from routellm_lab.evaluation.significance import same_prompts
 from routellm_lab.evaluation.verdict import Estimate, flattened
+from routellm_lab.resampling import mean_draws, percentile_interval
 
 METHODS = ("isotonic", "sigmoid")
 

@@ -15,18 +15,14 @@ import numpy as np
 import pandas as pd
 
 from routellm_lab.columns import float_array
+from routellm_lab.costs.answer_log import AnswerLog, named_models
+from routellm_lab.costs.tokens import PER
 from routellm_lab.errors import LARGEST, DataError, ParameterError, listed, nearest, require_number, require_numbers
+from routellm_lab.evaluation.cost_curve import checked_amounts
 from routellm_lab.evaluation.intervals import share_interval
-from routellm_lab.evaluation.significance import (
-    bootstrap_p_value,
-    holm,
-    mean_draws,
-    percentile_interval,
-    prompt_clusters,
-)
-from routellm_lab.policies.answers import AnswerLog, named_models
-from routellm_lab.policies.cost import PER, checked_amounts
+from routellm_lab.evaluation.significance import holm
 from routellm_lab.preferences.splits import prompt_ranks
+from routellm_lab.resampling import bootstrap_p_value, mean_draws, percentile_interval, prompt_clusters
 
 RANDOM_MIX, ORACLE = "random mix", "oracle"
 """What tables and plots call the two baselines."""

@@ -10,13 +10,14 @@ import numpy as np
 import pandas as pd
 
 from routellm_lab.columns import float_array
+from routellm_lab.costs.tokens import PER
 from routellm_lab.errors import DataError, ParameterError, require_number, require_threshold
+from routellm_lab.evaluation.cost_curve import CostCurve
 from routellm_lab.evaluation.curve import RoutingCurve
-from routellm_lab.evaluation.significance import mean_draws, percentile_interval
 from routellm_lab.evaluation.verdict import UNKNOWN, Estimate, flattened
-from routellm_lab.policies.cost import PER, CostCurve
 from routellm_lab.policies.guarantees import Guarantee, guarantee_missed, guarantee_pgr, require_ranking
 from routellm_lab.preferences.models import ModelPair, require_pair
+from routellm_lab.resampling import mean_draws, percentile_interval
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """Battles: who was preferred. Schema, sources, the simulated sample, ratings and tiers, augmentation, difficulty,
-judges, splits, decontamination."""
+splits, decontamination."""
 
+from routellm_lab._moved import moved
 from routellm_lab.preferences.augment import (
     battles_from_outcomes,
     length_controlled,
@@ -11,39 +12,27 @@ from routellm_lab.preferences.augment import (
 from routellm_lab.preferences.battles import models_of, prompt_key, score_a, validate_battles, vote_weights
 from routellm_lab.preferences.decontamination import GoldSplit, decontaminate, gold_split, largest_cosine
 from routellm_lab.preferences.difficulty import Difficulty, battles_from_difficulty, fit_difficulty
-from routellm_lab.preferences.endpoint import BudgetError, Endpoint, EndpointError
-from routellm_lab.preferences.judge import JudgingEstimate, answer_missing, estimate_judging, judge_battles
-from routellm_lab.preferences.judge_template import PAIRWISE, JudgeTemplate
 from routellm_lab.preferences.models import PAPER_PAIR, STAND_INS, ModelPair, find_model, judges_of, resolve_pair
 from routellm_lab.preferences.ratings import Tiers, fit_ratings, fit_tiers
 from routellm_lab.preferences.sources import battle_names, list_battles, load_battles, with_answer_lengths
 from routellm_lab.preferences.splits import sample_questions, split_by_prompt
 
 __all__ = [
-    "PAIRWISE",
     "PAPER_PAIR",
     "STAND_INS",
-    "BudgetError",
     "Difficulty",
-    "Endpoint",
-    "EndpointError",
     "GoldSplit",
-    "JudgeTemplate",
-    "JudgingEstimate",
     "ModelPair",
     "Tiers",
-    "answer_missing",
     "battle_names",
     "battles_from_difficulty",
     "battles_from_outcomes",
     "decontaminate",
-    "estimate_judging",
     "find_model",
     "fit_difficulty",
     "fit_ratings",
     "fit_tiers",
     "gold_split",
-    "judge_battles",
     "judges_of",
     "largest_cosine",
     "length_controlled",
@@ -62,3 +51,20 @@ __all__ = [
     "vote_weights",
     "with_answer_lengths",
 ]
+
+__getattr__ = moved(
+    __name__,
+    {
+        "judging": [
+            "BudgetError",
+            "Endpoint",
+            "EndpointError",
+            "JudgeTemplate",
+            "JudgingEstimate",
+            "PAIRWISE",
+            "answer_missing",
+            "estimate_judging",
+            "judge_battles",
+        ]
+    },
+)

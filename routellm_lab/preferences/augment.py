@@ -1,7 +1,7 @@
 """More votes than people cast: graded answers as battles, votes redrawn with a judge's errors or without its taste for
 length, soft votes, several sets as one.
 
-The judge itself, a model that says which of two answers is better, is in `routellm_lab.preferences.judge`.
+The judge itself, a model that says which of two answers is better, is in `routellm_lab.judging.judge`.
 """
 
 from collections.abc import Mapping

@@ -2,8 +2,6 @@
 
 from routellm_lab.routers.base import ManyModelRouter, PairOnlyRouter, Router, tier_votes
 from routellm_lab.routers.baselines import ConstantRouter, KNNRouter, PromptLengthRouter, RandomRouter, RidgeRouter
-from routellm_lab.routers.bert import BertRouter
-from routellm_lab.routers.causal import CausalLMRouter
 from routellm_lab.routers.factorization import MatrixFactorizationRouter
 from routellm_lab.routers.kernel import KernelRouter
 from routellm_lab.routers.recommended import (
@@ -15,7 +13,9 @@ from routellm_lab.routers.recommended import (
 )
 from routellm_lab.routers.saving import load_router
 from routellm_lab.routers.similarity import SimilarityWeightedRouter
-from routellm_lab.routers.training import Training
+from routellm_lab.routers.transformers.bert import BertRouter
+from routellm_lab.routers.transformers.causal import CausalLMRouter
+from routellm_lab.routers.transformers.training import Training
 from routellm_lab.routers.utility import (
     ClusterUtility,
     ConstantUtility,

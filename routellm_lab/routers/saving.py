@@ -28,7 +28,7 @@ from routellm_lab.errors import DataError, MissingExtraError, ParameterError, li
 from routellm_lab.files import disk_errors, open_plain, read_json, replacing_folder, standing_folder
 from routellm_lab.preferences.models import ModelPair
 from routellm_lab.preferences.ratings import Tiers
-from routellm_lab.routers.training import Training
+from routellm_lab.routers.transformers.training import Training
 
 _REGISTRY: dict[str, type["RouterBase"]] = {}
 

@@ -8,15 +8,11 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 import pandas as pd
 
+from routellm_lab.costs.answer_log import AnswerLog
+from routellm_lab.costs.tokens import PER
 from routellm_lab.errors import DataError, ParameterError, listed, require_number
-from routellm_lab.evaluation.significance import (
-    Difference,
-    bootstrap_p_value,
-    mean_draws,
-    percentile_interval,
-)
-from routellm_lab.policies.answers import AnswerLog
-from routellm_lab.policies.cost import PER
+from routellm_lab.evaluation.significance import Difference
+from routellm_lab.resampling import bootstrap_p_value, mean_draws, percentile_interval
 
 FIGURES = ("quality", "dollars", "calls", "rounds")
 

@@ -23,22 +23,22 @@ from sklearn.utils.validation import check_is_fitted
 
 from routellm_lab.benchmarks.outcomes import Outcomes
 from routellm_lab.columns import text_column
+from routellm_lab.costs.answer_log import AnswerLog
 from routellm_lab.encoders import as_texts, make_encoder
 from routellm_lab.errors import DataError, ParameterError, listed
-from routellm_lab.evaluation.significance import mean_draws, percentile_interval
-from routellm_lab.policies.answers import AnswerLog
 from routellm_lab.preferences.battles import models_of, score_a, validate_battles, vote_weights, with_prompts
 from routellm_lab.preferences.sources import folder_responses
 from routellm_lab.preferences.splits import split_by_prompt
+from routellm_lab.resampling import mean_draws, percentile_interval
 from routellm_lab.routers.base import sigmoid
-from routellm_lab.routers.training import Training, device, fine_tune, probe, seeded
-from routellm_lab.routers.transformer import Inputs, load_pretrained
+from routellm_lab.routers.transformers.base import Inputs, load_pretrained
+from routellm_lab.routers.transformers.training import Training, device, fine_tune, probe, seeded
 from routellm_lab.settings import settings
 from routellm_lab.systems.base import Played
 from routellm_lab.systems.scorer import feature_scale, fit_logistic
 
 if TYPE_CHECKING:
-    from routellm_lab.routers.classifier import Classifier
+    from routellm_lab.routers.transformers.classifier import Classifier
 
 _TEXTS = ("response_a", "response_b")
 _FAVOUR = 10.0
@@ -531,7 +531,7 @@ def _without_middle(ids: list[int], room: int) -> list[int]:
 def _pair_classifier() -> "Callable[[Any, int], Classifier]":  # built on first use: torch is slow to import
     import torch
 
-    from routellm_lab.routers.classifier import Classifier
+    from routellm_lab.routers.transformers.classifier import Classifier
 
     class PairClassifier(Classifier):
         """One logit from the mean of A's token vectors less the mean of B's, each in sight of the other."""

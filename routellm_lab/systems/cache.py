@@ -22,14 +22,14 @@ import pandas as pd
 from scipy import stats
 
 from routellm_lab.columns import flag_column, float_array, number_column, require_columns
+from routellm_lab.costs.answer_log import AnswerLog
+from routellm_lab.costs.prices import Price
+from routellm_lab.costs.tokens import PER
 from routellm_lab.encoders import MOST_UNKNOWN, Encoder, as_texts, make_encoder, unknown_shares
 from routellm_lab.errors import DataError, ParameterError, listed, require_number
-from routellm_lab.evaluation.robustness import perturb
-from routellm_lab.evaluation.significance import mean_draws, percentile_interval
-from routellm_lab.policies.answers import AnswerLog
-from routellm_lab.policies.cost import PER
-from routellm_lab.policies.prices import Price
 from routellm_lab.preferences.battles import prompt_key
+from routellm_lab.resampling import mean_draws, percentile_interval
+from routellm_lab.studies.robustness import perturb
 from routellm_lab.systems.base import Played, played_choices, positions
 
 THRESHOLDS = (*(round(0.5 + 0.02 * step, 2) for step in range(25)), 0.99)

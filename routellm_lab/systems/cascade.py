@@ -24,9 +24,9 @@ from sklearn.base import BaseEstimator, clone
 from sklearn.utils.validation import check_is_fitted
 
 from routellm_lab.benchmarks.grading import final_number
+from routellm_lab.costs.answer_log import AnswerLog
+from routellm_lab.costs.tokens import PER
 from routellm_lab.errors import DataError, ParameterError, listed, require_number
-from routellm_lab.policies.answers import AnswerLog
-from routellm_lab.policies.cost import PER
 from routellm_lab.preferences.splits import split_by_prompt
 from routellm_lab.systems.base import Played
 from routellm_lab.systems.scorer import TextScorer

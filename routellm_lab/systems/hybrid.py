@@ -35,9 +35,9 @@ from routellm_lab.preferences.models import ModelPair
 from routellm_lab.preferences.ratings import Tiers
 from routellm_lab.routers.base import PairOnlyRouter, Router
 from routellm_lab.routers.baselines import RidgeRouter
-from routellm_lab.routers.bert import BertRouter
 from routellm_lab.routers.saving import Saved, saved_number
-from routellm_lab.routers.training import Training
+from routellm_lab.routers.transformers.bert import BertRouter
+from routellm_lab.routers.transformers.training import Training
 
 LABELS = ("deterministic", "probabilistic", "transformed")
 

@@ -17,16 +17,16 @@ import numpy as np
 import pandas as pd
 
 from routellm_lab.benchmarks.grading import final_number
+from routellm_lab.costs.answer_log import AnswerLog
+from routellm_lab.costs.tokens import PER
 from routellm_lab.encoders import as_texts, make_encoder
 from routellm_lab.errors import DataError, ParameterError, listed, require_number
-from routellm_lab.evaluation.significance import mean_draws, percentile_interval, resample_counts
-from routellm_lab.policies.answers import AnswerLog
-from routellm_lab.policies.cost import PER
+from routellm_lab.judging.endpoint import Endpoint, Messages, check_budget
+from routellm_lab.judging.paid import Call, digest, paid_file, pay, was_cut_short
+from routellm_lab.judging.replies import Reply, answer_text
 from routellm_lab.preferences.battles import validate_battles
-from routellm_lab.preferences.endpoint import Endpoint, Messages, check_budget
 from routellm_lab.preferences.models import judges_of
-from routellm_lab.preferences.paid import Call, digest, paid_file, pay, was_cut_short
-from routellm_lab.preferences.replies import Reply, answer_text
+from routellm_lab.resampling import mean_draws, percentile_interval, resample_counts
 from routellm_lab.systems.base import Played
 
 LARGEST_PANEL = 7

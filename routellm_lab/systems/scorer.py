@@ -17,15 +17,15 @@ import pandas as pd
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
+from routellm_lab.costs.answer_log import AnswerLog
 from routellm_lab.encoders import make_encoder
 from routellm_lab.errors import DataError, require_number, require_numbers
-from routellm_lab.policies.answers import AnswerLog
 from routellm_lab.preferences.battles import validate_battles
 from routellm_lab.preferences.models import ModelPair
 from routellm_lab.preferences.ratings import Tiers
 from routellm_lab.routers.base import sigmoid
-from routellm_lab.routers.bert import BertRouter
-from routellm_lab.routers.training import Training
+from routellm_lab.routers.transformers.bert import BertRouter
+from routellm_lab.routers.transformers.training import Training
 
 _HEDGES = re.compile(
     r"\b(?:not (?:sure|certain|clear)|unsure|uncertain|unclear|maybe|perhaps|may be|might|mistake|recheck|hmm|wait"

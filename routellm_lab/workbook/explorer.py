@@ -21,11 +21,11 @@ import pandas as pd
 
 from routellm_lab.benchmarks.outcomes import Outcomes
 from routellm_lab.errors import MissingExtraError, ParameterError, listed
-from routellm_lab.evaluation.significance import percentile_interval
+from routellm_lab.evaluation.cost_curve import CostCurve
 from routellm_lab.files import replacing
-from routellm_lab.policies.cost import CostCurve
 from routellm_lab.policies.guarantees import require_ranking
 from routellm_lab.preferences.models import ModelPair
+from routellm_lab.resampling import percentile_interval
 from routellm_lab.workbook.runs import writing
 
 _ESTIMATES = ("share", "quality", "pgr", "dollars", "random_quality")

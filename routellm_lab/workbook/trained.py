@@ -13,14 +13,14 @@ from pydantic import BaseModel, ConfigDict
 
 from routellm_lab.benchmarks import default_pair
 from routellm_lab.errors import DataError, ParameterError, RoutellmLabError, require_number
-from routellm_lab.evaluation.training_sets import paper_training_sets
 from routellm_lab.files import inside, read_json, replacing, require_real
 from routellm_lab.preferences import vote_weights
 from routellm_lab.preferences.models import ModelPair
 from routellm_lab.routers import BertRouter, CausalLMRouter, Router, Training, load_router
-from routellm_lab.routers.causal import SHORT_INSTRUCTION, pretrain_decoder
-from routellm_lab.routers.training import is_main_process, wait_for_all
+from routellm_lab.routers.transformers.causal import SHORT_INSTRUCTION, pretrain_decoder
+from routellm_lab.routers.transformers.training import is_main_process, wait_for_all
 from routellm_lab.settings import settings
+from routellm_lab.studies.training_sets import paper_training_sets
 from routellm_lab.workbook.hashing import hash_json, trained_index
 from routellm_lab.workbook.runs import checked, locked, writing
 

@@ -20,7 +20,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from routellm_lab.preferences.endpoint import Endpoint, Messages, is_amount
+from routellm_lab.judging.endpoint import Endpoint, Messages, is_amount
 
 _BELIEVED = 10
 """A count of tokens above this many times its bound is no count: one reply must not use up a whole budget."""

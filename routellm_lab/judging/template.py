@@ -6,9 +6,9 @@ from string import Formatter
 from typing import Any
 
 from routellm_lab.errors import ParameterError, listed
-from routellm_lab.preferences.endpoint import Messages
-from routellm_lab.preferences.paid import digest
-from routellm_lab.preferences.replies import final_text
+from routellm_lab.judging.endpoint import Messages
+from routellm_lab.judging.paid import digest
+from routellm_lab.judging.replies import final_text
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ class JudgeTemplate:
         ----------
         reply : str
             Only its final text is read: what follows the last thought (see `final_text` in
-            `routellm_lab.preferences.replies`). While a thought is open there is no verdict.
+            `routellm_lab.judging.replies`). While a thought is open there is no verdict.
         cut_off : bool
             Whether ``max_tokens`` ended the reply. Then a mark in the middle may be one that the model was about to
             give up: the last mark counts only if the text begins or ends with it.

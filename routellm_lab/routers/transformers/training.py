@@ -20,7 +20,7 @@ from routellm_lab.settings import settings
 if TYPE_CHECKING:
     import torch
 
-    from routellm_lab.routers.classifier import Classifier
+    from routellm_lab.routers.transformers.classifier import Classifier
 
 
 @dataclass(frozen=True)

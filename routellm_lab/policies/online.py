@@ -11,9 +11,9 @@ import pandas as pd
 from routellm_lab.errors import DataError, ParameterError, require_number
 from routellm_lab.evaluation.curve import RoutingCurve
 from routellm_lab.evaluation.intervals import share_interval
-from routellm_lab.evaluation.significance import percentile_interval
 from routellm_lab.policies.thresholds import ThresholdPolicy, checked_rates, nearest_thresholds
 from routellm_lab.preferences.models import ModelPair, require_pair
+from routellm_lab.resampling import percentile_interval
 
 
 def threshold_transfer(

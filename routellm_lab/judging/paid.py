@@ -19,9 +19,9 @@ from typing import Any
 
 from routellm_lab.columns import whole_text
 from routellm_lab.errors import DataError, RoutellmLabError
-from routellm_lab.preferences.chat import LONGEST_WAIT, Chat, require_client
-from routellm_lab.preferences.endpoint import BudgetError, Endpoint, EndpointError, Messages, is_amount
-from routellm_lab.preferences.replies import Failure, Reply, answer_text
+from routellm_lab.judging.chat import LONGEST_WAIT, Chat, require_client
+from routellm_lab.judging.endpoint import BudgetError, Endpoint, EndpointError, Messages, is_amount
+from routellm_lab.judging.replies import Failure, Reply, answer_text
 from routellm_lab.settings import settings
 
 LARGEST_COST = 1e9

@@ -9,11 +9,11 @@ import numpy as np
 import pandas as pd
 
 from routellm_lab.errors import DataError, ParameterError, listed
+from routellm_lab.judging.endpoint import BudgetError, Endpoint, check_budget
+from routellm_lab.judging.paid import Call, PaidFile, digest, paid_file, pay, read_paid, was_cut_short
+from routellm_lab.judging.replies import Reply, answer_text
+from routellm_lab.judging.template import PAIRWISE, JudgeTemplate
 from routellm_lab.preferences.battles import VOTE_DETAILS, WINNERS, validate_battles
-from routellm_lab.preferences.endpoint import BudgetError, Endpoint, check_budget
-from routellm_lab.preferences.judge_template import PAIRWISE, JudgeTemplate
-from routellm_lab.preferences.paid import Call, PaidFile, digest, paid_file, pay, read_paid, was_cut_short
-from routellm_lab.preferences.replies import Reply, answer_text
 
 ORDERS = ("ab", "ba")
 _SAID = {

@@ -10,11 +10,11 @@ from routellm_lab.errors import ParameterError
 from routellm_lab.preferences.models import ModelPair
 from routellm_lab.preferences.ratings import Tiers
 from routellm_lab.routers.base import sigmoid
-from routellm_lab.routers.training import Training
-from routellm_lab.routers.transformer import TransformerRouter, load_pretrained
+from routellm_lab.routers.transformers.base import TransformerRouter, load_pretrained
+from routellm_lab.routers.transformers.training import Training
 
 if TYPE_CHECKING:
-    from routellm_lab.routers.classifier import Classifier
+    from routellm_lab.routers.transformers.classifier import Classifier
 
 _PAPER_TRAINING = Training(
     max_tokens=512,
@@ -116,7 +116,7 @@ class BertRouter(TransformerRouter):
         return self._classifier(AutoModel.from_config(config, trust_remote_code=False))
 
     def _classifier(self, backbone: Any) -> "Classifier":
-        from routellm_lab.routers.classifier import Classifier
+        from routellm_lab.routers.transformers.classifier import Classifier
 
         if getattr(backbone, "pooler", None) is not None:
             backbone.pooler = None  # not read here; unused weights would trouble training in several processes

@@ -21,13 +21,13 @@ from routellm_lab.files import read_json
 from routellm_lab.preferences.splits import split_by_prompt
 from routellm_lab.routers.base import PairOnlyRouter
 from routellm_lab.routers.saving import saved_history, saved_number
-from routellm_lab.routers.training import Training, device, fine_tune, is_main_process, probe, seeded
+from routellm_lab.routers.transformers.training import Training, device, fine_tune, is_main_process, probe, seeded
 from routellm_lab.settings import settings
 
 if TYPE_CHECKING:
     import torch
 
-    from routellm_lab.routers.classifier import Classifier
+    from routellm_lab.routers.transformers.classifier import Classifier
 
 _MAX_CHARACTERS = 50_000
 """Of a longer text only so many are tokenized, from both ends: tokenizing a megabyte takes seconds."""

@@ -12,14 +12,14 @@ from routellm_lab.errors import MissingExtraError, ParameterError, listed
 from routellm_lab.files import replacing_folder
 from routellm_lab.preferences.models import ModelPair
 from routellm_lab.preferences.ratings import Tiers
-from routellm_lab.routers.training import Training, device, seeded
-from routellm_lab.routers.transformer import TransformerRouter, load_pretrained
+from routellm_lab.routers.transformers.base import TransformerRouter, load_pretrained
+from routellm_lab.routers.transformers.training import Training, device, seeded
 from routellm_lab.settings import settings
 
 if TYPE_CHECKING:
     import torch
 
-    from routellm_lab.routers.classifier import Classifier
+    from routellm_lab.routers.transformers.classifier import Classifier
 
 INSTRUCTION = (
     "A cheap model and a strong model can both answer the prompt below. How good would the answer of the cheap model "
@@ -177,7 +177,7 @@ class CausalLMRouter(TransformerRouter):
         return self._classifier(AutoModel.from_config(config, trust_remote_code=False))
 
     def _classifier(self, backbone: Any, head: "torch.Tensor | None" = None) -> "Classifier":
-        from routellm_lab.routers.classifier import Classifier
+        from routellm_lab.routers.transformers.classifier import Classifier
 
         if self.lora_rank:
             try:

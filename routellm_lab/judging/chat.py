@@ -15,8 +15,8 @@ from urllib.parse import parse_qsl
 
 from routellm_lab.columns import whole_text
 from routellm_lab.errors import MissingExtraError, ParameterError
-from routellm_lab.preferences.endpoint import LIMIT_NAMES, OPENAI_URL, Endpoint, Messages
-from routellm_lab.preferences.replies import Failure, Reply, failure_of, read_reply, shown
+from routellm_lab.judging.endpoint import LIMIT_NAMES, OPENAI_URL, Endpoint, Messages
+from routellm_lab.judging.replies import Failure, Reply, failure_of, read_reply, shown
 from routellm_lab.settings import secret
 
 LONGEST_WAIT = 120.0

@@ -1,0 +1,10 @@
+"""What the paper printed: its tables, as data."""
+
+from routellm_lab.paper.tables import PAPER_SOURCE, paper_figure, paper_other_tables, paper_results
+
+__all__ = [
+    "PAPER_SOURCE",
+    "paper_figure",
+    "paper_other_tables",
+    "paper_results",
+]

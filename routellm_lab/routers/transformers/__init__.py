@@ -1,0 +1,1 @@
+"""Routers that fine-tune a transformer: an encoder (BERT) or a causal language model."""
