@@ -1,7 +1,7 @@
 """A model as judge: which of two answers is better, asked in both orders, kept line by line."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -75,7 +75,7 @@ class _Judging:
             self.rows.setdefault(item, row)
         self.questions = [(item, order) for item in self.rows for order in self.orders]
 
-    def check(self, judge: str | None):
+    def check(self, judge: str | None) -> Callable[[dict], str | None]:
         """What can be wrong with a line of the file. The first line names the judge where none is given."""
 
         def check(line: dict) -> str | None:
@@ -119,7 +119,7 @@ class _Judging:
         while left := self.left(file.lines, endpoint):
             asked = _times_asked(file.lines, None)
 
-            def as_line(call: Call, reply: Reply, asked=asked) -> dict:
+            def as_line(call: Call, reply: Reply, asked: Counter = asked) -> dict:
                 (item, order), said = call.key, self.template.verdict(reply.text or "", reply.cut_at is not None)
                 return {
                     "item": item,
@@ -181,7 +181,7 @@ def _checked_pairs(pairs: pd.DataFrame) -> pd.DataFrame:
     return frame
 
 
-def _rows(marked) -> str:
+def _rows(marked: pd.Series) -> str:
     return listed(f"row {row + 1}" for row in np.flatnonzero(marked))
 
 
@@ -295,7 +295,7 @@ def answer_missing(
         _refuse_if_too_dear(sum(expected), file, budget)
         for model, calls in left.items():
 
-            def as_line(call: Call, reply: Reply, model=model) -> dict:
+            def as_line(call: Call, reply: Reply, model: str = model) -> dict:
                 return {"item": call.key[0], "model": model, "endpoint": endpoints[model].model, **reply.as_line()}
 
             pay(endpoints[model], calls, file, budget, as_line)

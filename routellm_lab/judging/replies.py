@@ -16,7 +16,7 @@ A tag between two equal quotation marks or backticks is a quotation.
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -235,7 +235,7 @@ def _texts_of(message: dict) -> tuple[str, str]:
     return "".join(texts), " ".join(refusals).strip()
 
 
-def _tags(text: str):
+def _tags(text: str) -> Iterator[re.Match[str]]:
     for tag in _TAGS.finditer(text):
         before, after = text[tag.start() - 1 : tag.start()], text[tag.end() : tag.end() + 1]
         quoted = before == after and before in ("'", '"', "`")

@@ -5,7 +5,7 @@ The judge itself, a model that says which of two answers is better, is in `route
 """
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def battles_from_outcomes(
-    outcomes: "Outcomes", pair: ModelPair, prompts=None, weight: float | None = None
+    outcomes: "Outcomes", pair: ModelPair, prompts: Any = None, weight: float | None = None
 ) -> pd.DataFrame:
     """Gold votes: the higher score wins, equal scores tie (the paper's D_gold, section 4.1).
 

@@ -22,6 +22,7 @@ import hashlib
 import re
 from collections.abc import Iterable
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -57,10 +58,10 @@ def split_options(prompt: str) -> list[str]:
 
 
 @lru_cache(maxsize=1)
-def _schema():  # built on first use: pandera is slow to import
+def _schema() -> Any:  # built on first use: pandera is slow to import
     import pandera.pandas as pa
 
-    def text(**options):
+    def text(**options: Any) -> Any:
         return pa.Column(str, coerce=False, **options)
 
     name = pa.Check.str_matches(r"\S", error="an empty name")

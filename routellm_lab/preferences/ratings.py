@@ -1,7 +1,7 @@
 """Ratings of models from votes, and the tiers they fall into."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -250,7 +250,7 @@ class Tiers:
             raise ValueError(f"source {source!r} must be text, and tiers whole numbers from 0 to {_MOST_TIERS:,}")
         return cls(dict(tier), source)
 
-    def including(self, models, stand_ins: Mapping | None = None) -> "Tiers":
+    def including(self, models: Iterable[str], stand_ins: Mapping | None = None) -> "Tiers":
         """Tiers in which each unknown model that has a stand-in here joins its stand-in's tier."""
         table = STAND_INS if stand_ins is None else stand_ins
         extra = {}

@@ -1,5 +1,6 @@
 """Where battles come from: the simulated sample, a data folder, the Hub, or a file of one's own."""
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -203,7 +204,7 @@ def _refuse_options(options: dict, where: str) -> None:
         raise ParameterError(f"{where} takes no options, got {listed(sorted(options))}")
 
 
-def _refuse_unknown(name: str, known, root: str) -> None:
+def _refuse_unknown(name: str, known: Iterable[str], root: str) -> None:
     if name not in known:
         raise ParameterError(f"no battles {name!r} in {root!r}; nearest: {nearest(name, known)}")
 

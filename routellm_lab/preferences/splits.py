@@ -1,10 +1,15 @@
 """Splits by prompt: the same prompt never on both sides."""
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 import pandas as pd
 
 from routellm_lab.errors import DataError, require_number
 from routellm_lab.preferences.battles import keys_of
+
+if TYPE_CHECKING:
+    from routellm_lab.benchmarks import Outcomes
 
 
 def split_by_prompt(
@@ -61,7 +66,7 @@ def prompt_ranks(keys: pd.Series, random_state: int | np.integer | np.random.See
     return np.random.default_rng(random_state).permutation(int(codes.max(initial=-1)) + 1)[codes]
 
 
-def sample_questions(outcomes, size: int, random_state: int | None = 0) -> pd.Index:
+def sample_questions(outcomes: "Outcomes", size: int, random_state: int | None = 0) -> pd.Index:
     """Prompt ids of a random part of a benchmark, stratified by group, never splitting equal prompts.
 
     Prompts without a group are one more group.

@@ -110,7 +110,7 @@ def largest_difference(gaps: np.ndarray, weights: np.ndarray | None = None) -> f
 def gap_battles(
     gradings: Outcomes | Iterable[Outcomes],
     pair: ModelPair,
-    prompts=None,
+    prompts: Any = None,
     score: Callable[[list[str], list[str]], np.ndarray] | None = None,
 ) -> pd.DataFrame:
     """Votes with the gap in quality behind them, for `HybridRouter`.
