@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -181,7 +182,7 @@ def _checked_pairs(pairs: pd.DataFrame) -> pd.DataFrame:
     return frame
 
 
-def _rows(marked: pd.Series) -> str:
+def _rows(marked: Any) -> str:
     return listed(f"row {row + 1}" for row in np.flatnonzero(marked))
 
 
