@@ -244,6 +244,24 @@ def test_judges_without_biases_show_none(judged):
         assert bias.p_value > 0.05
 
 
+@pytest.mark.parametrize("n", [30, 300])
+def test_judges_who_say_the_same_may_still_differ_on_votes_not_seen(judged, n):
+    people = judged[0].head(n)
+    for bias in (position_bias, length_bias):
+        found = bias(match_votes(people, people, by=("battle_id", "battle_id")))
+        assert found.difference == 0
+        assert found.p_value == 1
+        assert 2 / n < found.high == -found.low < 12 / n
+
+
+def test_few_different_verdicts_are_no_proof_of_a_bias(judged):
+    people = judged[0].head(200).assign(winner="tie")
+    other = people.assign(winner=["model_a"] * 4 + ["tie"] * 196)
+    found = position_bias(match_votes(people, other, by=("battle_id", "battle_id")))
+    assert found.low < 0 < found.difference < found.high
+    assert found.p_value == pytest.approx(0.125)
+
+
 def test_a_position_needs_votes_with_the_same_sides(matched, judged):
     people, again = judged
     half = pd.concat([again[:1_000], turned(again[1_000:])[again.columns]])

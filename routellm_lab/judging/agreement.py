@@ -10,6 +10,7 @@ from itertools import pairwise
 
 import numpy as np
 import pandas as pd
+from scipy.stats import binomtest
 
 from routellm_lab.errors import DataError, ParameterError, listed, require_number
 from routellm_lab.evaluation.intervals import design_effect, share_interval
@@ -331,11 +332,22 @@ def length_bias(
 
 
 def _bias(matched: pd.DataFrame, favoured: np.ndarray, level: float, n_resamples: int, seed: int | None) -> Bias:
-    """``favoured`` is 1 where the taste is for A, -1 where it is for B."""
+    """``favoured`` is 1 where the taste is for A, -1 where it is for B.
+
+    Where fewer than `FEW_VOTES` verdicts differ, a bootstrap is too narrow, [0, 0] for equal judges: then the interval
+    also covers the upper limit of the share of different verdicts, and the p-value is at least that of a sign test.
+    """
     scores = [_SIGN[_numbers(matched, judge)] * favoured for judge in ("first", "second")]
     total, draws = _resampled(matched, np.column_stack([*scores, np.ones(len(matched))]), n_resamples, seed)
     first, second = (float(value / total[2]) for value in total[:2])
     differences = (draws[:, 1] - draws[:, 0]) / draws[:, 2]
     low, high = _interval(differences, level)
     p_value = np.nan if np.isnan(low) else bootstrap_p_value(differences)
+    steps = np.abs(scores[1] - scores[0])
+    count, effect = int((steps > 0).sum()), design_effect(steps > 0, _prompt_numbers(matched))
+    if not np.isnan(low) and count / effect < FEW_VOTES:
+        largest = float(steps.max()) or 2.0
+        room = largest * (share_interval(count, len(matched), level, effect)[1] - count / len(matched))
+        low, high = min(low, second - first - room), max(high, second - first + room)
+        p_value = max(p_value, float(binomtest(int((scores[1] > scores[0]).sum()), count).pvalue) if count else 1.0)
     return Bias(second - first, low, high, p_value, len(matched), level, first=first, second=second)
