@@ -135,7 +135,7 @@ def pairs_won(table: pd.DataFrame) -> pd.DataFrame:
     """
     better = table.assign(pairs=table["low"] > 0.5, apgr=table["apgr"].where(table["low"] > 0.5))
     won = better.groupby("router", sort=False).agg({"pairs": "sum", "apgr": "mean"}).reset_index()
-    return won.sort_values(["pairs", "apgr"], kind="stable", na_position="first", ignore_index=True)[::-1]
+    return won.sort_values(["pairs", "apgr"], kind="stable", na_position="first")[::-1].reset_index(drop=True)
 
 
 def pair_properties(outcomes: Outcomes, pairs: Iterable[ModelPair]) -> pd.DataFrame:
