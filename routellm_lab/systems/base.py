@@ -91,7 +91,7 @@ def played_choices(name: str, log: AnswerLog, models: Sequence[str] | np.ndarray
     name : str
     log : AnswerLog
     models : (n,) sequence of str
-        Which model answers each question, as `routellm_lab.policies.many.route_many` or a `ThresholdPolicy` says.
+        Which model answers each question, as `routellm_lab.policies.many_models.route_many` or a `ThresholdPolicy` says.
 
     Raises
     ------

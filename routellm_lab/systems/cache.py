@@ -600,7 +600,7 @@ def play_stream(
     log : AnswerLog
         Scores and dollars of misses.
     decisions : str, (n,) models in the order of the log, or a Series of them by prompt id
-        The router's choice per question, such as of `routellm_lab.policies.many.route_many`. A question in other words
+        The router's choice per question, such as of `routellm_lab.policies.many_models.route_many`. A question in other words
         or with another number is taken to be routed, and answered, alike.
     rewriter : Price
         Of the cheap model of near hits: it reads the request and the stored answer and writes as much as that answer
