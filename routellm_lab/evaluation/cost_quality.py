@@ -12,8 +12,8 @@ import pandas as pd
 from routellm_lab.costs.answer_log import AnswerLog
 from routellm_lab.costs.tokens import PER
 from routellm_lab.errors import ParameterError, listed, require_number, require_numbers
-from routellm_lab.evaluation.cost_curve import checked_amounts
 from routellm_lab.evaluation.hulls import METRICS, Hulls, Singles, hull_metrics, hulls_of
+from routellm_lab.evaluation.inputs import checked_amounts
 from routellm_lab.evaluation.net_utility import choose, matched_utilities, model_prices, panel_models, switch_points
 from routellm_lab.resampling import percentile_interval
 
