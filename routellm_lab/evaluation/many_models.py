@@ -182,8 +182,7 @@ def many_tests(
     distinct = log.outcomes.keys.nunique()
     if distinct < _FEWEST:
         raise DataError(f"many_tests: {log.outcomes.name} has {distinct} different questions; it takes {_FEWEST}")
-    if random_state is None:  # one seed for all: comparisons are paired
-        random_state = int(np.random.default_rng().integers(2**32))
+    random_state = _one_seed(random_state)
     pairs = list(itertools.combinations(curves, 2))
     if against is not None:
         pairs = [(name, against) for name in curves if name != against]
@@ -241,8 +240,7 @@ def at_budget(
         raise ParameterError(f"at_budget: {dollars!r} USD buy nothing of {dear!r}, which takes {least[dear]:g} or more")
     if not all(curve.log.prompts.index.equals(first.log.prompts.index) for curve in curves.values()):
         raise DataError("at_budget: the curves are of different questions")
-    if random_state is None:  # one seed for all: comparisons are paired
-        random_state = int(np.random.default_rng().integers(2**32))
+    random_state = _one_seed(random_state)
     goal, bought, drawn = first.quality_at(dollars), np.array([[dollars]]), []
     for parts in zip(*(curve.resampled_hulls(n_resamples, random_state) for curve in curves.values()), strict=True):
         hulls = [part for part, _ in parts]
@@ -256,6 +254,11 @@ def at_budget(
         row = {"curve": name, "quality": quality, "gain": quality - goal, "low": low, "high": high}
         rows.append(row | {"saved": saved, "saved_low": saved_low, "saved_high": saved_high})
     return pd.DataFrame(rows)
+
+
+def _one_seed(random_state: int | None) -> int:
+    """A seed that all curves share, as comparisons are paired: a random one for None."""
+    return int(np.random.default_rng().integers(2**32)) if random_state is None else random_state
 
 
 def _cross_measured(
@@ -292,8 +295,7 @@ def _cross_measured(
 
 
 def _percentiles(draws: np.ndarray, level: float) -> np.ndarray:
-    """(2, k) `percentile_interval` of each column of draws (b, k), in which some may be infinite: what is out of reach
-    counts, as endless."""
+    """(2, k) `percentile_interval` of each column of draws (b, k); values that are out of reach count as infinite."""
     require_number("level", level, 0, 1, inside=True)
     ends, found = [(1 - level) / 2, (1 + level) / 2], percentile_interval(np.where(np.isfinite(draws), draws, 0), level)
     endless = ~np.isfinite(draws).all(axis=0)
