@@ -14,7 +14,8 @@ from routellm_lab.costs.prices import Prices
 from routellm_lab.costs.tokens import PER, Tokens
 from routellm_lab.errors import LARGEST, DataError, ParameterError, listed, nearest, require_names, require_number
 from routellm_lab.evaluation import metrics
-from routellm_lab.evaluation.curve import RoutingCurve, checked_shares
+from routellm_lab.evaluation.curve import RoutingCurve
+from routellm_lab.evaluation.inputs import checked_amounts, checked_shares
 from routellm_lab.paper import paper_other_tables
 from routellm_lab.resampling import percentile_interval, warn_repeated
 
@@ -317,14 +318,6 @@ def cost_savings(
             if (name, f"cpt{x}") in paper and not curve.simulated:
                 rows.append((what, "the paper, in calls", paper[name, f"cpt{x}"], np.nan, np.nan))
     return pd.DataFrame(rows, columns=["what", "measure", "value", "low", "high"])
-
-
-def checked_amounts(name: str, values: Any) -> np.ndarray:
-    """An amount, or an array of amounts, none of them NaN (ParameterError)."""
-    amounts = float_array(values, name, ParameterError)
-    if np.isnan(amounts).any():
-        raise ParameterError(f"{name} must be a number or numbers, got {values!r}")
-    return amounts
 
 
 def _three(table: pd.DataFrame, metric: str) -> tuple[float, float, float]:

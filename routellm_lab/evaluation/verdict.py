@@ -9,7 +9,8 @@ import numpy as np
 import pandas as pd
 
 from routellm_lab.errors import DataError, ParameterError, nearest, require_number
-from routellm_lab.evaluation.curve import FIELLER_BELOW, RoutingCurve
+from routellm_lab.evaluation.curve import RoutingCurve
+from routellm_lab.evaluation.inference import FIELLER_BELOW
 from routellm_lab.evaluation.metrics import Sweep
 from routellm_lab.evaluation.significance import bootstrap
 from routellm_lab.preferences.models import ModelPair

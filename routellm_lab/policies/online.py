@@ -10,8 +10,9 @@ import pandas as pd
 
 from routellm_lab.errors import DataError, ParameterError, require_number
 from routellm_lab.evaluation.curve import RoutingCurve
+from routellm_lab.evaluation.inputs import checked_rates
 from routellm_lab.evaluation.intervals import share_interval
-from routellm_lab.policies.thresholds import ThresholdPolicy, checked_rates, nearest_thresholds
+from routellm_lab.policies.thresholds import ThresholdPolicy, nearest_thresholds
 from routellm_lab.preferences.models import ModelPair, require_pair
 from routellm_lab.resampling import percentile_interval
 
@@ -70,7 +71,7 @@ def threshold_transfer(
                 shares = rng.binomial(len(target), shares) / len(target)
             low, high = percentile_interval(shares[:, None], level)[:, 0]
             called = target.win_rate >= threshold
-            gap = target.strong_scores - target.weak_scores
+            gap = target.gap
             pgr = gap[called].sum() / gap.sum() if gap.sum() > 0 else np.nan
             told = {"chosen_on": chosen_on, "applied_to": applied_to, "threshold": threshold}
             rows.append(told | {"share": float(called.mean()), "low": float(low), "high": float(high), "pgr": pgr})

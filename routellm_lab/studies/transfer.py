@@ -11,8 +11,9 @@ import pandas as pd
 
 from routellm_lab.benchmarks.outcomes import Outcomes
 from routellm_lab.errors import DataError, ParameterError, listed, require_number
-from routellm_lab.evaluation.curve import RoutingCurve, checked_win_rates
+from routellm_lab.evaluation.curve import RoutingCurve
 from routellm_lab.evaluation.groups import apgr_by_group, matched_groups
+from routellm_lab.evaluation.inputs import checked_win_rates
 from routellm_lab.preferences.augment import battles_from_outcomes
 from routellm_lab.preferences.battles import keys_of
 from routellm_lab.preferences.decontamination import evaluated_prompts

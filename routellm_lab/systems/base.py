@@ -12,11 +12,12 @@ from routellm_lab.costs.answer_log import AnswerLog
 from routellm_lab.costs.tokens import PER
 from routellm_lab.errors import DataError, ParameterError, listed, require_number
 from routellm_lab.evaluation.significance import Difference
+from routellm_lab.preferences.battles import score_a
 from routellm_lab.resampling import bootstrap_p_value, mean_draws, percentile_interval
 
 FIGURES = ("quality", "dollars", "calls", "rounds")
 
-_ROUNDING = 1e-9
+ROUNDING = 1e-9
 """Sums of dollars in another order differ by less, relatively."""
 
 
@@ -83,6 +84,17 @@ def positions(known: Iterable[Any], wanted: Any) -> np.ndarray:
     return np.array(found, int)
 
 
+def value_codes(values: Iterable[object]) -> np.ndarray:
+    """Numbers that are equal where values are, -1 where one is missing."""
+    return pd.factorize(pd.Series(list(values), dtype=object))[0]
+
+
+def preferred_for_a(battles: pd.DataFrame) -> pd.Series:
+    """How likely each vote prefers answer A: the judge's own probability where it gives one, else 1, .5 or 0."""
+    by_winner = pd.Series(score_a(battles), index=battles.index)
+    return battles["preference_a"].fillna(by_winner) if "preference_a" in battles else by_winner
+
+
 def played_choices(name: str, log: AnswerLog, models: Sequence[str] | np.ndarray) -> Played:
     """A router, or one model alone: each question is answered by one call.
 
@@ -91,7 +103,8 @@ def played_choices(name: str, log: AnswerLog, models: Sequence[str] | np.ndarray
     name : str
     log : AnswerLog
     models : (n,) sequence of str
-        Which model answers each question, as `routellm_lab.policies.many.route_many` or a `ThresholdPolicy` says.
+        Which model answers each question, as `routellm_lab.policies.many_models.route_many` or a
+        `ThresholdPolicy` says.
 
     Raises
     ------
@@ -253,7 +266,7 @@ def paired_gains(
             row: dict[str, object] = {"family": family, "system": told.name}
             row |= dict(zip(FIGURES, figures.mean(axis=1) * [1, PER, 1, 1], strict=True))
             cost = PER * told.dollars.mean()
-            inside = ends[0] * (1 - _ROUNDING) <= cost <= ends[1] * (1 + _ROUNDING)
+            inside = ends[0] * (1 - ROUNDING) <= cost <= ends[1] * (1 + ROUNDING)
             for name, rival in (("gain", best), ("over_router", mixed_at(router, cost) if inside else None)):
                 found = [np.nan] * 4
                 if rival is not None:
