@@ -100,7 +100,8 @@ def disk_errors(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise RoutellmLabError(
-            f"{path}: cannot be written: {error.strerror or error}; free some space, or choose another path"
+            f"{path}: cannot be written: {error.strerror or error}; free some space, or choose another path (of what "
+            "the workbook writes: ROUTELLM_LAB_ROOT)"
         ) from error
 
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from sklearn.base import clone
 
 from routellm_lab import evaluate, fit_ratings, fit_tiers, load_battles, load_outcomes
-from routellm_lab.benchmarks.grading import last_number
+from routellm_lab.benchmarks.grading import final_number
 from routellm_lab.benchmarks.sample import (
     _HEDGES,
     ANSWER_CHARACTERS,
@@ -128,9 +128,9 @@ def test_outcomes_follow_competence(name):
 def test_simulated_answers_are_graded_as_scored_and_hold_what_is_planted():
     outcomes = load_outcomes("gsm8k", data="sample")
     reference = outcomes.details["answer_value"]
-    found = outcomes.responses.map(last_number)
+    found = outcomes.responses.map(final_number)
     assert (found.eq(reference, axis=0) == outcomes.scores.astype(bool)).all(axis=None)
-    assert (reference.map(last_number) == reference).all()
+    assert (reference.map(final_number) == reference).all()
     right = outcomes.scores.to_numpy() == 1
     doubts = outcomes.responses.map(lambda text: any(hedge in text for hedge in _HEDGES)).to_numpy()
     assert doubts[right].mean() == pytest.approx(HEDGED["right"], abs=0.02)

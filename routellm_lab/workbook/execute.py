@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from routellm_lab.errors import RoutellmLabError
+from routellm_lab.settings import with_path_first
 from routellm_lab.workbook.metrics import metrics_of
 
 SOURCE = "source.ipynb"
@@ -186,8 +187,7 @@ def _use_this_interpreter(stage: Path) -> None:
     (private / "runtime").mkdir(parents=True, exist_ok=True)
     (private / "ipython").mkdir(exist_ok=True)
     write_kernel_spec(str(private / "kernels" / "python3"))
-    before = os.environ.get("JUPYTER_PATH")
-    os.environ["JUPYTER_PATH"] = os.pathsep.join([str(private), *([before] if before else [])])
+    os.environ["JUPYTER_PATH"] = with_path_first("JUPYTER_PATH", private)
     os.environ["JUPYTER_RUNTIME_DIR"] = str(private / "runtime")
     os.environ["IPYTHONDIR"] = str(private / "ipython")
 

@@ -19,7 +19,7 @@ import pandas as pd
 from routellm_lab.benchmarks.outcomes import Outcomes
 from routellm_lab.errors import ParameterError
 from routellm_lab.evaluation.cost_curve import CostCurve
-from routellm_lab.files import replacing
+from routellm_lab.files import disk_errors, replacing
 from routellm_lab.policies.guarantees import require_ranking
 from routellm_lab.preferences.models import ModelPair
 from routellm_lab.workbook.explorer.formats import digits_for, fixed, money, percent
@@ -32,7 +32,6 @@ from routellm_lab.workbook.explorer.points import (
     intervals,
     with_text,
 )
-from routellm_lab.workbook.runs import writing
 
 _BUDGETS = 100  # steps of the slider over budgets, few enough for their labels to differ
 _FRAME = (
@@ -321,7 +320,7 @@ class Explorer:
             When it cannot be written there.
         """
         path, text = Path(path), self.page()
-        with writing(path), replacing(path) as aside:
+        with disk_errors(path), replacing(path) as aside:
             aside.write_text(text, "utf-8")
         return path
 
