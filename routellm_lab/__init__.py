@@ -4,7 +4,7 @@ The public names load on first use, so that ``import routellm_lab`` stays fast.
 """
 
 from importlib import import_module
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
 
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from routellm_lab.routers import load_router, recommended_router
 
 
-def __getattr__(name: str):
+def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)

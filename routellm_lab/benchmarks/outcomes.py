@@ -1,7 +1,7 @@
 """Outcomes: who was right. Prompts (with a group) x models -> score."""
 
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -109,7 +109,7 @@ class Outcomes:
         """Whether the planted truth is known."""
         return self.competence is not None
 
-    def select(self, rows) -> "Outcomes":
+    def select(self, rows: Any) -> "Outcomes":
         """The outcomes of some prompts.
 
         Parameters

@@ -86,7 +86,7 @@ def _gsm8k_references(folder: str, prompts: pd.DataFrame, path: str | Path | Non
     return dict(zip(prompts["prompt_id"].astype(str), prompts["prompt"].map(number), strict=True))
 
 
-def _released_mt_bench(folder: str, flagged: set[str], path) -> tuple[pd.DataFrame, pd.DataFrame]:
+def _released_mt_bench(folder: str, flagged: set[str], path: str | Path | None) -> tuple[pd.DataFrame, pd.DataFrame]:
     questions = _released_rows(f"{folder}/question.jsonl", path)
     prompts = pd.DataFrame(
         {

@@ -114,12 +114,12 @@ def _run_papermill(spec: dict[str, Any], stage: Path, events: TextIO) -> dict[st
 
     class Engine(NBClientEngine):
         @classmethod
-        def execute_managed_notebook(cls, nb_man, kernel_name, **options):
+        def execute_managed_notebook(cls, nb_man: Any, kernel_name: str, **options: Any) -> Any:
             cells = len(nb_man.nb.cells)
             complete = nb_man.cell_complete
             _say(events, "cells", done=0, cells=cells)
 
-            def tell(cell, cell_index=None, **more):
+            def tell(cell: Any, cell_index: int | None = None, **more: Any) -> None:
                 if sys.exc_info()[0] is not None:  # papermill marks cells that raise, not those in which a kernel dies
                     nb_man.cell_exception(cell, cell_index=cell_index)
                 complete(cell, cell_index=cell_index, **more)
