@@ -640,7 +640,7 @@ def test_a_disk_that_fills_up_during_a_run_leaves_a_run_that_goes_on(tmp_path, m
         return whole(source, target)
 
     monkeypatch.setattr(os, "replace", full)
-    with pytest.raises(RoutellmLabError, match=r"02_b\.html: No space left"):
+    with pytest.raises(RoutellmLabError, match=r"02_b\.html: cannot be written: No space left"):
         run_workbook(root=tmp_path)
     run = runs.all_runs(tmp_path / "data" / "runs")[0]
     assert {name: entry["status"] for name, entry in run.entries.items()} == {"01_a": "done", "02_b": "pending"}
