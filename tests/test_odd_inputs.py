@@ -39,7 +39,6 @@ from routellm_lab.evaluation import (
     evaluate_fits,
     holm,
     questions_needed,
-    questions_to_tell,
     rank_correlation,
     share_interval,
     should_route,
@@ -313,7 +312,6 @@ def case_of_curves(draw):
     if other is not None:
         check(call(draw, curve.compare, other))
         outcome(lambda: curve.aligned(other.prompt_ids))
-        call(draw, questions_to_tell, first=(curve, [other]), second=(other, [curve]))
         curves = {("mmlu", "one"): curve, ("mmlu", "two"): other}
         check(call(draw, compare_all, curves))
         call(draw, comparison_table, curves)

@@ -21,7 +21,7 @@ from routellm_lab.errors import (
     require_numbers,
     require_threshold,
 )
-from routellm_lab.evaluation import CostCurve, compare_all, holm, questions_needed, questions_to_tell, should_route
+from routellm_lab.evaluation import CostCurve, compare_all, holm, questions_needed, should_route
 from routellm_lab.evaluation.calibration import calibration, decisions_changed
 from routellm_lab.evaluation.cost_quality import CostQuality
 from routellm_lab.evaluation.groups import rank_correlation
@@ -94,7 +94,6 @@ PARAMETERS = {
     "questions_needed level": (lambda value: questions_needed(curve(), 0.7, 0.6, level=value), INSIDE),
     "questions_needed power": (lambda value: questions_needed(curve(), 0.7, 0.6, power=value), INSIDE),
     "questions_needed n_draws": (lambda value: questions_needed(curve(), 0.7, 0.6, n_draws=value), COUNT),
-    "questions_to_tell": (lambda value: questions_to_tell(curve(), curve().oracle(), value), ENDLESS),
     "should_route price": (lambda value: should_route(curve(), value, 0.1), (*MONEY, 0)),
     "should_route tolerance": (lambda value: should_route(curve(), 2, 1, tolerance=value), (*SHARE, 0)),
     "should_route level": (lambda value: should_route(curve(), 2, 1, level=value), INSIDE),
