@@ -157,7 +157,7 @@ def test_odd_prompts_no_prompts_and_a_series(kind, fitted):
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_a_damaged_router_sends_nothing_to_the_weak_model(kind, arena, value, monkeypatch):
     router = make(kind).fit(arena.head(300)) if kind in ENCODING else make(kind).fit(arena)
-    inner = "_utilities" if kind in MANY_MODELS else "_win_rate"
+    inner = "_log_strengths" if kind in MANY_MODELS else "_win_rate"
     honest = getattr(router, inner)
 
     def damaged(texts, *models):
@@ -171,7 +171,7 @@ def test_a_damaged_router_sends_nothing_to_the_weak_model(kind, arena, value, mo
             use(PROMPTS)
     if kind in MANY_MODELS:
         with pytest.raises(DataError, match=r"finite numbers: prompt 2, 4 \(from 1\)"):
-            router.utilities(PROMPTS)
+            router.log_strengths(PROMPTS)
 
 
 @all_routers
@@ -583,15 +583,15 @@ def test_a_loaded_router_keeps_what_it_said_until_it_learns_anew(kind, arena, fi
 @many_model_routers
 def test_utilities_of_all_models_agree_with_win_rates(kind, fitted, arena):
     router = fitted[kind]
-    utilities = router.utilities(PROMPTS)
+    utilities = router.log_strengths(PROMPTS)
     assert utilities.shape == (len(PROMPTS), len(router.models_))
     assert list(utilities) == router.models_
     assert set(router.models_) == set(arena["model_a"]) | set(arena["model_b"])
     gap = (utilities[SAMPLE_PAIR.strong] - utilities[SAMPLE_PAIR.weak]).to_numpy()
     np.testing.assert_allclose(1 / (1 + np.exp(-gap)), router.win_rate(PROMPTS), atol=1e-12)
-    assert router.utilities([]).shape == (0, len(router.models_))
+    assert router.log_strengths([]).shape == (0, len(router.models_))
     with pytest.raises(NotFittedError):
-        make(kind).utilities(PROMPTS)
+        make(kind).log_strengths(PROMPTS)
 
 
 @many_model_routers

@@ -77,7 +77,7 @@ def bert():
 def answers(router):
     if isinstance(router, Router):
         return router.win_rate(PROMPTS).tolist()
-    return router.utilities(PROMPTS).to_numpy().tolist()
+    return router.expected_scores(PROMPTS).to_numpy().tolist()
 
 
 def names_beside(folder):
@@ -551,7 +551,7 @@ def tamper(folder, rng):
     return True
 
 
-ALL_NAMES = ["Router", "PairOnlyRouter", "UtilityRouter", "TransformerRouter", "ManyModelRouter", "Classifier"]
+ALL_NAMES = ["Router", "PairOnlyRouter", "ScoreRouter", "TransformerRouter", "ManyModelRouter", "Classifier"]
 ALL_NAMES += [*{type(router).__name__ for router in [*PAIR_ROUTERS.values(), *ROUTERS.values()]}, "BertRouter"]
 
 

@@ -12,46 +12,51 @@ from routellm_lab.routers.recommended import (
     router_card,
 )
 from routellm_lab.routers.saving import load_router
+from routellm_lab.routers.scores import (
+    ClusterScores,
+    ConstantScores,
+    IRTScores,
+    KNNScores,
+    LogisticScores,
+    RidgeScores,
+    ScoreRouter,
+    VotesScores,
+    random_battles,
+)
 from routellm_lab.routers.similarity import SimilarityWeightedRouter
 from routellm_lab.routers.transformers.bert import BertRouter
 from routellm_lab.routers.transformers.causal import CausalLMRouter
 from routellm_lab.routers.transformers.training import Training
-from routellm_lab.routers.utility import (
-    ClusterUtility,
-    ConstantUtility,
-    LogisticUtility,
-    NearestUtility,
-    RatedUtility,
-    ResponseTheoryUtility,
-    RidgeUtility,
-    UtilityRouter,
-    random_battles,
-)
+
+RidgeUtility, LogisticUtility, NearestUtility, ClusterUtility = RidgeScores, LogisticScores, KNNScores, ClusterScores
+ConstantUtility, ResponseTheoryUtility, RatedUtility = ConstantScores, IRTScores, VotesScores
+UtilityRouter = ScoreRouter
+"""Names of version 0.1 that still work."""
 
 __all__ = [
     "RECIPE",
     "BertRouter",
     "CausalLMRouter",
-    "ClusterUtility",
+    "ClusterScores",
     "ConstantRouter",
-    "ConstantUtility",
+    "ConstantScores",
+    "IRTScores",
     "KNNRouter",
+    "KNNScores",
     "KernelRouter",
-    "LogisticUtility",
+    "LogisticScores",
     "ManyModelRouter",
     "MatrixFactorizationRouter",
-    "NearestUtility",
     "PairOnlyRouter",
     "PromptLengthRouter",
     "RandomRouter",
-    "RatedUtility",
-    "ResponseTheoryUtility",
     "RidgeRouter",
-    "RidgeUtility",
+    "RidgeScores",
     "Router",
+    "ScoreRouter",
     "SimilarityWeightedRouter",
     "Training",
-    "UtilityRouter",
+    "VotesScores",
     "gold_prompt_ids",
     "load_router",
     "random_battles",

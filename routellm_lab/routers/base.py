@@ -128,7 +128,7 @@ class ManyModelRouter(Router):
 
     models_: list[str]
 
-    def utilities(self, prompts: Iterable[str]) -> pd.DataFrame:
+    def log_strengths(self, prompts: Iterable[str]) -> pd.DataFrame:
         """How good each known model is for each prompt.
 
         Returns
@@ -143,7 +143,7 @@ class ManyModelRouter(Router):
         """
         check_is_fitted(self, "pair_used_")
         texts = as_texts(prompts)
-        values = self._utilities(texts, self.models_) if texts else np.zeros((0, len(self.models_)))
+        values = self._log_strengths(texts, self.models_) if texts else np.zeros((0, len(self.models_)))
         return pd.DataFrame(self._usable(values), columns=self.models_)
 
     def win_rate(self, prompts: Iterable[str], pair: ModelPair | None = None) -> np.ndarray:
@@ -165,10 +165,10 @@ class ManyModelRouter(Router):
         used = self.pair_used_
         if pair is not None and pair != self.pair:
             used = resolve_pair(pair, self.models_, getattr(self, "stand_ins", None))
-        both = self._usable(self._utilities(texts, [used.strong, used.weak]))
+        both = self._usable(self._log_strengths(texts, [used.strong, used.weak]))
         return sigmoid(both[:, 0] - both[:, 1])
 
-    def _utilities(self, texts: list[str], models: list[str]) -> np.ndarray:
+    def _log_strengths(self, texts: list[str], models: list[str]) -> np.ndarray:
         raise NotImplementedError
 
 

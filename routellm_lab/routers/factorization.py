@@ -205,11 +205,11 @@ class MatrixFactorizationRouter(ManyModelRouter):
             value.detach().numpy() for value in (model, parameters["W1"], parameters["b"])
         )
 
-    def _utilities(self, texts: list[str], models: list[str]) -> np.ndarray:
+    def _log_strengths(self, texts: list[str], models: list[str]) -> np.ndarray:
         return self._scores(self._encode(texts), models)
 
     def _scores(self, vectors: np.ndarray, models: list[str]) -> np.ndarray:
-        """Utilities from encoded prompts, (n, d) -> (n, models): one small product per prompt, in 64 bits, so that
+        """Log-strengths from encoded prompts, (n, d) -> (n, models): one small product per prompt, in 64 bits, so that
         they do not depend on the size of the batch; a part at a time, as copies that leave the cache cost more."""
         rows = [self.models_.index(model) for model in models]
         # (v * w2) . (W1 q + b) = ((v * w2) W1) . q + (v * w2) . b

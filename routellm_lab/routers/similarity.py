@@ -153,7 +153,7 @@ class SimilarityWeightedRouter(ManyModelRouter, TieredRouter):
             "prompts": len(check),
         }
 
-    def _utilities(self, texts: list[str], models: list[str]) -> np.ndarray:
+    def _log_strengths(self, texts: list[str], models: list[str]) -> np.ndarray:
         return self._tier_ratings(self._encode(texts))[:, [self.tiers_.tier[model] for model in models]]
 
     def _tier_ratings(self, vectors: np.ndarray) -> np.ndarray:
