@@ -5,6 +5,7 @@ import json
 import os
 import pickle
 from functools import partial
+from typing import ClassVar
 
 import numpy as np
 import pandas as pd
@@ -32,6 +33,7 @@ from routellm_lab.routers import (
     Training,
     load_router,
 )
+from routellm_lab.routers.saving import Array
 
 ENCODER = "hashing:256"
 SHORT = Training(max_steps=8, batch_size=32, evaluations=2, max_tokens=32, learning_rate=1e-3)
@@ -396,6 +398,10 @@ def test_a_router_that_would_come_back_without_what_it_learned_is_not_saved(kind
 
 
 def test_an_own_router_must_keep_its_state(arena, tmp_path):
+    class Forgets(Array):
+        def read(self, router, written, reading):
+            return 0 * super().read(router, written, reading)
+
     class Forgetful(Router):
         def __init__(self, pair):
             self.pair = pair
@@ -407,19 +413,14 @@ def test_an_own_router_must_keep_its_state(arena, tmp_path):
             return np.tile(self.mean_, len(texts))
 
     class Half(Forgetful):
-        def _state(self):
-            return {"mean": self.mean_}, {}
+        _saved: ClassVar = {"mean_": Forgets("n")}
 
-        def _restore(self, arrays, state):
-            self.mean_ = np.zeros(1)
-
-    class Whole(Half):
-        def _restore(self, arrays, state):
-            self.mean_ = arrays["mean"]
+    class Whole(Forgetful):
+        _saved: ClassVar = {"mean_": Array("n")}
 
     for forgetful in (Forgetful, Half):
         router = forgetful(SAMPLE_PAIR).fit(arena)
-        with pytest.raises(ParameterError, match=rf"{forgetful.__name__} cannot .* without its mean_\. Return"):
+        with pytest.raises(ParameterError, match=rf"{forgetful.__name__} cannot .* without its mean_\. Declare"):
             router.save(tmp_path / "router")
         assert not list(tmp_path.iterdir())
     assert load_router(Whole(SAMPLE_PAIR).fit(arena).save(tmp_path / "router")).win_rate(["x"]) == [0.125]
@@ -450,7 +451,7 @@ def test_damaged_folders_are_refused(kind, fitted, tmp_path):
         file.unlink()
         refused("not a saved router, or a damaged one")
         file.write_bytes(words)
-    for content in (text[: len(text) // 2], "[]", "{}", text.replace('"pair_used"', '"pair"')):
+    for content in (text[: len(text) // 2], "[]", "{}", text.replace('"state"', '"states"')):
         config.write_text(content)
         refused("not a saved router, or a damaged one")
     parameters = json.loads(text)
@@ -467,10 +468,10 @@ def test_damaged_folders_are_refused(kind, fitted, tmp_path):
 def test_weights_and_config_must_belong_together(kind, fitted, tmp_path):
     folder = fitted[kind].save(tmp_path / "router")
     config = json.loads((folder / "config.json").read_text())
-    config["state"] = {}
-    (folder / "config.json").write_text(json.dumps(config))
-    with pytest.raises(DataError, match=r"weights and config\.json do not belong together"):
-        load_router(folder)
+    for state in ({}, {name.replace("pair_used_", "pair"): value for name, value in config["state"].items()}):
+        (folder / "config.json").write_text(json.dumps(config | {"state": state}))
+        with pytest.raises(DataError, match=r"weights and config\.json do not belong together"):
+            load_router(folder)
 
 
 @pytest.mark.parametrize("kind", ENCODING)

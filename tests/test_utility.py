@@ -252,7 +252,8 @@ def test_what_cannot_be_saved_or_loaded_says_so(fitted, name, tmp_path):
             kind.load(folder)
     whole, text = weights.read_bytes(), config.read_text()
     told = json.loads(text)
-    config.write_text(json.dumps(told | {"models": told["models"][1:]}))
+    state = told["state"]
+    config.write_text(json.dumps(told | {"state": state | {"models_": state["models_"][1:]}}))
     with pytest.raises(DataError, match=r"weights and config\.json do not belong together"):
         load_router(folder)
     if name != "constant":

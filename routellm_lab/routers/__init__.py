@@ -1,9 +1,10 @@
 """Routers: from prompts to win rates."""
 
-from routellm_lab.routers.base import ManyModelRouter, PairOnlyRouter, Router, tier_votes
+from routellm_lab.routers.base import ManyModelRouter, PairOnlyRouter, Router, WinRateRouter
 from routellm_lab.routers.baselines import ConstantRouter, KNNRouter, PromptLengthRouter, RandomRouter, RidgeRouter
 from routellm_lab.routers.factorization import MatrixFactorizationRouter
 from routellm_lab.routers.kernel import KernelRouter
+from routellm_lab.routers.pair_votes import PairVotes, tier_votes
 from routellm_lab.routers.recommended import (
     RECIPE,
     gold_prompt_ids,
@@ -48,6 +49,7 @@ __all__ = [
     "ManyModelRouter",
     "MatrixFactorizationRouter",
     "PairOnlyRouter",
+    "PairVotes",
     "PromptLengthRouter",
     "RandomRouter",
     "RidgeRouter",
@@ -57,6 +59,7 @@ __all__ = [
     "SimilarityWeightedRouter",
     "Training",
     "VotesScores",
+    "WinRateRouter",
     "gold_prompt_ids",
     "load_router",
     "random_battles",

@@ -38,7 +38,7 @@ from routellm_lab.systems.base import Played
 from routellm_lab.systems.scorer import feature_scale, fit_logistic
 
 if TYPE_CHECKING:
-    from routellm_lab.routers.transformers.classifier import Classifier
+    from routellm_lab.routers.transformers.classifier import PooledClassifier
 
 _TEXTS = ("response_a", "response_b")
 _FAVOUR = 10.0
@@ -528,12 +528,12 @@ def _without_middle(ids: list[int], room: int) -> list[int]:
 
 
 @lru_cache(maxsize=1)
-def _pair_classifier() -> "Callable[[Any, int], Classifier]":  # built on first use: torch is slow to import
+def _pair_classifier() -> "Callable[[Any, int], PooledClassifier]":  # built on first use: torch is slow to import
     import torch
 
-    from routellm_lab.routers.transformers.classifier import Classifier
+    from routellm_lab.routers.transformers.classifier import PooledClassifier
 
-    class PairClassifier(Classifier):
+    class PairClassifier(PooledClassifier):
         """One logit from the mean of A's token vectors less the mean of B's, each in sight of the other."""
 
         def __init__(self, backbone: Any, sep: int) -> None:

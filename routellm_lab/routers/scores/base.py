@@ -3,7 +3,7 @@
 import copy
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import pandas as pd
@@ -12,10 +12,7 @@ from sklearn.utils.validation import check_is_fitted
 from routellm_lab.benchmarks.outcomes import Outcomes
 from routellm_lab.encoders import as_texts
 from routellm_lab.errors import DataError, ParameterError, listed, nearest, require_numbers
-from routellm_lab.routers.saving import RouterBase, saved_names, saved_number
-
-_COUNTS = ("k_", "n_clusters_")
-"""Fitted numbers that are whole."""
+from routellm_lab.routers.saving import NAMES, NUMBER, Array, Field, RouterBase
 
 
 class ScoreRouter(RouterBase, ABC):
@@ -34,13 +31,7 @@ class ScoreRouter(RouterBase, ABC):
     name: str = "scores"
     """What tables and plots call it."""
 
-    _in_config = ("models_", "low_", "high_")
-
-    _per_model: tuple[str, ...] = ()
-    """Fitted arrays whose last axis is the models: all that is known of a model beside its name."""
-
-    _shared: tuple[str, ...] = ()
-    """What else is fitted: arrays and numbers."""
+    _saved: ClassVar[Mapping[str, Field]] = {"models_": NAMES, "low_": NUMBER, "high_": NUMBER}
 
     models_: list[str]
     low_: float
@@ -164,27 +155,18 @@ class ScoreRouter(RouterBase, ABC):
         if len(self.models_) == 1:
             raise ParameterError(f"name: {name!r} is the only model left; add_model another one first")
         new, place = copy.copy(self), self.models_.index(name)
-        for part in self._per_model:
+        for part in self._per_model():
             setattr(new, part, np.delete(getattr(self, part), place, axis=-1))
         new.models_ = [model for model in self.models_ if model != name]
         return new
 
-    def _state(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-        learned = {name: getattr(self, name) for name in (*self._per_model, *self._shared)}
-        arrays = {name: value for name, value in learned.items() if isinstance(value, np.ndarray)}
-        return arrays, {name: value for name, value in learned.items() if name not in arrays}
+    @classmethod
+    def _per_model(cls) -> list[str]:
+        """Fitted arrays whose last axis is the models: all that is known of a model beside its name."""
+        return [name for name, field in cls._fields().items() if isinstance(field, Array) and field.sizes[-1] == "m"]
 
-    def _restore(self, arrays: dict[str, np.ndarray], state: dict[str, Any]) -> None:
-        for name in (*self._per_model, *self._shared):
-            setattr(self, name, arrays[name] if name in arrays else saved_number(state[name], name in _COUNTS))
-
-    def _sizes(self) -> Mapping[str, int]:
-        width = self._width() if "encoder" in self._get_param_names() else {}
-        return {"m": len(self.models_), **width, **({"f": width["d"] + 1} if width else {})}
-
-    def _check_config(self) -> None:
-        self.models_ = saved_names(self.models_)
-        self.low_, self.high_ = saved_number(self.low_), saved_number(self.high_)
+    def _check_learned(self) -> None:
+        super()._check_learned()
         if not self.models_ or self.low_ > self.high_:
             raise ValueError(f"{len(self.models_)} models, with scores from {self.low_} to {self.high_}")
 
@@ -212,7 +194,7 @@ class ScoreRouter(RouterBase, ABC):
         """Expected scores of prompts, (n, m), not yet within the range."""
 
     def _new_columns(self, texts: list[str], scores: np.ndarray) -> dict[str, np.ndarray]:
-        """What each of `_per_model` holds of a new model, without its last axis."""
+        """What each array of `_per_model` holds of a new model, without its last axis."""
         raise ParameterError(f"{type(self).__name__} cannot add a model to those of its votes; fit again with all")
 
 

@@ -9,7 +9,7 @@ from sklearn.utils.validation import check_is_fitted
 from routellm_lab.benchmarks.outcomes import Outcomes
 from routellm_lab.encoders import as_texts
 from routellm_lab.errors import require_number
-from routellm_lab.routers.saving import Saved
+from routellm_lab.routers.saving import NUMBER, WHOLE, Array, Field
 from routellm_lab.routers.scores.base import ScoreRouter, check_positive
 from routellm_lab.routers.scores.fitting import OWN_LEVEL, OWN_SHARE, one_more, training_parts
 
@@ -42,12 +42,12 @@ class ClusterScores(ScoreRouter):
     """
 
     name = "clusters"
-    _per_model = ("means_",)
-    _shared = ("centres_", "n_clusters_", "sizes_", "noise_")
-    _arrays: ClassVar[Mapping[str, Saved]] = {
-        "means_": Saved("c", "m"),
-        "centres_": Saved("c", "d"),
-        "sizes_": Saved("c", kind="int"),
+    _saved: ClassVar[Mapping[str, Field]] = {
+        "means_": Array("c", "m"),
+        "centres_": Array("c", "d"),
+        "sizes_": Array("c", kind="int"),
+        "n_clusters_": WHOLE,
+        "noise_": NUMBER,
     }
 
     def __init__(
@@ -97,8 +97,10 @@ class ClusterScores(ScoreRouter):
         texts = as_texts(prompts)
         return pairwise_distances_argmin(self._encode(texts), self.centres_) if texts else np.zeros(0, int)
 
-    def _sizes(self) -> Mapping[str, int]:
-        return {"c": self.n_clusters_, **super()._sizes()}
+    def _check_learned(self) -> None:
+        super()._check_learned()
+        if self.n_clusters_ != len(self.centres_):
+            raise ValueError(f"{len(self.centres_)} centres of {self.n_clusters_} clusters")
 
     def _expected_scores(self, texts: list[str]) -> np.ndarray:
         return self.means_[self.cluster_of(texts)]

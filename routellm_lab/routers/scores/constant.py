@@ -6,7 +6,7 @@ from typing import ClassVar
 import numpy as np
 
 from routellm_lab.benchmarks.outcomes import Outcomes
-from routellm_lab.routers.saving import Saved
+from routellm_lab.routers.saving import Array, Field
 from routellm_lab.routers.scores.base import ScoreRouter
 
 
@@ -19,8 +19,7 @@ class ConstantScores(ScoreRouter):
     """
 
     name = "constant"
-    _per_model = ("mean_",)
-    _arrays: ClassVar[Mapping[str, Saved]] = {"mean_": Saved("m")}
+    _saved: ClassVar[Mapping[str, Field]] = {"mean_": Array("m")}
 
     def _fit(self, outcomes: Outcomes, scores: np.ndarray) -> None:
         self.mean_ = np.nanmean(scores, axis=0)

@@ -12,7 +12,7 @@ from routellm_lab.benchmarks.outcomes import Outcomes
 from routellm_lab.encoders import as_texts
 from routellm_lab.preferences.difficulty import fit_difficulty
 from routellm_lab.routers.base import sigmoid
-from routellm_lab.routers.saving import Saved
+from routellm_lab.routers.saving import NUMBER, Array, Field
 from routellm_lab.routers.scores.base import ScoreRouter, check_positive
 from routellm_lab.routers.scores.fitting import OWN_LEVEL, PENALTIES, logistic, one_more, training_parts
 
@@ -51,9 +51,12 @@ class IRTScores(ScoreRouter):
     """
 
     name = "response_theory"
-    _per_model = ("response_",)
-    _shared = ("coefficients_", "intercept_", "explained_")
-    _arrays: ClassVar[Mapping[str, Saved]] = {"response_": Saved(2, "m"), "coefficients_": Saved("d")}
+    _saved: ClassVar[Mapping[str, Field]] = {
+        "response_": Array(2, "m"),
+        "coefficients_": Array("d"),
+        "intercept_": NUMBER,
+        "explained_": NUMBER,
+    }
 
     def __init__(
         self, encoder: Any = "static", alphas: Sequence[float] = PENALTIES, folds: int = 5, random_state: int = 0

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from routellm_lab.benchmarks.outcomes import Outcomes
-from routellm_lab.routers.saving import Saved
+from routellm_lab.routers.saving import WHOLE, Array, Field
 from routellm_lab.routers.scores.base import ScoreRouter, check_positive
 from routellm_lab.routers.scores.fitting import OWN_LEVEL, one_more, training_parts
 
@@ -33,9 +33,11 @@ class KNNScores(ScoreRouter):
     """
 
     name = "nearest"
-    _per_model = ("scores_",)
-    _shared = ("vectors_", "k_")
-    _arrays: ClassVar[Mapping[str, Saved]] = {"scores_": Saved("n", "m", gaps=True), "vectors_": Saved("n", "d")}
+    _saved: ClassVar[Mapping[str, Field]] = {
+        "scores_": Array("n", "m", gaps=True),
+        "vectors_": Array("n", "d"),
+        "k_": WHOLE,
+    }
 
     def __init__(
         self,
@@ -62,10 +64,10 @@ class KNNScores(ScoreRouter):
         self.k_ = sizes[int(np.argmin(errors))]
         self.vectors_, self.scores_ = vectors, scores
 
-    def _sizes(self) -> Mapping[str, int]:
+    def _check_learned(self) -> None:
+        super()._check_learned()
         if not 1 <= self.k_ <= len(self.vectors_):
             raise ValueError(f"{self.k_} neighbours of {len(self.vectors_)} prompts")
-        return super()._sizes()
 
     def _expected_scores(self, texts: list[str]) -> np.ndarray:
         return _neighbour_means(self.vectors_, self.scores_, self._encode(texts), [self.k_])[0]

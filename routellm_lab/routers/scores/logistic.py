@@ -7,7 +7,7 @@ import numpy as np
 
 from routellm_lab.benchmarks.outcomes import Outcomes
 from routellm_lab.routers.base import sigmoid
-from routellm_lab.routers.saving import Saved
+from routellm_lab.routers.saving import NUMBER, Array, Field
 from routellm_lab.routers.scores.base import ScoreRouter, check_positive
 from routellm_lab.routers.scores.fitting import OWN_LEVEL, OWN_SHARE, logistic, one_more, training_parts
 
@@ -32,9 +32,7 @@ class LogisticScores(ScoreRouter):
     """
 
     name = "logistic"
-    _per_model = ("coefficients_",)
-    _shared = ("penalty_",)
-    _arrays: ClassVar[Mapping[str, Saved]] = {"coefficients_": Saved("f", "m")}
+    _saved: ClassVar[Mapping[str, Field]] = {"coefficients_": Array("f", "m"), "penalty_": NUMBER}
 
     def __init__(
         self,

@@ -7,7 +7,7 @@ import numpy as np
 
 from routellm_lab.benchmarks.outcomes import Outcomes
 from routellm_lab.errors import DataError
-from routellm_lab.routers.saving import Saved
+from routellm_lab.routers.saving import NUMBER, Array, Field
 from routellm_lab.routers.scores.base import ScoreRouter, check_positive
 from routellm_lab.routers.scores.fitting import OWN_LEVEL, OWN_SHARE, PENALTIES, one_more
 
@@ -30,9 +30,7 @@ class RidgeScores(ScoreRouter):
     """
 
     name = "ridge"
-    _per_model = ("alphas_", "coefficients_")
-    _shared = ("noise_",)
-    _arrays: ClassVar[Mapping[str, Saved]] = {"alphas_": Saved("m"), "coefficients_": Saved("f", "m")}
+    _saved: ClassVar[Mapping[str, Field]] = {"alphas_": Array("m"), "coefficients_": Array("f", "m"), "noise_": NUMBER}
 
     def __init__(self, encoder: Any = "static", alphas: Sequence[float] = PENALTIES) -> None:
         self.encoder = encoder

@@ -1,7 +1,7 @@
 """Expected scores from a router that learned from votes."""
 
 from collections.abc import Iterable, Mapping
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 import pandas as pd
@@ -13,7 +13,7 @@ from routellm_lab.preferences.battles import validate_battles
 from routellm_lab.preferences.models import ModelPair
 from routellm_lab.preferences.splits import split_by_prompt
 from routellm_lab.routers.base import ManyModelRouter
-from routellm_lab.routers.saving import Saved
+from routellm_lab.routers.saving import NUMBER, Array, Field, Nested
 from routellm_lab.routers.scores.base import ScoreRouter
 
 
@@ -43,9 +43,12 @@ class VotesScores(ScoreRouter):
         Score per unit of log-strength, >= 0.
     """
 
-    _per_model = ("mean_", "usual_")
-    _shared = ("slope_",)
-    _arrays: ClassVar[Mapping[str, Saved]] = {"mean_": Saved("m"), "usual_": Saved("m")}
+    _saved: ClassVar[Mapping[str, Field]] = {
+        "mean_": Array("m"),
+        "usual_": Array("m"),
+        "slope_": NUMBER,
+        "router_": Nested("_unfitted"),
+    }
 
     def __init__(
         self, router: ManyModelRouter, pairs_per_prompt: int = 20, held_out: float = 0.2, random_state: int = 0
@@ -76,11 +79,14 @@ class VotesScores(ScoreRouter):
         best, worst = (self.models_[int(place)] for place in (np.argmax(self.mean_), np.argmin(self.mean_)))
         if best == worst:  # all are alike
             best, worst = self.models_[:2]
-        router = clone(self.router).set_params(pair=ModelPair(best, worst)).fit(battles.reset_index(drop=True))
+        router = self._unfitted(ModelPair(best, worst)).fit(battles.reset_index(drop=True))
         silent = [model for model in self.models_ if model not in router.models_]
         if silent:
             raise DataError(f"VotesScores: no vote on model {listed(silent)}; give more prompts, or leave it out")
         return router
+
+    def _unfitted(self, pair: ModelPair) -> ManyModelRouter:
+        return clone(self.router).set_params(pair=pair)
 
     def _strength(self, router: ManyModelRouter, texts: Iterable[str]) -> np.ndarray:
         """Log-strengths less the mean of all models that the router knows, (n, m)."""
@@ -90,36 +96,10 @@ class VotesScores(ScoreRouter):
     def _encoder_identity(self) -> str | None:
         return self.router._encoder_identity()
 
-    def _state(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-        (arrays, state), (inner, inner_state) = super()._state(), self.router_._state()
-        router = {"router": self.router_, "pair_used": self.router_.pair_used_, "state": inner_state}
-        return arrays | {f"router.{name}": value for name, value in inner.items()}, state | router
-
-    def _restore(self, arrays: dict[str, np.ndarray], state: dict[str, Any]) -> None:
-        super()._restore(arrays, state)
-        inner = {name.removeprefix("router."): value for name, value in arrays.items() if name.startswith("router.")}
-        self.router_ = state["router"]
-        self.router_.pair_used_ = state["pair_used"]
-        if "encoder" in self.router.get_params():  # the one that was checked
-            self.router_.set_params(encoder=self.router.encoder)
-        self.router_._check()
-        self.router_._check_config()
-        self.router_._restore(inner, state["state"])
+    def _check_learned(self) -> None:
+        super()._check_learned()
         if not set(self.models_) <= set(self.router_.models_):
             raise ValueError(f"no votes on model {listed(set(self.models_) - set(self.router_.models_))}")
-        if self.router_._encoder_identity() != self._encoder_identity():
-            raise ValueError("the router within was fitted on another encoder")
-
-    def _declared(self, state: Mapping[str, Any]) -> Mapping[str, Saved] | None:
-        if not isinstance(state["router"], ManyModelRouter):
-            raise ValueError(f"{state['router']!r} is no router of many models")
-        inner = state["router"]._declared(state["state"])
-        if inner is None:
-            return None
-        return {**self._arrays, **{f"router.{name}": saved.within("router.") for name, saved in inner.items()}}
-
-    def _sizes(self) -> Mapping[str, int]:
-        return {**super()._sizes(), **{f"router.{name}": size for name, size in self.router_._sizes().items()}}
 
     def _expected_scores(self, texts: list[str]) -> np.ndarray:
         return self.mean_ + self.slope_ * (self._strength(self.router_, texts) - self.usual_)
