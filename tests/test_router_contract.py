@@ -4,7 +4,6 @@ import copy
 import json
 import os
 import pickle
-from functools import partial
 from typing import ClassVar
 
 import numpy as np
@@ -31,6 +30,7 @@ from routellm_lab.routers import (
     Router,
     SimilarityWeightedRouter,
     Training,
+    check_router,
     load_router,
 )
 from routellm_lab.routers.saving import Array
@@ -103,33 +103,13 @@ def test_the_constructor_only_stores(kind):
 
 
 @all_routers
-def test_fit_returns_itself_and_leaves_parameters_and_votes_alone(kind, arena):
-    router, before = make(kind), arena.copy()
-    parameters = dict(router.get_params(deep=False))
-    assert router.fit(arena) is router
-    assert router.get_params(deep=False) == parameters
-    pd.testing.assert_frame_equal(arena, before)
+def test_every_router_keeps_the_contract(kind, arena):
+    check_router(make(kind), arena, PROMPTS, tolerance=tolerance(kind))
 
 
 @all_routers
-def test_win_rates_are_finite_shares_one_per_prompt(kind, fitted):
-    rates = fitted[kind].win_rate(PROMPTS)
-    assert (rates.shape, rates.dtype) == ((len(PROMPTS),), np.float64)
-    assert np.isfinite(rates).all()
-    assert ((rates >= 0) & (rates <= 1)).all()
-    if kind is not ConstantRouter:
-        assert len(np.unique(rates)) > 3
-
-
-@all_routers
-def test_a_batch_equals_its_single_prompts_in_any_order(kind, fitted):
-    router = fitted[kind]
-    rates = router.win_rate(PROMPTS)
-    close = partial(np.testing.assert_allclose, rtol=0, atol=tolerance(kind))
-    close([router.win_rate([text])[0] for text in PROMPTS], rates)
-    order = np.random.default_rng(0).permutation(len(PROMPTS))
-    close(router.win_rate([PROMPTS[i] for i in order]), rates[order])
-    close(router.win_rate(PROMPTS * 2), np.tile(rates, 2))
+def test_win_rates_differ_from_prompt_to_prompt(kind, fitted):
+    assert kind is ConstantRouter or len(np.unique(fitted[kind].win_rate(PROMPTS))) > 3
 
 
 @all_routers
@@ -182,16 +162,6 @@ def test_one_seed_one_router(kind, arena, fitted):
     if "random_state" in fitted[kind].get_params():
         other = make(kind, random_state=99).fit(arena)
         assert not np.allclose(other.win_rate(PROMPTS), fitted[kind].win_rate(PROMPTS))
-
-
-@all_routers
-def test_unfitted_routers_say_so(kind, tmp_path):
-    for use in ("win_rate", "route"):
-        with pytest.raises(NotFittedError):
-            getattr(make(kind), use)(PROMPTS)
-    with pytest.raises(NotFittedError):
-        make(kind).save(tmp_path / "router")
-    assert not list(tmp_path.iterdir())
 
 
 @all_routers

@@ -2,7 +2,7 @@
 
 import copy
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -90,6 +90,36 @@ class ScoreRouter(RouterBase, ABC):
         index = prompts.index if isinstance(prompts, pd.Series) else None
         values = self._usable(self._expected_scores(texts)) if texts else np.zeros((0, len(self.models_)))
         return pd.DataFrame(values.clip(self.low_, self.high_), index=index, columns=self.models_)
+
+    def route(self, prompts: Iterable[str], models: Sequence[str] | None = None) -> np.ndarray:
+        """The model with the highest expected score for each prompt, whatever it costs; of equal ones the first.
+
+        Prices come in with `routellm_lab.policies.route_many`.
+
+        Parameters
+        ----------
+        prompts : iterable of str, (n,)
+        models : sequence of str, optional
+            To choose from; all by default.
+
+        Returns
+        -------
+        (n,) array of str
+
+        Raises
+        ------
+        ParameterError
+            When there is no model to choose from, or an unknown one.
+        DataError
+            As `expected_scores` does.
+        """
+        check_is_fitted(self, "models_")
+        chosen = self.models_ if models is None else list(models)
+        unknown = [name for name in chosen if name not in self.models_]
+        if unknown or not chosen:
+            raise ParameterError(f"models: {listed(unknown) or 'none given'}; the router knows {listed(self.models_)}")
+        scores = self.expected_scores(prompts)[chosen].to_numpy()
+        return np.array(chosen, dtype=object)[scores.argmax(axis=1)].astype(str)
 
     def add_model(self, name: str, scores: pd.Series, prompts: pd.Series) -> Self:
         """A router that knows one more model, from a few labels; the models known so far keep their expected scores.
