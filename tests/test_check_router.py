@@ -11,7 +11,7 @@ from routellm_lab import routers
 from routellm_lab.encoders import Encoder
 from routellm_lab.errors import ParameterError
 from routellm_lab.routers import ConstantRouter, PairOnlyRouter, RidgeRouter, ScoreRouter, WinRateRouter, check_router
-from routellm_lab.routers.saving import NUMBER, Array
+from routellm_lab.routers.saving.fields import NUMBER, Array
 
 
 @pytest.mark.parametrize("name", ROUTERS)

@@ -33,7 +33,7 @@ from routellm_lab.routers import (
     check_router,
     load_router,
 )
-from routellm_lab.routers.saving import Array
+from routellm_lab.routers.saving.fields import Array
 
 ENCODER = "hashing:256"
 SHORT = Training(max_steps=8, batch_size=32, evaluations=2, max_tokens=32, learning_rate=1e-3)

@@ -36,7 +36,10 @@ from routellm_lab.routers import (
     Training,
     load_router,
 )
-from routellm_lab.routers.saving import FORMAT, Array, checksum, from_json, to_json
+from routellm_lab.routers.saving import FORMAT
+from routellm_lab.routers.saving.fields import Array
+from routellm_lab.routers.saving.folder import checksum
+from routellm_lab.routers.saving.values import from_json, to_json
 from routellm_lab.systems.hybrid import HybridRouter
 
 ENCODER = "hashing:64"

@@ -47,7 +47,7 @@ base                    learns in                                        answers
                         with NaN where missing                           (n, models)
 ======================  ===============================================  ====================================
 
-What ``_fit`` sets, by names that end in an underscore, is declared in ``_saved`` (see `routellm_lab.routers.saving`);
+What ``_fit`` sets, by names ending in an underscore, is declared in ``_saved`` (`routellm_lab.routers.saving.fields`);
 ``_check`` refuses parameters that cannot be used; `check_router` says whether the contract is kept. An encoder of your
 own derives from `routellm_lab.encoders.Encoder` and has ``spec`` (a name that changes whenever its vectors would),
 ``dimensions`` and ``_encode(texts)``, which returns (n, dimensions) numbers of any length; a router with such an

@@ -14,7 +14,8 @@ from routellm_lab.preferences.battles import models_of, validate_battles, with_p
 from routellm_lab.preferences.models import ModelPair, require_pair, resolve_pair
 from routellm_lab.preferences.ratings import Tiers
 from routellm_lab.routers.pair_votes import PairVotes
-from routellm_lab.routers.saving import NAMES, PAIR, TIERS, WHOLE, Field, RouterBase, saved_pair
+from routellm_lab.routers.saving import RouterBase
+from routellm_lab.routers.saving.fields import NAMES, PAIR, TIERS, WHOLE, Field, saved_pair
 
 
 class WinRateRouter(RouterBase):

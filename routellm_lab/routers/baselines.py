@@ -11,7 +11,7 @@ from routellm_lab.errors import require_number, require_numbers
 from routellm_lab.preferences.models import ModelPair
 from routellm_lab.preferences.ratings import Tiers
 from routellm_lab.routers.base import PairOnlyRouter, Router
-from routellm_lab.routers.saving import NUMBER, WHOLE, Array, Field
+from routellm_lab.routers.saving.fields import NUMBER, WHOLE, Array, Field
 
 
 class RandomRouter(Router):

@@ -13,7 +13,7 @@ from routellm_lab.preferences.battles import models_of, score_a, vote_weights
 from routellm_lab.preferences.models import ModelPair
 from routellm_lab.preferences.splits import split_by_prompt
 from routellm_lab.routers.base import ManyModelRouter
-from routellm_lab.routers.saving import NAMES, Array, Field, Table
+from routellm_lab.routers.saving.fields import NAMES, Array, Field, Table
 from routellm_lab.settings import settings
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ from routellm_lab.preferences.models import ModelPair
 from routellm_lab.preferences.ratings import Tiers
 from routellm_lab.routers.base import PairOnlyRouter
 from routellm_lab.routers.baselines import squash
-from routellm_lab.routers.saving import NUMBERS, WHOLE_NUMBERS, Array, ArrayByName, Field, Json, saved_number
+from routellm_lab.routers.saving.fields import NUMBERS, WHOLE_NUMBERS, Array, ArrayByName, Field, Json, saved_number
 
 MOST_PROMPTS = 20_000
 """Distinct prompts of one set: the kernel between them takes 8 bytes each way, 3.2 GB."""

@@ -12,7 +12,7 @@ from routellm_lab.preferences.models import ModelPair
 from routellm_lab.preferences.ratings import Tiers, merge_unrateable_tiers
 from routellm_lab.routers.base import ManyModelRouter, sigmoid
 from routellm_lab.routers.pair_votes import PairVotes
-from routellm_lab.routers.saving import TIERS, WHOLE, Field, Json, Reading, saved_number
+from routellm_lab.routers.saving.fields import TIERS, WHOLE, Field, Json, Reading, saved_number
 from routellm_lab.routers.vote_sums import VoteMoments, Votes, sum_wins
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
-from routellm_lab.routers.saving import Array
+from routellm_lab.routers.saving.fields import Array
 
 if TYPE_CHECKING:
     import torch

@@ -34,7 +34,7 @@ from routellm_lab.preferences.models import ModelPair
 from routellm_lab.preferences.ratings import Tiers
 from routellm_lab.routers.base import PairOnlyRouter, Router
 from routellm_lab.routers.baselines import RidgeRouter
-from routellm_lab.routers.saving import NUMBER, Field, Nested
+from routellm_lab.routers.saving.fields import NUMBER, Field, Nested
 from routellm_lab.routers.transformers.bert import BertRouter
 from routellm_lab.routers.transformers.training import Training
 

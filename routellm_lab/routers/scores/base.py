@@ -12,7 +12,8 @@ from sklearn.utils.validation import check_is_fitted
 from routellm_lab.benchmarks.outcomes import Outcomes
 from routellm_lab.encoders import as_texts
 from routellm_lab.errors import DataError, ParameterError, listed, nearest, require_numbers
-from routellm_lab.routers.saving import NAMES, NUMBER, Array, Field, RouterBase
+from routellm_lab.routers.saving import RouterBase
+from routellm_lab.routers.saving.fields import NAMES, NUMBER, Array, Field
 
 
 class ScoreRouter(RouterBase, ABC):

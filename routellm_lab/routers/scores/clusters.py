@@ -9,7 +9,7 @@ from sklearn.utils.validation import check_is_fitted
 from routellm_lab.benchmarks.outcomes import Outcomes
 from routellm_lab.encoders import as_texts
 from routellm_lab.errors import require_number
-from routellm_lab.routers.saving import NUMBER, WHOLE, Array, Field
+from routellm_lab.routers.saving.fields import NUMBER, WHOLE, Array, Field
 from routellm_lab.routers.scores.base import ScoreRouter, check_positive
 from routellm_lab.routers.scores.fitting import OWN_LEVEL, OWN_SHARE, one_more, training_parts
 

@@ -6,7 +6,7 @@ from typing import ClassVar
 import numpy as np
 
 from routellm_lab.benchmarks.outcomes import Outcomes
-from routellm_lab.routers.saving import Array, Field
+from routellm_lab.routers.saving.fields import Array, Field
 from routellm_lab.routers.scores.base import ScoreRouter
 
 

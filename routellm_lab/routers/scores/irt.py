@@ -12,7 +12,7 @@ from routellm_lab.benchmarks.outcomes import Outcomes
 from routellm_lab.encoders import as_texts
 from routellm_lab.preferences.difficulty import fit_difficulty
 from routellm_lab.routers.base import sigmoid
-from routellm_lab.routers.saving import NUMBER, Array, Field
+from routellm_lab.routers.saving.fields import NUMBER, Array, Field
 from routellm_lab.routers.scores.base import ScoreRouter, check_positive
 from routellm_lab.routers.scores.fitting import OWN_LEVEL, PENALTIES, logistic, one_more, training_parts
 

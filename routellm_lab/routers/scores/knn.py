@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from routellm_lab.benchmarks.outcomes import Outcomes
-from routellm_lab.routers.saving import WHOLE, Array, Field
+from routellm_lab.routers.saving.fields import WHOLE, Array, Field
 from routellm_lab.routers.scores.base import ScoreRouter, check_positive
 from routellm_lab.routers.scores.fitting import OWN_LEVEL, one_more, training_parts
 

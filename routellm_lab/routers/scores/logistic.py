@@ -7,7 +7,7 @@ import numpy as np
 
 from routellm_lab.benchmarks.outcomes import Outcomes
 from routellm_lab.routers.base import sigmoid
-from routellm_lab.routers.saving import NUMBER, Array, Field
+from routellm_lab.routers.saving.fields import NUMBER, Array, Field
 from routellm_lab.routers.scores.base import ScoreRouter, check_positive
 from routellm_lab.routers.scores.fitting import OWN_LEVEL, OWN_SHARE, logistic, one_more, training_parts
 

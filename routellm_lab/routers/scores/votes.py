@@ -13,7 +13,7 @@ from routellm_lab.preferences.battles import validate_battles
 from routellm_lab.preferences.models import ModelPair
 from routellm_lab.preferences.splits import split_by_prompt
 from routellm_lab.routers.base import ManyModelRouter
-from routellm_lab.routers.saving import NUMBER, Array, Field, Nested
+from routellm_lab.routers.saving.fields import NUMBER, Array, Field, Nested
 from routellm_lab.routers.scores.base import ScoreRouter
 
 

@@ -20,7 +20,7 @@ from routellm_lab.errors import MissingExtraError, ParameterError
 from routellm_lab.files import read_json
 from routellm_lab.preferences.splits import split_by_prompt
 from routellm_lab.routers.base import PairOnlyRouter
-from routellm_lab.routers.saving import WHOLE, Field, Reading, Table, saved_number
+from routellm_lab.routers.saving.fields import WHOLE, Field, Reading, Table, saved_number
 from routellm_lab.routers.transformers.training import Training, device, fine_tune, is_main_process, probe, seeded
 from routellm_lab.settings import settings
 
