@@ -28,7 +28,7 @@ class _SavedVotes(Field):
         return value.arrays(), None
 
     def read(self, router: Any, written: Any, reading: Reading) -> Votes | VoteMoments:
-        kind = VoteMoments if router.method == "approximate" else Votes
+        kind: type[Votes] | type[VoteMoments] = VoteMoments if router.method == "approximate" else Votes
         arrays = {name: reading.take(like, name) for name, like in kind.SAVED.items()}
         return kind.restored(arrays, router.tiers_.n_tiers**2, router.gamma, router.normalizer)
 
@@ -122,8 +122,8 @@ class SimilarityWeightedRouter(ManyModelRouter):
 
     def _fit(self, battles: pd.DataFrame) -> None:
         self._check()
-        votes = PairVotes(self.pair, self.tiers, self.n_tiers, stand_ins=self.stand_ins)
-        tiers, self.pair_used_ = votes.resolve(battles, self.pair_used_)
+        pair_votes = PairVotes(self.pair, self.tiers, self.n_tiers, stand_ins=self.stand_ins)
+        tiers, self.pair_used_ = pair_votes.resolve(battles, self.pair_used_)
         self.tiers_ = merge_unrateable_tiers(tiers, battles)
         self.tiers_.pair(self.pair_used_)
         self.models_ = list(self.tiers_.tier)

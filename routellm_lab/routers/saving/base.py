@@ -330,7 +330,7 @@ def _check_names(what: str, given: Mapping[str, Any], needed: set[str]) -> None:
 
 
 def _known_class(name: Any, wanted: type, folder: Path) -> type[RouterBase]:
-    kind = REGISTRY.get(name) if isinstance(name, str) else None
+    kind: type[RouterBase] | None = REGISTRY.get(name) if isinstance(name, str) else None
     if kind is None or not issubclass(kind, wanted):
         raise DataError(f"{folder}: a saved {name!r} is not a {wanted.__name__}")
     return kind

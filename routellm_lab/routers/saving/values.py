@@ -19,7 +19,7 @@ from routellm_lab.preferences.ratings import Tiers
 from routellm_lab.routers.saving.fields import saved_names, saved_number, short
 from routellm_lab.routers.transformers.training import Training
 
-REGISTRY: dict[str, type] = {}
+REGISTRY: dict[str, Any] = {}
 """Every class of routers by its name."""
 
 
