@@ -15,7 +15,7 @@ from routellm_lab.benchmarks import default_pair, outcomes_from_frames
 from routellm_lab.encoders import make_encoder
 from routellm_lab.errors import DataError, ParameterError
 from routellm_lab.resampling import resample_counts
-from routellm_lab.routers import ClusterUtility, ConstantUtility, RidgeUtility
+from routellm_lab.routers import ClusterScores, ConstantScores, RidgeScores
 from routellm_lab.studies.adaptation import CHOICES, adaptation_curve, adapted, arrival_curve, labels_until
 
 PAIR = ModelPair(strong="strong", weak="weak")
@@ -285,7 +285,7 @@ def halves(outcomes):
 
 
 def test_a_new_model_gains_from_the_others_where_skill_is_in_the_words_and_not_where_it_is_luck():
-    routers = {"ridge": RidgeUtility("hashing:64"), "clusters": ClusterUtility("hashing:64", clusters=(2,))}
+    routers = {"ridge": RidgeScores("hashing:64"), "clusters": ClusterScores("hashing:64", clusters=(2,))}
     found = {}
     for shared in (True, False):
         train, test = halves(skills(shared=shared))
@@ -298,7 +298,7 @@ def test_a_new_model_gains_from_the_others_where_skill_is_in_the_words_and_not_w
     assert (found[False].query("labels == 50")["gain"].abs() < 0.01).all()
 
 
-class Spying(ConstantUtility):
+class Spying(ConstantScores):
     """Notes what it was fitted on, where its copies can be seen."""
 
     fits: list = []  # noqa: RUF012
@@ -323,7 +323,7 @@ def test_routers_never_see_the_newcomer_before_it_arrives_and_stay_as_they_are()
 
 def test_the_gain_is_that_of_a_literal_loop_and_a_seed_repeats_it():
     train, test = halves(skills(200, 3))
-    router = RidgeUtility("hashing:64")
+    router = RidgeScores("hashing:64")
     options = {"labels": (20, 5), "newcomers": 1, "n_draws": 1, "n_resamples": 20}
     first, again, other = (
         arrival_curve(train, test, {"ridge": router}, **options, random_state=seed) for seed in (0, 0, 1)
@@ -333,10 +333,10 @@ def test_the_gain_is_that_of_a_literal_loop_and_a_seed_repeats_it():
     of_models, of_labels, _ = np.random.SeedSequence(0).spawn(3)
     name = np.random.default_rng(of_models).permutation(train.models)[0]
     order = np.random.default_rng(of_labels.spawn(1)[0]).permutation(len(train))
-    rest = RidgeUtility("hashing:64").fit(replace(train, scores=train.scores.drop(columns=name)))
+    rest = RidgeScores("hashing:64").fit(replace(train, scores=train.scores.drop(columns=name)))
     for row, size in zip(first.to_dict("records"), (5, 20), strict=True):
         few = train.scores[name].iloc[order[:size]]
-        expected = rest.add_model(name, few, train.prompts).utilities(test.prompts)[name]
+        expected = rest.add_model(name, few, train.prompts).expected_scores(test.prompts)[name]
         truth = test.scores[name]
         assert row["labels"] == size
         assert row["gain"] == pytest.approx(((few.mean() - truth) ** 2).mean() - ((expected - truth) ** 2).mean())
@@ -356,12 +356,12 @@ def test_the_gain_is_that_of_a_literal_loop_and_a_seed_repeats_it():
 )
 def test_arrivals_that_make_no_sense_are_refused(options, error, message):
     train, test = halves(skills(200, 3))
-    given = {"routers": {"constant": ConstantUtility()}, "labels": (5,), "n_draws": 1, "n_resamples": 10, **options}
+    given = {"routers": {"constant": ConstantScores()}, "labels": (5,), "n_draws": 1, "n_resamples": 10, **options}
     with pytest.raises(error, match=message):
         arrival_curve(train, test, **given)
     two = replace(train, scores=train.scores[["m0", "m1"]])
     with pytest.raises(DataError, match="three models or more"):
-        arrival_curve(two, test, {"constant": ConstantUtility()})
+        arrival_curve(two, test, {"constant": ConstantScores()})
 
 
 # -- bad input ---------------------------------------------------------------------------------------------------------

@@ -302,7 +302,7 @@ def weights_of_base(folder):
 def test_saved_adapters_hold_no_base_weights_and_find_them_again(adapted, fitted, tmp_path):
     folder = adapted.save(tmp_path / "adapted")
     names = load_file(folder / "weights.safetensors")
-    assert all("lora_" in name or name.startswith("head.") for name in names)
+    assert all("lora_" in name or name.startswith("network_.head.") for name in names)
     whole = fitted.save(tmp_path / "whole") / "weights.safetensors"
     assert (folder / "weights.safetensors").stat().st_size < whole.stat().st_size / 2
     loaded = load_router(folder, encoder=adapted.model)
@@ -337,7 +337,7 @@ def test_adapters_refuse_a_base_model_that_is_not_theirs(gone, tmp_path):
 def test_weights_of_another_model_are_refused(adapted, tmp_path):
     folder = adapted.save(tmp_path / "router")
     weights, config = folder / "weights.safetensors", folder / "config.json"
-    save_file(load_file(weights) | {"backbone.layers.9.weight": torch.ones(2)}, weights)
+    save_file(load_file(weights) | {"network_.backbone.layers.9.weight": torch.ones(2)}, weights)
     facts = json.loads(config.read_text())
     facts["sha256"][weights.name] = hashlib.sha256(weights.read_bytes()).hexdigest()
     config.write_text(json.dumps(facts))

@@ -36,7 +36,7 @@ def test_the_loss_falls(fitted):
 
 
 def cross_entropy(router, battles):
-    utilities = router.utilities(battles["prompt"])
+    utilities = router.log_strengths(battles["prompt"])
     rows = np.arange(len(battles))
     gap = utilities.to_numpy()[rows, utilities.columns.get_indexer(battles["model_a"])]
     gap = gap - utilities.to_numpy()[rows, utilities.columns.get_indexer(battles["model_b"])]
@@ -64,7 +64,7 @@ def test_the_score_is_the_formula(arena):
     for row, q in enumerate(make_encoder("hashing:128").transform(PROMPTS).astype(float)):
         v, w1, b, w2 = (weights[name].numpy().astype(float) for name in ("V", "W1", "b", "w2"))
         delta = [w2 @ (v[model] * (w1 @ q + b)) for model in (0, 1)]
-        np.testing.assert_allclose(router.utilities(PROMPTS).to_numpy()[row], delta, atol=1e-6)
+        np.testing.assert_allclose(router.log_strengths(PROMPTS).to_numpy()[row], delta, atol=1e-6)
         assert router.win_rate(PROMPTS, ModelPair("a", "b"))[row] == pytest.approx(
             1 / (1 + np.exp(delta[1] - delta[0])), abs=1e-6
         )

@@ -201,7 +201,7 @@ def case_of_prompts(draw):
     assert count is None or (len(routed) == count and set(routed) <= {SAMPLE_PAIR.strong, SAMPLE_PAIR.weak})
     outcome(lambda: fitted.route(prompts(), threshold))
     if isinstance(fitted, ManyModelRouter):
-        utilities = outcome(lambda: fitted.utilities(prompts()))
+        utilities = outcome(lambda: fitted.log_strengths(prompts()))
         assert (utilities is None) == (rates is None)
         assert utilities is None or (finite(utilities) and len(utilities) == count)
         outcome(lambda: fitted.win_rate(prompts(), pick(draw, PAIRS)))

@@ -36,7 +36,10 @@ from routellm_lab.routers import (
     Training,
     load_router,
 )
-from routellm_lab.routers.saving import Saved, _checksum, from_json, to_json
+from routellm_lab.routers.saving import FORMAT
+from routellm_lab.routers.saving.fields import Array
+from routellm_lab.routers.saving.folder import checksum
+from routellm_lab.routers.saving.values import from_json, to_json
 from routellm_lab.systems.hybrid import HybridRouter
 
 ENCODER = "hashing:64"
@@ -77,7 +80,7 @@ def bert():
 def answers(router):
     if isinstance(router, Router):
         return router.win_rate(PROMPTS).tolist()
-    return router.utilities(PROMPTS).to_numpy().tolist()
+    return router.expected_scores(PROMPTS).to_numpy().tolist()
 
 
 def names_beside(folder):
@@ -91,7 +94,7 @@ def sign(folder, config=None):
         for name in config["sha256"]:
             if (folder / name).is_file():
                 config["sha256"][name] = hashlib.sha256((folder / name).read_bytes()).hexdigest()
-    config["checksum"] = _checksum(config)
+    config["checksum"] = checksum(config)
     (folder / "config.json").write_text(json.dumps(config))
 
 
@@ -354,11 +357,21 @@ def test_learned_nan_is_not_saved(kind, fitted, tmp_path, monkeypatch):
 
 
 @all_kinds
-def test_routers_saved_by_earlier_versions_load(kind, fitted, tmp_path):
+def test_routers_saved_by_other_versions_are_refused_in_one_sentence(kind, fitted, tmp_path):
     folder = fitted[kind].save(tmp_path / "router")
     config = json.loads((folder / "config.json").read_text())
-    del config["format"], config["checksum"]
-    (folder / "config.json").write_text(json.dumps(config))
+    for changed in (config | {"format": 2}, config | {"format": FORMAT + 1, "router": "RidgeUtility"}):
+        sign(folder, changed)
+        with pytest.raises(DataError, match=r"router: saved by another version of .* fit the router again and save it"):
+            load_router(folder)
+    for gone in (["format"], ["format", "checksum"]):
+        (folder / "config.json").write_text(json.dumps({key: config[key] for key in config if key not in gone}))
+        with pytest.raises(DataError, match="router: saved by another version of this package"):
+            load_router(folder)
+    (folder / "config.json").write_text(json.dumps({key: config[key] for key in config if key != "checksum"}))
+    with pytest.raises(DataError, match="not a saved router, or a damaged one"):
+        load_router(folder)
+    sign(folder, config)
     assert answers(load_router(folder)) == answers(fitted[kind])
 
 
@@ -370,7 +383,7 @@ def test_a_mix_of_two_saves_is_refused(fitted, tmp_path):
     with pytest.raises(DataError, match=r"one.weights\.safetensors: changed or truncated"):
         load_router(one)
     config = json.loads((other / "config.json").read_text())
-    config["state"]["intercept"] += 0.001
+    config["state"]["intercept_"] += 0.001
     (other / "config.json").write_text(json.dumps(config))
     with pytest.raises(DataError, match=r"other.config\.json: changed since it was saved"):
         load_router(other)
@@ -435,7 +448,7 @@ def test_a_tokenizer_reads_only_what_was_saved_with_it(bert, tmp_path):
 def test_a_network_of_another_size_or_kind_is_refused(entry, value, bert, tmp_path):
     folder = bert.save(tmp_path / "router")
     config = json.loads((folder / "config.json").read_text())
-    config["state"]["model_config"][entry] = value
+    config["state"]["network_"][entry] = value
     sign(folder, config)
     with pytest.raises(DataError, match="do not belong together"):
         load_router(folder)
@@ -551,7 +564,7 @@ def tamper(folder, rng):
     return True
 
 
-ALL_NAMES = ["Router", "PairOnlyRouter", "UtilityRouter", "TransformerRouter", "ManyModelRouter", "Classifier"]
+ALL_NAMES = ["WinRateRouter", "PairOnlyRouter", "ScoreRouter", "TransformerRouter", "ManyModelRouter", "Classifier"]
 ALL_NAMES += [*{type(router).__name__ for router in [*PAIR_ROUTERS.values(), *ROUTERS.values()]}, "BertRouter"]
 
 
@@ -596,10 +609,31 @@ def refused_or_works(router, rounds, seed, folder):
     assert len(named) > rounds / 3
 
 
-def test_what_an_array_must_look_like_is_said_once_for_all_routers(fitted):
-    for kind, router in fitted.items():
-        arrays, state = router._state()
-        declared = router._declared(state)
-        assert declared is not None, kind
-        assert declared.keys() == arrays.keys(), kind
-    assert Saved("n", 2) == Saved("n", 2) != Saved("n", "d")
+@all_kinds
+def test_every_array_is_declared_and_needed(kind, fitted, tmp_path):
+    folder = fitted[kind].save(tmp_path / "router")
+    arrays = load_file(folder / "weights.safetensors")
+    changes = [{name: arrays[name] for name in arrays if name != gone} for gone in arrays]
+    changes += [arrays | {f"{name}.more": np.ones(3)} for name in ["", *arrays]]
+    changes += [arrays | {name: arrays[name][None]} for name in arrays]
+    changes += [arrays | {name: arrays[name].astype("float16")} for name in arrays]
+    for changed in changes:
+        save_file(
+            {name: np.ascontiguousarray(value) for name, value in changed.items()}, folder / "weights.safetensors"
+        )
+        sign(folder)
+        with pytest.raises(DataError, match=r"do not belong together: .*array|do not belong together: .*(shape|holds)"):
+            load_router(folder)
+    assert Array("n", 2) == Array("n", 2) != Array("n", "d")
+
+
+@all_kinds
+def test_every_fitted_value_is_declared_and_needed(kind, fitted, tmp_path):
+    folder = fitted[kind].save(tmp_path / "router")
+    config = json.loads((folder / "config.json").read_text())
+    state = config["state"]
+    changes = [{name: state[name] for name in state if name != gone} for gone in state] + [state | {"more": 1}]
+    for changed in changes:
+        sign(folder, config | {"state": changed})
+        with pytest.raises(DataError, match=r"weights and config\.json do not belong together: .*(no|unknown) fitted"):
+            load_router(folder)

@@ -19,7 +19,7 @@ from routellm_lab.encoders import make_encoder
 from routellm_lab.errors import DataError, ParameterError
 from routellm_lab.preferences import PAPER_PAIR, Tiers, fit_tiers
 from routellm_lab.preferences.sample import SAMPLE_PAIR
-from routellm_lab.routers import SimilarityWeightedRouter, load_router, similarity
+from routellm_lab.routers import SimilarityWeightedRouter, load_router, vote_sums
 from routellm_lab.routers.similarity import bradley_terry_newton
 
 
@@ -126,13 +126,13 @@ def test_moments_do_not_grow_with_the_votes(arena):
         SimilarityWeightedRouter(SAMPLE_PAIR, method="approximate").fit(votes)._state()[0]
         for votes in (arena.head(len(arena) * 3 // 4), arena)
     )
-    for name in ("first", "second", "axes"):
+    for name in ("votes_.first", "votes_.second", "votes_.axes"):
         assert few[name].shape[-1] == all_of_them[name].shape[-1]
-    assert "vectors" not in all_of_them
+    assert "votes_.vectors" not in all_of_them
 
 
 def test_the_line_brings_the_largest_cosine_to_landmarks_to_that_of_all_prompts(monkeypatch, arena, mmlu):
-    monkeypatch.setattr(similarity, "_LANDMARKS", 300)
+    monkeypatch.setattr(vote_sums, "_LANDMARKS", 300)
     exact = SimilarityWeightedRouter(SAMPLE_PAIR).fit(arena)
     close = SimilarityWeightedRouter(SAMPLE_PAIR, method="approximate").fit(arena)
     questions = make_encoder("static").transform(mmlu.prompts.iloc[:300])
@@ -150,8 +150,8 @@ def test_the_line_brings_the_largest_cosine_to_landmarks_to_that_of_all_prompts(
 )
 def test_cosines_and_the_largest_of_them_are_found_chunk_by_chunk(vectors, questions, batch_size):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(similarity, "_CHUNK", 16)
-        votes = similarity.Votes(vectors, csr_array(np.ones((1, len(vectors)))), 10.0, "question")
+        patch.setattr(vote_sums, "_CHUNK", 16)
+        votes = vote_sums.Votes(vectors, csr_array(np.ones((1, len(vectors)))), 10.0, "question")
         left_out = np.arange(len(questions)) % len(vectors)
         for left in (None, left_out):
             expected = vectors @ questions.T
@@ -184,7 +184,7 @@ def test_a_vote_left_out_counts_for_nothing(arena):
     votes, row = router.votes_, 5
     wins = next(votes.weighted_wins(votes.vectors[[row]], 1, np.array([row])))
     kept = np.delete(np.arange(len(votes.vectors)), row)
-    without = similarity.Votes(votes.vectors[kept], votes.wins[:, kept], 0.5, "question")
+    without = vote_sums.Votes(votes.vectors[kept], votes.wins[:, kept], 0.5, "question")
     expected = next(without.weighted_wins(votes.vectors[[row]], 1))
     np.testing.assert_allclose(wins, expected, rtol=1e-5, atol=1e-4)
 
@@ -283,7 +283,7 @@ def test_the_approximate_router_is_saved_without_its_votes(tmp_path, arena, mmlu
     loaded = load_router(router.save(tmp_path / "router"))
     np.testing.assert_array_equal(loaded.win_rate(mmlu.prompts.iloc[:50]), router.win_rate(mmlu.prompts.iloc[:50]))
     assert loaded.approximation_error_ == router.approximation_error_
-    assert "vectors" not in load_file(tmp_path / "router" / "weights.safetensors")
+    assert "votes_.vectors" not in load_file(tmp_path / "router" / "weights.safetensors")
 
 
 def test_groups_of_tiers_that_hardly_met_have_finite_win_rates():

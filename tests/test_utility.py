@@ -1,4 +1,4 @@
-"""Utility routers: one contract for all, formulas against literal ones, planted truth, models that come and go."""
+"""Score routers: one contract for all, formulas against literal ones, planted truth, models that come and go."""
 
 import json
 import pickle
@@ -19,35 +19,35 @@ from routellm_lab.errors import DataError, ParameterError
 from routellm_lab.preferences import ModelPair, prompt_key
 from routellm_lab.preferences.splits import split_by_prompt
 from routellm_lab.routers import (
-    ClusterUtility,
-    ConstantUtility,
-    LogisticUtility,
+    ClusterScores,
+    ConstantScores,
+    IRTScores,
+    KNNScores,
+    LogisticScores,
     MatrixFactorizationRouter,
-    NearestUtility,
-    RatedUtility,
-    ResponseTheoryUtility,
-    RidgeUtility,
+    RidgeScores,
     Router,
+    ScoreRouter,
     SimilarityWeightedRouter,
-    UtilityRouter,
+    VotesScores,
     load_router,
     random_battles,
 )
-from routellm_lab.routers.utility import _logistic, _one_more
+from routellm_lab.routers.scores.fitting import logistic, one_more
 
 ENCODER = "hashing:64"
 ANY_PAIR = ModelPair("one", "another")
 ROUTERS = {
-    "constant": ConstantUtility(),
-    "ridge": RidgeUtility(ENCODER),
-    "logistic": LogisticUtility(ENCODER, penalties=(1.0, 10.0)),
-    "nearest": NearestUtility(ENCODER, neighbours=(5, 20)),
-    "clusters": ClusterUtility(ENCODER, clusters=(2, 5)),
-    "response_theory": ResponseTheoryUtility(ENCODER),
-    "matrix_factorization": RatedUtility(MatrixFactorizationRouter(ANY_PAIR, ENCODER, dimensions=8, epochs=5)),
-    "similarity_weighted": RatedUtility(SimilarityWeightedRouter(ANY_PAIR, ENCODER, n_tiers=4)),
+    "constant": ConstantScores(),
+    "ridge": RidgeScores(ENCODER),
+    "logistic": LogisticScores(ENCODER, penalties=(1.0, 10.0)),
+    "nearest": KNNScores(ENCODER, neighbours=(5, 20)),
+    "clusters": ClusterScores(ENCODER, clusters=(2, 5)),
+    "response_theory": IRTScores(ENCODER),
+    "matrix_factorization": VotesScores(MatrixFactorizationRouter(ANY_PAIR, ENCODER, dimensions=8, epochs=5)),
+    "similarity_weighted": VotesScores(SimilarityWeightedRouter(ANY_PAIR, ENCODER, n_tiers=4)),
 }
-ADDING = [name for name, router in ROUTERS.items() if not isinstance(router, RatedUtility)]
+ADDING = [name for name, router in ROUTERS.items() if not isinstance(router, VotesScores)]
 NEEDS_TWO_MODELS = {"response_theory", "matrix_factorization", "similarity_weighted"}
 FOLDED = ["logistic", "nearest", "clusters", "response_theory"]
 WORDS = "river stone proof tax cloud verb heart engine market poem atom law".split()
@@ -97,27 +97,27 @@ def brier(utilities, outcomes):
 
 @all_routers
 def test_utilities_are_one_score_per_prompt_and_model(fitted, toy, name):
-    utilities = fitted[name].utilities(toy.prompts)
+    utilities = fitted[name].expected_scores(toy.prompts)
     assert list(utilities.columns) == toy.models
     assert utilities.index.equals(toy.prompts.index)
     assert ((utilities >= 0) & (utilities <= 1)).all(axis=None)
-    assert list(fitted[name].utilities(["a proof", "tax"]).index) == [0, 1]
-    assert fitted[name].utilities([]).shape == (0, 5)
+    assert list(fitted[name].expected_scores(["a proof", "tax"]).index) == [0, 1]
+    assert fitted[name].expected_scores([]).shape == (0, 5)
     assert fitted[name].name == name
 
 
 @all_routers
 def test_a_batch_is_its_prompts_one_by_one(fitted, name):
     prompts = ["a proof of the law", "tax", "", "😀", "river stone cloud", "word " * 2_000]
-    batch = fitted[name].utilities(prompts).to_numpy()
-    single = np.concatenate([fitted[name].utilities([prompt]).to_numpy() for prompt in prompts])
+    batch = fitted[name].expected_scores(prompts).to_numpy()
+    single = np.concatenate([fitted[name].expected_scores([prompt]).to_numpy() for prompt in prompts])
     np.testing.assert_allclose(batch, single, atol=1e-6 if name == "similarity_weighted" else 1e-9)
 
 
 @all_routers
 def test_the_same_seed_gives_the_same_numbers(fitted, toy, name):
     again = clone(ROUTERS[name]).fit(toy)
-    pd.testing.assert_frame_equal(again.utilities(toy.prompts), fitted[name].utilities(toy.prompts))
+    pd.testing.assert_frame_equal(again.expected_scores(toy.prompts), fitted[name].expected_scores(toy.prompts))
 
 
 @all_routers
@@ -125,7 +125,7 @@ def test_missing_scores_are_left_out(name):
     whole, outcomes = make_outcomes(1, 200), make_outcomes(1, 200, missing=0.3)
     outcomes.scores.iloc[:3] = np.nan
     router = clone(ROUTERS[name]).fit(outcomes)
-    utilities = router.utilities(whole.prompts)
+    utilities = router.expected_scores(whole.prompts)
     assert utilities.notna().all(axis=None)
     assert abs(utilities.mean() - outcomes.scores.mean()).max() < 0.08
     assert brier(utilities, whole) < brier(whole.scores.mean() * 0 + 0.5, whole)
@@ -134,8 +134,8 @@ def test_missing_scores_are_left_out(name):
 @all_routers
 def test_scores_in_another_unit(fitted, toy, name):
     judged = replace(toy, scores=1 + 9 * toy.scores)
-    utilities = clone(ROUTERS[name]).fit(judged).utilities(toy.prompts)
-    np.testing.assert_allclose(utilities, 1 + 9 * fitted[name].utilities(toy.prompts), atol=1e-3)
+    utilities = clone(ROUTERS[name]).fit(judged).expected_scores(toy.prompts)
+    np.testing.assert_allclose(utilities, 1 + 9 * fitted[name].expected_scores(toy.prompts), atol=1e-3)
 
 
 @all_routers
@@ -146,10 +146,10 @@ def test_one_model_only(toy, name):
         with pytest.raises(DataError, match=f"at least {3 if name == 'response_theory' else 2} models"):
             router.fit(outcomes)
         return
-    assert list(router.fit(outcomes).utilities(toy.prompts).columns) == ["m2"]
+    assert list(router.fit(outcomes).expected_scores(toy.prompts).columns) == ["m2"]
     with pytest.raises(ParameterError, match="only model left"):
         router.drop_model("m2")
-    assert router.add_model("new", toy.scores["m4"], toy.prompts).utilities(["tax"]).notna().all(axis=None)
+    assert router.add_model("new", toy.scores["m4"], toy.prompts).expected_scores(["tax"]).notna().all(axis=None)
 
 
 @all_routers
@@ -159,7 +159,7 @@ def test_all_scores_equal(toy, name):
         with pytest.raises(DataError, match="equally hard"):
             router.fit(outcomes)
         return
-    np.testing.assert_allclose(router.fit(outcomes).utilities(toy.prompts), 1)
+    np.testing.assert_allclose(router.fit(outcomes).expected_scores(toy.prompts), 1)
 
 
 @pytest.mark.parametrize("name", FOLDED)
@@ -173,33 +173,33 @@ def test_fewer_prompts_than_folds(toy, name):
 
 def test_what_cannot_be_fitted_says_so(toy):
     with pytest.raises(ParameterError, match="must be Outcomes"):
-        RidgeUtility(ENCODER).fit(toy.scores)
+        RidgeScores(ENCODER).fit(toy.scores)
     with pytest.raises(DataError, match="no score of model m1"):
-        RidgeUtility(ENCODER).fit(replace(toy, scores=toy.scores.assign(m1=np.nan)))
+        RidgeScores(ENCODER).fit(replace(toy, scores=toy.scores.assign(m1=np.nan)))
     single = toy.scores.assign(m1=toy.scores["m1"].where(np.arange(len(toy)) == 0))
     with pytest.raises(DataError, match="'m1' has a single score"):
-        RidgeUtility(ENCODER).fit(replace(toy, scores=single))
+        RidgeScores(ENCODER).fit(replace(toy, scores=single))
     wrong = [
-        (RidgeUtility, {"alphas": ()}),
-        (RidgeUtility, {"alphas": 3}),
-        (NearestUtility, {"neighbours": (0,)}),
-        (NearestUtility, {"neighbours": (1.5,)}),
-        (ClusterUtility, {"clusters": (-1,)}),
-        (LogisticUtility, {"penalties": ("a",)}),
+        (RidgeScores, {"alphas": ()}),
+        (RidgeScores, {"alphas": 3}),
+        (KNNScores, {"neighbours": (0,)}),
+        (KNNScores, {"neighbours": (1.5,)}),
+        (ClusterScores, {"clusters": (-1,)}),
+        (LogisticScores, {"penalties": ("a",)}),
     ]
     for kind, options in wrong:
         with pytest.raises(ParameterError, match=f"{kind.__name__}: {next(iter(options))} must be"):
             kind(ENCODER, **options).fit(toy)
     with pytest.raises(ParameterError, match="shrinkage must be"):
-        ClusterUtility(ENCODER, shrinkage=0).fit(toy)
+        ClusterScores(ENCODER, shrinkage=0).fit(toy)
     with pytest.raises(ParameterError, match="pairs_per_prompt must be"):
         clone(ROUTERS["matrix_factorization"]).set_params(pairs_per_prompt=0).fit(toy)
     with pytest.raises(NotFittedError):
-        RidgeUtility(ENCODER).utilities(["tax"])
+        RidgeScores(ENCODER).expected_scores(["tax"])
     with pytest.raises(DataError, match="bare string"):
-        ConstantUtility().fit(toy).utilities("tax")
+        ConstantScores().fit(toy).expected_scores("tax")
     with pytest.raises(TypeError, match="abstract"):
-        UtilityRouter()
+        ScoreRouter()
 
 
 # saved routers
@@ -221,15 +221,17 @@ def test_a_saved_router_gives_the_same_utilities(name, tmp_path, monkeypatch):
     for loaded in (load_router(folder), type(router).load(folder)):
         assert type(loaded) is type(router)
         assert vars(loaded).keys() == vars(router).keys()
-        pd.testing.assert_frame_equal(loaded.utilities(new), router.utilities(new), rtol=0, atol=1e-12)
+        pd.testing.assert_frame_equal(loaded.expected_scores(new), router.expected_scores(new), rtol=0, atol=1e-12)
     both = [one.drop_model("m3") for one in (router, loaded)]
     if name in ADDING:
         both = [one.add_model("new", outcomes.scores["m1"].iloc[:30], outcomes.prompts) for one in both]
-    expected = both[0].utilities(new)
-    pd.testing.assert_frame_equal(both[1].utilities(new), expected, rtol=0, atol=1e-12)
+    expected = both[0].expected_scores(new)
+    pd.testing.assert_frame_equal(both[1].expected_scores(new), expected, rtol=0, atol=1e-12)
     again = load_router(both[1].save(folder))
-    pd.testing.assert_frame_equal(again.utilities(new), expected, rtol=0, atol=1e-12)
-    pd.testing.assert_frame_equal(clone(again).fit(outcomes).utilities(new).drop(columns="m1"), router.utilities(new))
+    pd.testing.assert_frame_equal(again.expected_scores(new), expected, rtol=0, atol=1e-12)
+    pd.testing.assert_frame_equal(
+        clone(again).fit(outcomes).expected_scores(new).drop(columns="m1"), router.expected_scores(new)
+    )
 
 
 @all_routers
@@ -244,13 +246,14 @@ def test_what_cannot_be_saved_or_loaded_says_so(fitted, name, tmp_path):
         router.save(folder)
     folder = router.save(tmp_path / "saved")
     weights, config = folder / "weights.safetensors", folder / "config.json"
-    other = ConstantUtility if name != "constant" else RidgeUtility
+    other = ConstantScores if name != "constant" else RidgeScores
     for kind in (other, Router):
         with pytest.raises(DataError, match=f"a saved '{type(router).__name__}' is not a {kind.__name__}"):
             kind.load(folder)
     whole, text = weights.read_bytes(), config.read_text()
     told = json.loads(text)
-    config.write_text(json.dumps(told | {"models": told["models"][1:]}))
+    state = told["state"]
+    config.write_text(json.dumps(told | {"state": state | {"models_": state["models_"][1:]}}))
     with pytest.raises(DataError, match=r"weights and config\.json do not belong together"):
         load_router(folder)
     if name != "constant":
@@ -271,19 +274,19 @@ def test_what_cannot_be_saved_or_loaded_says_so(fitted, name, tmp_path):
 
 def test_ridge_is_one_regression_per_model_on_its_own_prompts():
     outcomes = make_outcomes(2, 80, missing=0.2)
-    router = RidgeUtility(ENCODER, alphas=(2.0,)).fit(outcomes)
+    router = RidgeScores(ENCODER, alphas=(2.0,)).fit(outcomes)
     vectors = router._encode(outcomes.prompts)
     for model in outcomes.models:
         known = outcomes.scores[model].notna().to_numpy()
         alone = Ridge(alpha=2.0).fit(vectors[known], outcomes.scores[model][known])
         np.testing.assert_allclose(
-            router.utilities(outcomes.prompts)[model], alone.predict(vectors).clip(0, 1), atol=1e-8
+            router.expected_scores(outcomes.prompts)[model], alone.predict(vectors).clip(0, 1), atol=1e-8
         )
 
 
 def test_nearest_is_a_mean_over_neighbours_and_the_mean():
     outcomes = make_outcomes(3, 60, missing=0.2)
-    router = NearestUtility(ENCODER, neighbours=(7,)).fit(outcomes)
+    router = KNNScores(ENCODER, neighbours=(7,)).fit(outcomes)
     vectors = router._encode(outcomes.prompts)
     for row in (0, 11, 42):
         closest = np.sort(vectors @ vectors[row])[::-1]
@@ -291,7 +294,7 @@ def test_nearest_is_a_mean_over_neighbours_and_the_mean():
             continue  # which of two is seventh is open
         near = outcomes.scores[vectors @ vectors[row] >= closest[6]]
         literal = (near.sum() + outcomes.scores.mean()) / (near.notna().sum() + 1)
-        np.testing.assert_allclose(router.utilities(outcomes.prompts).iloc[row], literal)
+        np.testing.assert_allclose(router.expected_scores(outcomes.prompts).iloc[row], literal)
 
 
 def test_clusters_hold_shrunk_means(fitted, toy):
@@ -304,11 +307,13 @@ def test_clusters_hold_shrunk_means(fitted, toy):
 def test_logistic_is_that_of_scikit_learn(toy):
     from sklearn.linear_model import LogisticRegression
 
-    router = LogisticUtility(ENCODER, penalties=(2.0,)).fit(toy)
+    router = LogisticScores(ENCODER, penalties=(2.0,)).fit(toy)
     vectors = router._encode(toy.prompts)
     for model in ("m0", "m3"):
         alone = LogisticRegression(C=0.5, tol=1e-8, max_iter=1000).fit(vectors, toy.scores[model])
-        np.testing.assert_allclose(router.utilities(toy.prompts)[model], alone.predict_proba(vectors)[:, 1], atol=2e-3)
+        np.testing.assert_allclose(
+            router.expected_scores(toy.prompts)[model], alone.predict_proba(vectors)[:, 1], atol=2e-3
+        )
 
 
 @given(seed=st.integers(0, 10_000), models=st.integers(1, 6), labels=st.integers(1, 12))
@@ -321,7 +326,7 @@ def test_one_more_is_the_posterior_mean(seed, models, labels):
     covariance = np.cov(known, bias=True).reshape(4, 4) + own @ own.T
     gain = covariance @ features.T @ np.linalg.inv(features @ covariance @ features.T + noise * np.eye(labels))
     literal = mean + gain @ (scores - features @ mean)
-    np.testing.assert_allclose(_one_more(known, own, features, scores, noise), literal, atol=1e-8)
+    np.testing.assert_allclose(one_more(known, own, features, scores, noise), literal, atol=1e-8)
 
 
 @given(seed=st.integers(0, 10_000))
@@ -331,7 +336,7 @@ def test_logistic_ends_where_the_gradient_is_none(seed):
     features, targets = rng.normal(size=(40, 3)), rng.random((40, 2))
     targets[rng.random(targets.shape) < 0.2] = np.nan
     penalty = np.array([0.5, 1.0, 4.0])
-    weights = _logistic(features, targets, penalty)
+    weights = logistic(features, targets, penalty)
     excess = np.nan_to_num(1 / (1 + np.exp(-features @ weights)) - targets)
     np.testing.assert_allclose(features.T @ excess + penalty[:, None] * weights, 0, atol=2e-2)
 
@@ -356,9 +361,9 @@ def test_votes_of_random_pairs_agree_with_the_scores(seed, pairs):
 @pytest.mark.parametrize("name", ["ridge", "nearest", "clusters"])
 def test_the_order_of_the_models_does_not_matter(fitted, toy, name, order):
     turned = replace(toy, scores=toy.scores.iloc[:, list(order)])
-    utilities = clone(ROUTERS[name]).fit(turned).utilities(toy.prompts)
+    utilities = clone(ROUTERS[name]).fit(turned).expected_scores(toy.prompts)
     assert list(utilities.columns) == turned.models
-    np.testing.assert_allclose(utilities[toy.models], fitted[name].utilities(toy.prompts), atol=1e-9)
+    np.testing.assert_allclose(utilities[toy.models], fitted[name].expected_scores(toy.prompts), atol=1e-9)
 
 
 def test_copies_of_a_prompt_are_held_out_together():
@@ -368,7 +373,7 @@ def test_copies_of_a_prompt_are_held_out_together():
         replace(outcomes, **{part: getattr(outcomes, part).add_suffix(mark, axis=0) for part in PARTS}) for mark in "ab"
     ]
     joined = Outcomes("twice", *(pd.concat([getattr(one, part) for one in twice]) for part in PARTS))
-    assert NearestUtility(ENCODER, neighbours=(1, 20)).fit(joined).k_ == 20
+    assert KNNScores(ENCODER, neighbours=(1, 20)).fit(joined).k_ == 20
 
 
 PARTS = ("prompts", "scores", "groups", "keys")
@@ -381,16 +386,16 @@ PARTS = ("prompts", "scores", "groups", "keys")
 def test_utilities_are_nearer_to_the_truth_than_the_mean_scores(halves, static_encoder, name):
     train, test = halves
     kinds = {
-        "ridge": RidgeUtility(),
-        "logistic": LogisticUtility(),
-        "nearest": NearestUtility(),
-        "clusters": ClusterUtility(),
-        "response_theory": ResponseTheoryUtility(),
-        "matrix_factorization": RatedUtility(MatrixFactorizationRouter(ANY_PAIR)),
-        "similarity_weighted": RatedUtility(SimilarityWeightedRouter(ANY_PAIR, n_tiers=23)),
+        "ridge": RidgeScores(),
+        "logistic": LogisticScores(),
+        "nearest": KNNScores(),
+        "clusters": ClusterScores(),
+        "response_theory": IRTScores(),
+        "matrix_factorization": VotesScores(MatrixFactorizationRouter(ANY_PAIR)),
+        "similarity_weighted": VotesScores(SimilarityWeightedRouter(ANY_PAIR, n_tiers=23)),
     }
-    constant = ConstantUtility().fit(train).utilities(test.prompts)
-    utilities = kinds[name].fit(train).utilities(test.prompts)
+    constant = ConstantScores().fit(train).expected_scores(test.prompts)
+    utilities = kinds[name].fit(train).expected_scores(test.prompts)
     assert brier(utilities, test) < brier(constant, test) - (0.001 if name in NEEDS_TWO_MODELS else 0.01)
     truth = test.competence.to_numpy().ravel()
     correlation = [np.corrcoef(part.to_numpy().ravel(), truth)[0, 1] for part in (utilities, constant)]
@@ -399,7 +404,7 @@ def test_utilities_are_nearer_to_the_truth_than_the_mean_scores(halves, static_e
 
 def test_difficulty_is_told_from_the_text(halves, static_encoder):
     train, test = halves
-    router = ResponseTheoryUtility().fit(train)
+    router = IRTScores().fit(train)
     assert 0.4 < router.explained_ < 1
     assert np.corrcoef(router.difficulty(test.prompts), test.competence.mean(axis=1))[0, 1] < -0.7
     assert router.ability_.corr(train.competence.mean(), method="spearman") > 0.95
@@ -415,11 +420,11 @@ def test_specialists_are_found():
     chance = np.column_stack([np.where(topic, 0.9, 0.3), np.where(topic, 0.3, 0.9)])
     scores = pd.DataFrame((rng.random(chance.shape) < chance).astype(float), prompts.index, ["poet", "prover"])
     outcomes = Outcomes("topics", prompts, scores, prompts.map(len), prompts.map(prompt_key))
-    learner = RatedUtility(MatrixFactorizationRouter(ANY_PAIR, ENCODER))
+    learner = VotesScores(MatrixFactorizationRouter(ANY_PAIR, ENCODER))
     kinds = {name: ROUTERS[name] for name in ("ridge", "logistic", "nearest", "clusters")} | {"votes": learner}
     for name, kind in kinds.items():
         router = clone(kind).fit(outcomes)
-        chosen = router.utilities(["sonnet poem of the river", "matrix proof of the tax"]).idxmax(axis=1)
+        chosen = router.expected_scores(["sonnet poem of the river", "matrix proof of the tax"]).idxmax(axis=1)
         assert list(chosen) == ["poet", "prover"], name
 
 
@@ -428,22 +433,24 @@ def test_specialists_are_found():
 
 @adding_routers
 def test_adding_and_dropping_leaves_the_others_alone(fitted, toy, name):
-    before = fitted[name].utilities(toy.prompts)
+    before = fitted[name].expected_scores(toy.prompts)
     fewer = fitted[name].drop_model("m3")
-    pd.testing.assert_frame_equal(fewer.utilities(toy.prompts), before.drop(columns="m3"))
+    pd.testing.assert_frame_equal(fewer.expected_scores(toy.prompts), before.drop(columns="m3"))
     labels = toy.scores["m3"].sample(30, random_state=0)
     more = fewer.add_model("m3 again", labels, toy.prompts)
     assert more.models_ == ["m0", "m1", "m2", "m4", "m3 again"]
-    pd.testing.assert_frame_equal(more.utilities(toy.prompts)[fewer.models_], before.drop(columns="m3"))
-    pd.testing.assert_frame_equal(fitted[name].utilities(toy.prompts), before)
-    assert more.utilities(toy.prompts)["m3 again"].between(0, 1).all()
-    pd.testing.assert_frame_equal(more.drop_model("m3 again").utilities(toy.prompts), fewer.utilities(toy.prompts))
+    pd.testing.assert_frame_equal(more.expected_scores(toy.prompts)[fewer.models_], before.drop(columns="m3"))
+    pd.testing.assert_frame_equal(fitted[name].expected_scores(toy.prompts), before)
+    assert more.expected_scores(toy.prompts)["m3 again"].between(0, 1).all()
+    pd.testing.assert_frame_equal(
+        more.drop_model("m3 again").expected_scores(toy.prompts), fewer.expected_scores(toy.prompts)
+    )
 
 
 @pytest.mark.parametrize("name", ["matrix_factorization", "similarity_weighted"])
 def test_routers_of_votes_drop_but_do_not_add(fitted, toy, name):
-    before = fitted[name].utilities(toy.prompts)
-    pd.testing.assert_frame_equal(fitted[name].drop_model("m1").utilities(toy.prompts), before.drop(columns="m1"))
+    before = fitted[name].expected_scores(toy.prompts)
+    pd.testing.assert_frame_equal(fitted[name].drop_model("m1").expected_scores(toy.prompts), before.drop(columns="m1"))
     with pytest.raises(ParameterError, match=r"cannot add a model.*fit again"):
         fitted[name].add_model("new", toy.scores["m0"], toy.prompts)
 
@@ -466,12 +473,12 @@ def test_what_cannot_be_added_or_dropped_says_so(fitted, toy):
         router.add_model("new", {"q0": 1.0}, toy.prompts)
 
 
-@pytest.mark.parametrize("kind", [RidgeUtility, LogisticUtility, NearestUtility, ClusterUtility, ResponseTheoryUtility])
+@pytest.mark.parametrize("kind", [RidgeScores, LogisticScores, KNNScores, ClusterScores, IRTScores])
 def test_more_labels_bring_a_new_model_nearer_to_the_truth(halves, static_encoder, kind):
     train, test = halves
     new = ["sim-clay", "sim-gravel", "sim-boulder"]
     known = [model for model in train.models if model not in new]
-    options = {"penalties": (1.0,)} if kind is LogisticUtility else {}
+    options = {"penalties": (1.0,)} if kind is LogisticScores else {}
     router = kind(**options).fit(replace(train, scores=train.scores[known], competence=None))
     errors = {"mean score": []}
     for labels in (10, 200):
@@ -479,7 +486,7 @@ def test_more_labels_bring_a_new_model_nearer_to_the_truth(halves, static_encode
         for model in new:
             for seed in range(3):
                 scores, truth = train.scores[model].sample(labels, random_state=seed), test.competence[model]
-                told = router.add_model(model, scores, train.prompts).utilities(test.prompts)[model]
+                told = router.add_model(model, scores, train.prompts).expected_scores(test.prompts)[model]
                 errors[labels].append(((told - truth) ** 2).mean())
                 if labels == 200:
                     errors["mean score"].append(((scores.mean() - truth) ** 2).mean())

@@ -11,7 +11,7 @@ from routellm_lab.errors import require_number, require_numbers
 from routellm_lab.preferences.models import ModelPair
 from routellm_lab.preferences.ratings import Tiers
 from routellm_lab.routers.base import PairOnlyRouter, Router
-from routellm_lab.routers.saving import Saved, saved_number
+from routellm_lab.routers.saving.fields import NUMBER, WHOLE, Array, Field
 
 
 class RandomRouter(Router):
@@ -24,7 +24,6 @@ class RandomRouter(Router):
     """
 
     name = "random"
-    _arrays: ClassVar[Mapping[str, Saved]] = {}
     _needs_votes = False
 
     def __init__(self, pair: ModelPair, random_state: int = 0) -> None:
@@ -50,7 +49,6 @@ class ConstantRouter(Router):
     """
 
     name = "constant"
-    _arrays: ClassVar[Mapping[str, Saved]] = {}
     _needs_votes = False
 
     def __init__(self, pair: ModelPair, value: float = 0.5) -> None:
@@ -76,7 +74,7 @@ class PromptLengthRouter(Router):
     """
 
     name = "prompt_length"
-    _arrays: ClassVar[Mapping[str, Saved]] = {"lengths": Saved("n", kind="int"), "ranks": Saved("n")}
+    _saved: ClassVar[Mapping[str, Field]] = {"lengths_": Array("n", kind="int"), "ranks_": Array("n")}
     _needs_votes = False
 
     def __init__(self, pair: ModelPair) -> None:
@@ -95,11 +93,8 @@ class PromptLengthRouter(Router):
         rank = np.where(length > longest, 1 - (1 - self.ranks_[-1]) * longest / np.maximum(length, 1), rank)
         return np.where(length < shortest, self.ranks_[0] * (length + 1) / (shortest + 1), rank)
 
-    def _state(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-        return {"lengths": self.lengths_, "ranks": self.ranks_}, {}
-
-    def _restore(self, arrays: dict[str, np.ndarray], state: dict[str, Any]) -> None:
-        self.lengths_, self.ranks_ = arrays["lengths"], arrays["ranks"]
+    def _check_learned(self) -> None:
+        super()._check_learned()
         if (np.diff(self.lengths_) <= 0).any() or not ((self.ranks_ >= 0) & (self.ranks_ <= 1)).all():
             raise ValueError("lengths must rise, and ranks be in [0, 1]")
 
@@ -130,7 +125,7 @@ class RidgeRouter(PairOnlyRouter):
     """
 
     name = "ridge"
-    _arrays: ClassVar[Mapping[str, Saved]] = {"coefficients": Saved("d")}
+    _saved: ClassVar[Mapping[str, Field]] = {"alpha_": NUMBER, "coefficients_": Array("d"), "intercept_": NUMBER}
 
     def __init__(
         self,
@@ -164,18 +159,6 @@ class RidgeRouter(PairOnlyRouter):
     def _win_rate(self, texts: list[str]) -> np.ndarray:
         return squash(self._encode(texts) @ self.coefficients_ + self.intercept_)
 
-    def _state(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-        state = self._tier_state() | {"alpha": self.alpha_, "intercept": self.intercept_}
-        return {"coefficients": self.coefficients_}, state
-
-    def _restore(self, arrays: dict[str, np.ndarray], state: dict[str, Any]) -> None:
-        self._restore_tiers(state)
-        self.coefficients_ = arrays["coefficients"]
-        self.alpha_, self.intercept_ = saved_number(state["alpha"]), saved_number(state["intercept"])
-
-    def _sizes(self) -> Mapping[str, int]:
-        return self._width()
-
 
 class KNNRouter(PairOnlyRouter):
     """Mean result of the strong side on the nearest training prompts (cosine).
@@ -196,10 +179,11 @@ class KNNRouter(PairOnlyRouter):
     """
 
     name = "knn"
-    _arrays: ClassVar[Mapping[str, Saved]] = {
-        "vectors": Saved("n", "d", kind="float32"),
-        "label": Saved("n"),
-        "weight": Saved("n"),
+    _saved: ClassVar[Mapping[str, Field]] = {
+        "vectors_": Array("n", "d", kind="float32"),
+        "label_": Array("n"),
+        "weight_": Array("n"),
+        "k_": WHOLE,
     }
 
     def __init__(
@@ -250,20 +234,11 @@ class KNNRouter(PairOnlyRouter):
         order = self._nearest.kneighbors(self._encode(texts), n_neighbors=self.k_, return_distance=False)
         return np.clip(self._running_means(order)[:, -1], 0, 1)
 
-    def _state(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-        arrays = {"vectors": self.vectors_, "label": self.label_, "weight": self.weight_}
-        return arrays, self._tier_state() | {"k": self.k_}
-
-    def _restore(self, arrays: dict[str, np.ndarray], state: dict[str, Any]) -> None:
-        self._restore_tiers(state)
-        self.vectors_, self.label_, self.weight_ = arrays["vectors"], arrays["label"], arrays["weight"]
-        self.k_ = saved_number(state["k"], whole=True)
+    def _check_learned(self) -> None:
+        super()._check_learned()
         if not 1 <= self.k_ <= len(self.label_) or not (self.weight_ > 0).all():
             raise ValueError(f"{self.k_} neighbours of {len(self.label_)}, whose weights must be above 0")
         self._index()
-
-    def _sizes(self) -> Mapping[str, int]:
-        return self._width()
 
 
 def squash(score: np.ndarray, margin: float = 0.02) -> np.ndarray:

@@ -13,7 +13,7 @@ from routellm_lab.preferences.battles import models_of, score_a, vote_weights
 from routellm_lab.preferences.models import ModelPair
 from routellm_lab.preferences.splits import split_by_prompt
 from routellm_lab.routers.base import ManyModelRouter
-from routellm_lab.routers.saving import Saved, saved_history, saved_names
+from routellm_lab.routers.saving.fields import NAMES, Array, Field, Table
 from routellm_lab.settings import settings
 
 if TYPE_CHECKING:
@@ -97,10 +97,12 @@ class MatrixFactorizationRouter(ManyModelRouter):
     """
 
     name = "matrix_factorization"
-    _arrays: ClassVar[Mapping[str, Saved]] = {
-        "model_vectors": Saved("m", "k", kind="float32"),
-        "map": Saved("k", "d", kind="float32"),
-        "bias": Saved("k", kind="float32"),
+    _saved: ClassVar[Mapping[str, Field]] = {
+        "models_": NAMES,
+        "model_vectors_": Array("m", "k", kind="float32"),
+        "map_": Array("k", "d", kind="float32"),
+        "bias_": Array("k", kind="float32"),
+        "history_": Table("epoch", "train_loss", "held_out_loss"),
     }
 
     def __init__(
@@ -205,11 +207,11 @@ class MatrixFactorizationRouter(ManyModelRouter):
             value.detach().numpy() for value in (model, parameters["W1"], parameters["b"])
         )
 
-    def _utilities(self, texts: list[str], models: list[str]) -> np.ndarray:
+    def _log_strengths(self, texts: list[str], models: list[str]) -> np.ndarray:
         return self._scores(self._encode(texts), models)
 
     def _scores(self, vectors: np.ndarray, models: list[str]) -> np.ndarray:
-        """Utilities from encoded prompts, (n, d) -> (n, models): one small product per prompt, in 64 bits, so that
+        """Log-strengths from encoded prompts, (n, d) -> (n, models): one small product per prompt, in 64 bits, so that
         they do not depend on the size of the batch; a part at a time, as copies that leave the cache cost more."""
         rows = [self.models_.index(model) for model in models]
         # (v * w2) . (W1 q + b) = ((v * w2) W1) . q + (v * w2) . b
@@ -222,20 +224,12 @@ class MatrixFactorizationRouter(ManyModelRouter):
         scores += chosen @ self.bias_
         return scores
 
-    def _state(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-        arrays = {"model_vectors": self.model_vectors_, "map": self.map_, "bias": self.bias_}
-        history = self.history_.astype(object).where(self.history_.notna(), None).to_dict("records")
-        return arrays, {"models": self.models_, "history": history}
-
-    def _restore(self, arrays: dict[str, np.ndarray], state: dict[str, Any]) -> None:
-        self.model_vectors_, self.map_, self.bias_ = arrays["model_vectors"], arrays["map"], arrays["bias"]
-        self.models_ = saved_names(state["models"])
-        self.history_ = saved_history(state["history"], ("epoch", "train_loss", "held_out_loss"))
+    def _check_learned(self) -> None:
+        super()._check_learned()
+        if self.bias_.shape != (self.dimensions,):
+            raise ValueError(f"model vectors of length {len(self.bias_)}, not {self.dimensions}")
         if not {self.pair_used_.strong, self.pair_used_.weak} <= set(self.models_):
             raise ValueError(f"{self.pair_used_} are not among the models")
-
-    def _sizes(self) -> Mapping[str, int]:
-        return {"m": len(self.models_), "k": self.dimensions, **self._width()}
 
 
 class _Votes:

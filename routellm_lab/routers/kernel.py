@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pandas as pd
@@ -16,7 +16,7 @@ from routellm_lab.preferences.models import ModelPair
 from routellm_lab.preferences.ratings import Tiers
 from routellm_lab.routers.base import PairOnlyRouter
 from routellm_lab.routers.baselines import squash
-from routellm_lab.routers.saving import Saved, saved_number
+from routellm_lab.routers.saving.fields import NUMBERS, WHOLE_NUMBERS, Array, ArrayByName, Field, Json, saved_number
 
 MOST_PROMPTS = 20_000
 """Distinct prompts of one set: the kernel between them takes 8 bytes each way, 3.2 GB."""
@@ -28,6 +28,14 @@ _SOLVED: dict[bytes, np.ndarray] = {}
 
 _CHUNK = 2048
 """Prompts compared with all training prompts at once: bounds the memory."""
+
+
+def _saved_scales(value: Any) -> dict[str, list[float]]:
+    """Means and standard deviations by set from a file, if they are (ValueError)."""
+    scales = {name: [saved_number(number) for number in scale] for name, scale in value.items()}
+    if not all(len(scale) == 2 and scale[1] > 0 for scale in scales.values()):
+        raise ValueError("a length scale must be a mean and a standard deviation above 0")
+    return scales
 
 
 class KernelRouter(PairOnlyRouter):
@@ -72,6 +80,15 @@ class KernelRouter(PairOnlyRouter):
     """
 
     name = "kernel"
+    _saved: ClassVar[Mapping[str, Field]] = {
+        "weights_": NUMBERS,
+        "levels_": NUMBERS,
+        "prompts_": WHOLE_NUMBERS,
+        "length_scales_": Json(_saved_scales),
+        "vectors_": ArrayByName(Array("n", "d", kind="float32")),
+        "lengths_": ArrayByName(Array("n")),
+        "duals_": ArrayByName(Array("n")),
+    }
 
     def __init__(
         self,
@@ -215,40 +232,10 @@ class KernelRouter(PairOnlyRouter):
         closest = {name: closest_cosine(vectors, known) for name, known in self.vectors_.items()}
         return pd.DataFrame(closest).clip(-1, 1)
 
-    def _state(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-        arrays = {
-            f"{part}.{number}": getattr(self, f"{part}_")[name]
-            for number, name in enumerate(self.weights_)
-            for part in _ARRAYS
-        }
-        return arrays, self._tier_state() | {name: getattr(self, f"{name}_") for name in _NUMBERS}
-
-    def _restore(self, arrays: dict[str, np.ndarray], state: dict[str, Any]) -> None:
-        self._restore_tiers(state)
-        if any(list(state[name]) != list(state["weights"]) for name in _NUMBERS):
-            raise ValueError("the sets of weights, levels, prompts and length scales differ")
-        self.weights_ = {name: saved_number(value) for name, value in state["weights"].items()}
-        self.levels_ = {name: saved_number(value) for name, value in state["levels"].items()}
-        self.prompts_ = {name: saved_number(value, whole=True) for name, value in state["prompts"].items()}
-        scales = state["length_scales"].items()
-        self.length_scales_ = {name: [saved_number(value) for value in scale] for name, scale in scales}
-        if not all(len(scale) == 2 and scale[1] > 0 for scale in self.length_scales_.values()):
-            raise ValueError("a length scale must be a mean and a standard deviation above 0")
-        for part in _ARRAYS:
-            learned = {name: arrays[f"{part}.{number}"] for number, name in enumerate(self.weights_)}
-            setattr(self, f"{part}_", learned)
-
-    def _declared(self, state: Mapping[str, Any]) -> Mapping[str, Saved]:
-        declared: dict[str, Saved] = {}
-        for number, name in enumerate(state["weights"]):
-            size = saved_number(state["prompts"][name], whole=True)
-            declared |= {f"vectors.{number}": Saved(size, "d", kind="float32")}
-            declared |= {f"{part}.{number}": Saved(size) for part in ("lengths", "duals")}
-        return declared
-
-    def _sizes(self) -> Mapping[str, int]:
-        return self._width()
-
-
-_ARRAYS = ("vectors", "lengths", "duals")
-_NUMBERS = ("weights", "levels", "prompts", "length_scales")
+    def _check_learned(self) -> None:
+        super()._check_learned()
+        fitted = [getattr(self, name) for name in KernelRouter._saved]
+        if any(list(values) != list(self.weights_) for values in fitted):
+            raise ValueError("the sets of weights, levels, prompts and arrays differ")
+        if any(len(self.vectors_[name]) != count for name, count in self.prompts_.items()):
+            raise ValueError("the numbers of prompts are not those of the vectors")

@@ -18,7 +18,7 @@ from routellm_lab.evaluation.inputs import checked_win_rates
 from routellm_lab.preferences.models import ModelPair
 from routellm_lab.preferences.splits import prompt_ranks
 from routellm_lab.resampling import bootstrap_p_value, defined, percentile_interval, resample_counts
-from routellm_lab.routers.utility import UtilityRouter
+from routellm_lab.routers.scores.base import ScoreRouter
 
 CHOICES = ("random", "diverse", "uncertain")
 """Which questions to label next. ``diverse``: the one farthest from all labelled ones (k-centre on the encodings; Sener
@@ -36,7 +36,7 @@ def adapted(general: Any, vectors: Any, labelled: Any, targets: Any) -> np.ndarr
     Parameters
     ----------
     general : (n,) or (n, k) array-like
-        What a router fitted elsewhere says of each question: win rates, or utilities of k models.
+        What a router fitted elsewhere says of each question: win rates, or expected scores of k models.
     vectors : (n, d) array-like
         Encoded questions.
     labelled : (m,) array-like of int
@@ -377,7 +377,7 @@ def _order(choice: str, vectors: np.ndarray, general: np.ndarray, size: int, rng
 def arrival_curve(
     train: Outcomes,
     test: Outcomes,
-    routers: Mapping[str, UtilityRouter],
+    routers: Mapping[str, ScoreRouter],
     labels: Iterable[int] = (10, 50, 200),
     newcomers: int = 8,
     n_draws: int = 10,
@@ -388,13 +388,13 @@ def arrival_curve(
     """A model that nobody has routed to arrives: what a few labelled answers of it tell, on top of the other models.
 
     Each of some models is the newcomer once. The routers are fitted on the other models alone, and add it from labelled
-    answers to training questions (`UtilityRouter.add_model`).
+    answers to training questions (`ScoreRouter.add_model`).
 
     Parameters
     ----------
     train, test : Outcomes
         Of the same models; questions to learn from, and to be judged by.
-    routers : dict of UtilityRouter
+    routers : dict of ScoreRouter
         By name; fitted or not, they stay as they are.
     labels : iterable of int
         How many answers of the newcomer are labelled, from 1. Each set of labels holds the smaller ones.
@@ -454,7 +454,7 @@ def arrival_curve(
 def _arrive(
     train: Outcomes,
     test: Outcomes,
-    routers: dict[str, UtilityRouter],
+    routers: dict[str, ScoreRouter],
     newcomer: str,
     sizes: list[int],
     n_draws: int,
@@ -476,7 +476,7 @@ def _arrive(
             few = order.iloc[:size]
             blind = ((few.mean() - truth) ** 2).mean()
             for i, router in enumerate(fitted):
-                expected = router.add_model(newcomer, few, train.prompts).utilities(asked)[newcomer]
+                expected = router.add_model(newcomer, few, train.prompts).expected_scores(asked)[newcomer]
                 gains[draw, i, j] = blind - ((expected - truth) ** 2).mean()
     return gains
 

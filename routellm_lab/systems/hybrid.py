@@ -20,8 +20,7 @@ kinds are one.
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
-from pathlib import Path
-from typing import Any
+from typing import ClassVar
 
 import numpy as np
 import pandas as pd
@@ -35,7 +34,7 @@ from routellm_lab.preferences.models import ModelPair
 from routellm_lab.preferences.ratings import Tiers
 from routellm_lab.routers.base import PairOnlyRouter, Router
 from routellm_lab.routers.baselines import RidgeRouter
-from routellm_lab.routers.saving import Saved, saved_number
+from routellm_lab.routers.saving.fields import NUMBER, Field, Nested
 from routellm_lab.routers.transformers.bert import BertRouter
 from routellm_lab.routers.transformers.training import Training
 from routellm_lab.systems.base import preferred_for_a
@@ -182,6 +181,7 @@ class HybridRouter(Router):
     """
 
     name = "hybrid"
+    _saved: ClassVar[Mapping[str, Field]] = {"t_": NUMBER, "router_": Nested("_learner")}
     _left_out = ("labels_",)
     _file_endings = BertRouter._file_endings
     router_: PairOnlyRouter
@@ -224,7 +224,7 @@ class HybridRouter(Router):
             model_a=self.pair_used_.strong, model_b=self.pair_used_.weak, weight=total
         )
         soft = soft_votes(plain, np.clip(1 - easy, _LEAST, 1 - _LEAST), where="hybrid labels")
-        self.router_ = self._learner().fit(soft)
+        self.router_ = self._learner(self.pair_used_).fit(soft)
 
     def _votes(self, battles: pd.DataFrame) -> pd.DataFrame:
         """The votes between the two models: ``prompt_key``, ``prompt``, ``gap``, ``weight``, ``sample`` (a number)."""
@@ -246,8 +246,7 @@ class HybridRouter(Router):
         votes = votes[between]
         return votes.assign(sample=votes.groupby("prompt_key").cumcount())
 
-    def _learner(self) -> PairOnlyRouter:
-        pair = self.pair_used_
+    def _learner(self, pair: ModelPair) -> PairOnlyRouter:
         tiers = Tiers({pair.strong: 0, pair.weak: 1}, "the pair")
         if str(self.model).partition(":")[0] in ("static", "hashing"):
             return RidgeRouter(pair, encoder=self.model, tiers=tiers)
@@ -256,42 +255,16 @@ class HybridRouter(Router):
     def _win_rate(self, texts: list[str]) -> np.ndarray:
         return self.router_._win_rate(texts)
 
+    def _check_learned(self) -> None:
+        super()._check_learned()
+        if self.router_.pair != self.pair_used_:
+            raise ValueError(f"what learned {self.router_.pair} serves no other pair")
+
     def _encoder_parameter(self) -> str | None:
-        return "model" if self._learner()._encoder_parameter() else None
+        return "model" if self._learner(self.pair)._encoder_parameter() else None
 
     def _encoder_identity(self) -> str | None:
-        return self._learner()._encoder_identity()
-
-    def _state(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-        arrays, state = self.router_._state()
-        return arrays, {"t": self.t_, "router": state}
-
-    def _restore(self, arrays: dict[str, np.ndarray], state: dict[str, Any]) -> None:
-        self.t_ = saved_number(state["t"])
-        self.router_._restore(arrays, state["router"])
-
-    def _declared(self, state: Mapping[str, Any]) -> Mapping[str, Saved] | None:
-        return self._learner()._declared(state["router"])
-
-    def _sizes(self) -> Mapping[str, int]:
-        return self.router_._sizes()
-
-    def _write_files(self, folder: Path) -> None:
-        self.router_._write_files(folder)
-
-    def _read_files(self, folder: Path, identity: str) -> None:
-        self.router_ = self._unfitted()
-        self.router_._read_files(folder, identity)
-
-    def _take_files(self, other: Any) -> None:
-        self.router_ = self._unfitted()
-        self.router_._take_files(other.router_)
-
-    def _unfitted(self) -> PairOnlyRouter:
-        router = self._learner()
-        router.pair_used_ = self.pair_used_
-        router._check()
-        return router
+        return self._learner(self.pair)._encoder_identity()
 
 
 def _samples(gaps: np.ndarray, weights: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:

@@ -17,7 +17,7 @@ from routellm_lab.settings import settings
 from routellm_lab.systems.rankers import ANSWERS, Ranker
 
 if TYPE_CHECKING:
-    from routellm_lab.routers.transformers.classifier import Classifier
+    from routellm_lab.routers.transformers.classifier import PooledClassifier
 
 _PAIRS_AT_ONCE = 32
 _MAX_CHARACTERS = 20_000
@@ -128,12 +128,12 @@ def _without_middle(ids: list[int], room: int) -> list[int]:
 
 
 @lru_cache(maxsize=1)
-def _pair_classifier() -> "Callable[[Any, int], Classifier]":  # built on first use: torch is slow to import
+def _pair_classifier() -> "Callable[[Any, int], PooledClassifier]":  # built on first use: torch is slow to import
     import torch
 
-    from routellm_lab.routers.transformers.classifier import Classifier
+    from routellm_lab.routers.transformers.classifier import PooledClassifier
 
-    class PairClassifier(Classifier):
+    class PairClassifier(PooledClassifier):
         """One logit from the mean of A's token vectors less the mean of B's, each in sight of the other."""
 
         def __init__(self, backbone: Any, sep: int) -> None:

@@ -5,7 +5,7 @@ import hashlib
 import json
 import re
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
@@ -20,20 +20,82 @@ from routellm_lab.errors import MissingExtraError, ParameterError
 from routellm_lab.files import read_json
 from routellm_lab.preferences.splits import split_by_prompt
 from routellm_lab.routers.base import PairOnlyRouter
-from routellm_lab.routers.saving import saved_history, saved_number
+from routellm_lab.routers.saving.fields import WHOLE, Field, Reading, Table, saved_number
 from routellm_lab.routers.transformers.training import Training, device, fine_tune, is_main_process, probe, seeded
 from routellm_lab.settings import settings
 
 if TYPE_CHECKING:
     import torch
 
-    from routellm_lab.routers.transformers.classifier import Classifier
+    from routellm_lab.routers.transformers.classifier import PooledClassifier
 
 _MAX_CHARACTERS = 50_000
 """Of a longer text only so many are tokenized, from both ends: tokenizing a megabyte takes seconds."""
 
 _TOKENS_AT_ONCE = 4096
 _PROMPTS_AT_ONCE = 128
+
+
+class _SavedNetwork(Field):
+    """The weights of a network and the configuration of its backbone."""
+
+    def write(self, router: Any, value: "PooledClassifier") -> tuple[dict[str, np.ndarray], Any]:
+        if router._int8:
+            raise ParameterError("a quantized router cannot be saved: save it first, quantize what is loaded")
+        kept = {name for name, weight in value.named_parameters() if weight.requires_grad}
+        arrays = {
+            name: weight.detach().cpu().numpy()
+            for name, weight in value.state_dict().items()
+            if not router.lora_rank or name in kept
+        }
+        return arrays, value.backbone.config.to_dict()
+
+    def read(self, router: Any, written: Any, reading: Reading) -> "PooledClassifier":
+        arrays = reading.take_all()
+        if reading.memory is not None:  # a second network would take time and memory
+            return reading.memory
+        import torch
+        from transformers import AutoConfig
+
+        with seeded(0), quiet_transformers():
+            if router.lora_rank:
+                network, _ = router._pretrained()
+            else:
+                config = _trusted_config(written, arrays)
+                network = router._untrained(AutoConfig.for_model(config.pop("model_type"), **config))
+        weights, known = {name: torch.from_numpy(value) for name, value in arrays.items()}, network.state_dict()
+        if other := [name for name, value in weights.items() if name in known and value.dtype != known[name].dtype]:
+            raise ValueError(f"{other[0]} holds {weights[other[0]].dtype}, not {known[other[0]].dtype}")
+        found = network.load_state_dict(weights, strict=not router.lora_rank)
+        if found.unexpected_keys:
+            raise ValueError(f"weights of another model: {found.unexpected_keys[:3]}")
+        return network
+
+
+class _SavedTokenizer(Field):
+    """How a prompt becomes what the network reads: the files of its tokenizer."""
+
+    in_json = False
+
+    def write(self, router: Any, value: "Inputs") -> tuple[dict[str, np.ndarray], Any]:
+        return {}, None
+
+    def write_files(self, router: Any, value: "Inputs", folder: Path) -> None:
+        value.tokenizer.save_pretrained(folder)
+
+    def read(self, router: Any, written: Any, reading: Reading) -> "Inputs":
+        router._saved_as = reading.identity
+        if reading.folder is None:
+            return reading.memory
+        from transformers import AutoTokenizer
+
+        options = reading.folder / "tokenizer_config.json"
+        if options.is_file():  # it may name files elsewhere, and code
+            kept = {name: value for name, value in read_json(options).items() if not _NAMES_FILES.search(name)}
+            options.write_text(json.dumps(kept), encoding="utf-8")
+        with quiet_transformers():
+            tokenizer = AutoTokenizer.from_pretrained(reading.folder, trust_remote_code=False)
+        return Inputs(tokenizer, router.training.max_tokens, router._padding, *router._instruction())
 
 
 class TransformerRouter(PairOnlyRouter):
@@ -46,7 +108,7 @@ class TransformerRouter(PairOnlyRouter):
 
     Attributes
     ----------
-    network_ : Classifier
+    network_ : PooledClassifier
         The model and its head.
     inputs_ : Inputs
         How a prompt becomes what the model reads.
@@ -58,6 +120,14 @@ class TransformerRouter(PairOnlyRouter):
         Of them, those longer than ``training.max_tokens``.
     """
 
+    _saved: ClassVar[Mapping[str, Field]] = {
+        "history_": Table("step", "epoch", "train_loss", "held_out_loss"),
+        "n_train_": WHOLE,
+        "n_held_out_": WHOLE,
+        "n_truncated_": WHOLE,
+        "inputs_": _SavedTokenizer(),
+        "network_": _SavedNetwork(),
+    }
     _padding: ClassVar[str]
     model: str
     training: Training
@@ -72,21 +142,19 @@ class TransformerRouter(PairOnlyRouter):
     n_held_out_: int
     n_truncated_: int
     _file_endings = (".json", ".txt", ".jinja", ".model", ".spm", ".bpe", ".vocab", ".md")
-    network_: "Classifier"
+    network_: "PooledClassifier"
     inputs_: "Inputs"
-
-    # --- what the two kinds differ in ---------------------------------------------------------------------------
 
     def _check(self) -> None:
         """Refuse parameters that cannot be used."""
         if not isinstance(self.training, Training):
             raise ParameterError(f"training must be a Training, got {self.training!r}")
 
-    def _pretrained(self) -> "tuple[Classifier, Any]":
+    def _pretrained(self) -> "tuple[PooledClassifier, Any]":
         """The classifier before training, and its tokenizer."""
         raise NotImplementedError
 
-    def _untrained(self, config: Any) -> "Classifier":
+    def _untrained(self, config: Any) -> "PooledClassifier":
         """The classifier without its weights."""
         raise NotImplementedError
 
@@ -101,8 +169,6 @@ class TransformerRouter(PairOnlyRouter):
     def _readout(self, logits: np.ndarray) -> np.ndarray:
         """Win rates from the head's outputs, (n, outputs) -> (n,)."""
         raise NotImplementedError
-
-    # --- training and inference ---------------------------------------------------------------------------------
 
     def _fit(self, battles: pd.DataFrame) -> None:
         self._check()
@@ -206,74 +272,18 @@ class TransformerRouter(PairOnlyRouter):
         check_is_fitted(self, "pair_used_")
         return self.inputs_.encode(as_texts(prompts))[1]
 
-    # --- saved routers ------------------------------------------------------------------------------------------
-
     def save(self, folder: str | Path) -> Path:
         """As `Router.save`, with the tokenizer and a card; of several processes only the first one writes."""
         return super().save(folder) if is_main_process() else Path(folder)
 
-    def _state(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-        if self._int8:
-            raise ParameterError("a quantized router cannot be saved: save it first, quantize what is loaded")
-        kept = {name for name, value in self.network_.named_parameters() if value.requires_grad}
-        arrays = {
-            name: value.detach().cpu().numpy()
-            for name, value in self.network_.state_dict().items()
-            if not self.lora_rank or name in kept
-        }
-        history = self.history_.astype(object).where(self.history_.notna(), None).to_dict("records")
-        sizes = {name: getattr(self, f"{name}_") for name in ("n_train", "n_held_out", "n_truncated")}
-        config = self.network_.backbone.config.to_dict()
-        return arrays, self._tier_state() | sizes | {"history": history, "model_config": config}
-
-    def _restore(self, arrays: dict[str, np.ndarray], state: dict[str, Any]) -> None:
-        self._restore_tiers(state)
-        self.history_ = saved_history(state["history"], ("step", "epoch", "train_loss", "held_out_loss"))
-        for name in ("n_train", "n_held_out", "n_truncated"):
-            setattr(self, f"{name}_", saved_number(state[name], whole=True))
-        if not hasattr(self, "network_"):
-            self._restore_network(arrays, state["model_config"])
-
-    def _restore_network(self, arrays: dict[str, np.ndarray], config: dict[str, Any]) -> None:
-        import torch
-        from transformers import AutoConfig
-
-        with seeded(0), quiet_transformers():
-            if self.lora_rank:
-                self.network_, _ = self._pretrained()
-            else:
-                config = _trusted_config(config, arrays)
-                self.network_ = self._untrained(AutoConfig.for_model(config.pop("model_type"), **config))
-        weights, known = {name: torch.from_numpy(value) for name, value in arrays.items()}, self.network_.state_dict()
-        if other := [name for name, value in weights.items() if name in known and value.dtype != known[name].dtype]:
-            raise ValueError(f"{other[0]} holds {weights[other[0]].dtype}, not {known[other[0]].dtype}")
-        found = self.network_.load_state_dict(weights, strict=not self.lora_rank)
-        if found.unexpected_keys:
-            raise ValueError(f"weights of another model: {found.unexpected_keys[:3]}")
-
     def _write_files(self, folder: Path) -> None:
-        self.inputs_.tokenizer.save_pretrained(folder)
+        super()._write_files(folder)
         for path in folder.iterdir():  # templates of chats in a folder of their own, code: nothing that is read again
             if path.is_dir():
                 shutil.rmtree(path)
             elif not self._writes(path.name):
                 path.unlink()
         (folder / "README.md").write_text(self._card(), encoding="utf-8")
-
-    def _read_files(self, folder: Path, identity: str) -> None:
-        from transformers import AutoTokenizer
-
-        options = folder / "tokenizer_config.json"
-        if options.is_file():  # it may name files elsewhere, and code
-            kept = {name: value for name, value in read_json(options).items() if not _NAMES_FILES.search(name)}
-            options.write_text(json.dumps(kept), encoding="utf-8")
-        with quiet_transformers():
-            tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
-        self._saved_as = identity
-        self.inputs_ = Inputs(tokenizer, self.training.max_tokens, self._padding, *self._instruction())
-
-    def _take_files(self, other: Any) -> None:
-        self.inputs_, self.network_ = other.inputs_, other.network_  # a second network would take time and memory
 
     def _encoder_parameter(self) -> str | None:
         return "model" if self.lora_rank else None

@@ -14,7 +14,7 @@ from routellm_lab.routers.transformers.base import TransformerRouter, load_pretr
 from routellm_lab.routers.transformers.training import Training
 
 if TYPE_CHECKING:
-    from routellm_lab.routers.transformers.classifier import Classifier
+    from routellm_lab.routers.transformers.classifier import PooledClassifier
 
 _PAPER_TRAINING = Training(
     max_tokens=512,
@@ -99,7 +99,7 @@ class BertRouter(TransformerRouter):
         if not 0 <= self.tie_share <= 1:
             raise ParameterError(f"tie_share must be in [0, 1], got {self.tie_share!r}")
 
-    def _pretrained(self) -> "tuple[Classifier, Any]":
+    def _pretrained(self) -> "tuple[PooledClassifier, Any]":
         backbone, tokenizer = load_pretrained("AutoModel", self.model, self.training.dropout)
         if tokenizer.pad_token_id is None:
             raise ParameterError(
@@ -110,17 +110,17 @@ class BertRouter(TransformerRouter):
             backbone.gradient_checkpointing_enable()
         return self._classifier(backbone), tokenizer
 
-    def _untrained(self, config: Any) -> "Classifier":
+    def _untrained(self, config: Any) -> "PooledClassifier":
         from transformers import AutoModel
 
         return self._classifier(AutoModel.from_config(config, trust_remote_code=False))
 
-    def _classifier(self, backbone: Any) -> "Classifier":
-        from routellm_lab.routers.transformers.classifier import Classifier
+    def _classifier(self, backbone: Any) -> "PooledClassifier":
+        from routellm_lab.routers.transformers.classifier import PooledClassifier
 
         if getattr(backbone, "pooler", None) is not None:
             backbone.pooler = None  # not read here; unused weights would trouble training in several processes
-        return Classifier(backbone, self.pooling, 1 if self.head == "one_logit" else 3)
+        return PooledClassifier(backbone, self.pooling, 1 if self.head == "one_logit" else 3)
 
     def _targets(self, votes: pd.DataFrame) -> np.ndarray:
         if self.head == "one_logit":

@@ -19,7 +19,7 @@ from routellm_lab.settings import settings
 if TYPE_CHECKING:
     import torch
 
-    from routellm_lab.routers.transformers.classifier import Classifier
+    from routellm_lab.routers.transformers.classifier import PooledClassifier
 
 INSTRUCTION = (
     "A cheap model and a strong model can both answer the prompt below. How good would the answer of the cheap model "
@@ -141,7 +141,7 @@ class CausalLMRouter(TransformerRouter):
         before, _, after = self.instruction.partition("{prompt}")
         return before, after
 
-    def _pretrained(self) -> "tuple[Classifier, Any]":
+    def _pretrained(self) -> "tuple[PooledClassifier, Any]":
         decoder, tokenizer = load_pretrained("AutoModelForCausalLM", self.model, self.training.dropout)
         if tokenizer.pad_token_id is None:  # padding is masked: which token it is does not matter
             tokenizer.pad_token = tokenizer.eos_token
@@ -171,13 +171,13 @@ class CausalLMRouter(TransformerRouter):
             )
         return output[[ids[0] for ids in pieces.values()]]
 
-    def _untrained(self, config: Any) -> "Classifier":
+    def _untrained(self, config: Any) -> "PooledClassifier":
         from transformers import AutoModel
 
         return self._classifier(AutoModel.from_config(config, trust_remote_code=False))
 
-    def _classifier(self, backbone: Any, head: "torch.Tensor | None" = None) -> "Classifier":
-        from routellm_lab.routers.transformers.classifier import Classifier
+    def _classifier(self, backbone: Any, head: "torch.Tensor | None" = None) -> "PooledClassifier":
+        from routellm_lab.routers.transformers.classifier import PooledClassifier
 
         if self.lora_rank:
             try:
@@ -186,7 +186,7 @@ class CausalLMRouter(TransformerRouter):
                 raise MissingExtraError("lora_rank needs: pip install 'routellm-lab[transformers]'") from error
             lora = LoraConfig(r=self.lora_rank, lora_alpha=2 * self.lora_rank, target_modules="all-linear")
             backbone = inject_adapter_in_model(lora, backbone)
-        return Classifier(backbone, "last", len(LABELS[self.labels]), head)
+        return PooledClassifier(backbone, "last", len(LABELS[self.labels]), head)
 
     def _targets(self, votes: pd.DataFrame) -> np.ndarray:
         if self.labels == "wins":

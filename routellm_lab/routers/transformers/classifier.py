@@ -8,7 +8,7 @@ from torch import nn
 from torch.nn import functional
 
 
-class Classifier(nn.Module):
+class PooledClassifier(nn.Module):
     """A linear head on one vector per input.
 
     Parameters

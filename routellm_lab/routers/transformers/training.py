@@ -20,7 +20,7 @@ from routellm_lab.settings import settings
 if TYPE_CHECKING:
     import torch
 
-    from routellm_lab.routers.transformers.classifier import Classifier
+    from routellm_lab.routers.transformers.classifier import PooledClassifier
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ class Training:
 
 
 def fine_tune(
-    model: "Classifier",
+    model: "PooledClassifier",
     train: list[dict[str, Any]],
     held_out: list[dict[str, Any]],
     collate: Any,
@@ -205,7 +205,7 @@ def fine_tune(
     return history
 
 
-def probe(model: "Classifier", train: list[dict[str, Any]], collate: Any, folds: int = 5) -> None:
+def probe(model: "PooledClassifier", train: list[dict[str, Any]], collate: Any, folds: int = 5) -> None:
     """Fit the head of a classifier alone, on the frozen backbone's vectors.
 
     Of a row of penalties on the squared weights, the one with the lowest cross-validated loss is taken.
@@ -249,7 +249,7 @@ _PENALTIES = (1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 3e-1, 1.0)
 
 
 def _fit_head(
-    model: "Classifier", vectors: "torch.Tensor", target: "torch.Tensor", weight: "torch.Tensor", penalty: float
+    model: "PooledClassifier", vectors: "torch.Tensor", target: "torch.Tensor", weight: "torch.Tensor", penalty: float
 ) -> None:
     """Lowest loss plus penalty times the squared distance from the head's weights as they are, by L-BFGS."""
     import torch
