@@ -119,7 +119,9 @@ def require_number(
     fits = low < number < top and (top == inf or (number + top) / 2 < top) if inside else low <= number <= top
     if fits and (high is not None or abs(number) <= LARGEST):
         return
-    raise ParameterError(f"{name} must be a {_kind(whole)}{_span(low, inf if high is None else high, inside)}, got {value!r}")
+    raise ParameterError(
+        f"{name} must be a {_kind(whole)}{_span(low, inf if high is None else high, inside)}, got {value!r}"
+    )
 
 
 def _is_number(value: Any, whole: bool = False) -> bool:
