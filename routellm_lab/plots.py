@@ -29,6 +29,7 @@ from routellm_lab.evaluation.verdict import Estimate
 from routellm_lab.policies.calibration import Calibration
 from routellm_lab.policies.many import CostQuality, many_tests, single_models
 from routellm_lab.preferences.battles import models_of, score_a, vote_weights
+from routellm_lab.resampling import Bootstrap
 from routellm_lab.studies.robustness import AdversarialSuffix
 from routellm_lab.systems.base import cheapest_match
 
@@ -1128,7 +1129,7 @@ def similarity_scatter(
     axes.margins(0.05)
     _legend_below(figure, handles, columns=5)
     if title is None:
-        span = f"{correlation.level:.0%} interval [{correlation.low:+.2f}, {correlation.high:+.2f}]"
+        span = f"{correlation.confidence_level:.0%} interval [{correlation.low:+.2f}, {correlation.high:+.2f}]"
         what = f"{_words(x)}: Spearman's rho {correlation.rho:+.2f}, {span}"
         label = y.upper().replace("_", " ") if y.startswith("apgr") else _capital(_words(y))
         title = f"{label} shows no sure relation to {what}"
@@ -1454,7 +1455,7 @@ def cost_curves(
     saved = {}
     for number, (name, costs) in enumerate(curves.items()):
         look = {"color": PALETTE[number % len(PALETTE)], "linestyle": DASHES[number % len(DASHES)]}
-        points = costs.points(101, level, n_resamples, random_state)
+        points = costs.points(101, Bootstrap(level, n_resamples, random_state))
         axes.fill_between(
             points["dollars"],
             points["quality_low"],
@@ -1465,7 +1466,7 @@ def cost_curves(
         )
         frame = costs.frame()
         axes.plot(frame["dollars"], frame["quality"], **look)
-        saved[name] = costs.intervals(["saving50"], level, n_resamples, random_state).iloc[0]
+        saved[name] = costs.intervals(["saving50"], Bootstrap(level, n_resamples, random_state)).iloc[0]
         value, low, high = saved[name]
         handles.append(Line2D([], [], label=f"{_words(name)}   {value:.0%} [{low:.0%}, {high:.0%}]", **look))
     handles.append(Line2D([], [], color="#888888", linewidth=1.2, label="random mix of both models"))

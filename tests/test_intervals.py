@@ -59,7 +59,7 @@ def test_an_extra_variance_adds_to_that_of_the_ratio():
         assert widths[extra] / 2 == pytest.approx(half, rel=0.01)
     few = np.ptp(ratio_interval(top, bottom, extra_variance=0.04, extra_df=2))
     assert few > 2 * widths[0.04]  # the variance between three refits is itself hardly known
-    for bad in ({"extra_variance": -1}, {"extra_df": 0}, {"level": 95}):
+    for bad in ({"extra_variance": -1}, {"extra_df": 0}, {"confidence_level": 95}):
         with pytest.raises(ParameterError, match=next(iter(bad))):
             ratio_interval(top, bottom, **bad)
 

@@ -10,7 +10,7 @@ from scipy.special import expit
 
 from routellm_lab import Outcomes, RoutingCurve
 from routellm_lab.errors import DataError, FewQuestionsWarning
-from routellm_lab.evaluation import CostCurve, rank_correlation
+from routellm_lab.evaluation import Bootstrap, CostCurve, rank_correlation
 from routellm_lab.evaluation.influence import apgr_interval
 from routellm_lab.judging import agreement
 from routellm_lab.policies import guarantee_pgr
@@ -230,7 +230,7 @@ def test_intervals_of_agreement_cover_near_one(n_draws, votes, agrees):
         first = np.array(WINNERS[:2])[rng.integers(2, size=20 * votes)]
         other = np.where(first == "model_a", "model_b", "model_a")
         votes_of_both = pd.DataFrame({"prompt_key": prompts, "first": first, "second": np.where(same, first, other)})
-        found = agreement(votes_of_both, n_resamples=50)
+        found = agreement(votes_of_both, Bootstrap(n_resamples=50))
         hits += found.low <= agrees <= found.high
         carried += not found.kappa_low <= 2 * agrees - 1 <= found.kappa_high
     assert at_least(hits, n_draws, 0.95 if votes == 1 else 0.93)
@@ -246,7 +246,7 @@ def test_intervals_of_a_rank_correlation_cover_with_few_points(n_draws, n, stren
     rng, hits = np.random.default_rng(7), 0
     for _ in range(n_draws):
         x, noise = rng.standard_normal((2, n))
-        found = rank_correlation(x, strength * x + np.sqrt(1 - strength**2) * noise, n_resamples=1)
+        found = rank_correlation(x, strength * x + np.sqrt(1 - strength**2) * noise, Bootstrap(n_resamples=1))
         hits += found.low <= truth <= found.high
     assert at_least(hits, n_draws, 0.95)
 

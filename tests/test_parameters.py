@@ -21,8 +21,15 @@ from routellm_lab.errors import (
     require_numbers,
     require_threshold,
 )
-from routellm_lab.evaluation import CostCurve, compare_all, holm, questions_needed, questions_to_tell, should_route
-from routellm_lab.evaluation.groups import rank_correlation
+from routellm_lab.evaluation import (
+    Bootstrap,
+    CostCurve,
+    compare_all,
+    holm,
+    questions_needed,
+    questions_to_tell,
+    should_route,
+)
 from routellm_lab.policies import OnlineThreshold, ThresholdPolicy, shares_over_time
 from routellm_lab.policies.calibration import calibration, cross_calibrated, decisions_changed
 from routellm_lab.policies.guarantees import (
@@ -86,18 +93,16 @@ PARAMETERS = {
     "curve.interval n_resamples": (lambda value: curve().interval(n_resamples=value), COUNT),
     "curve.p_value_vs_random": (lambda value: curve().p_value_vs_random(value), COUNT),
     "curve.compare level": (lambda value: curve().compare(curve(), level=value), INSIDE),
-    "compare_all level": (lambda value: compare_all({"a": curve(), "b": curve()}, level=value), INSIDE),
+    "Bootstrap confidence_level": (Bootstrap, INSIDE),
+    "Bootstrap n_resamples": (lambda value: Bootstrap(n_resamples=value), COUNT),
     "compare_all n_resamples": (lambda value: compare_all({"a": curve(), "b": curve()}, n_resamples=value), COUNT),
-    "rank_correlation n_resamples": (lambda value: rank_correlation([1, 2, 4], [3, 2, 1], value), COUNT),
-    "rank_correlation level": (lambda value: rank_correlation([1, 2, 4], [3, 2, 1], level=value), INSIDE),
     "questions_needed first": (lambda value: questions_needed(curve(), value, 0.6), (*MONEY, 50)),
-    "questions_needed level": (lambda value: questions_needed(curve(), 0.7, 0.6, level=value), INSIDE),
+    "questions_needed level": (lambda value: questions_needed(curve(), 0.7, 0.6, confidence_level=value), INSIDE),
     "questions_needed power": (lambda value: questions_needed(curve(), 0.7, 0.6, power=value), INSIDE),
     "questions_needed n_draws": (lambda value: questions_needed(curve(), 0.7, 0.6, n_draws=value), COUNT),
     "questions_to_tell": (lambda value: questions_to_tell(curve(), curve().oracle(), value), ENDLESS),
     "should_route price": (lambda value: should_route(curve(), value, 0.1), (*MONEY, 0)),
     "should_route tolerance": (lambda value: should_route(curve(), 2, 1, tolerance=value), (*SHARE, 0)),
-    "should_route level": (lambda value: should_route(curve(), 2, 1, level=value), INSIDE),
     "calibration n_bins": (lambda value: calibration(curve(), value), (*COUNT, 500)),
     "calibration level": (lambda value: calibration(curve(), level=value), INSIDE),
     "cross_calibrated n_folds": (lambda value: cross_calibrated(curve(), n_folds=value), (*COUNT, 1, 500)),
@@ -138,7 +143,6 @@ PARAMETERS = {
     "count_tokens assumed": (lambda value: count_tokens(outcomes(), ["strong"], value), (*MONEY, 0)),
     "CostCurve router": (lambda value: CostCurve(curve(), costs().strong, costs().weak, value), MONEY),
     "CostCurve.points": (lambda value: costs().points(value), (*COUNT, 1)),
-    "CostCurve.intervals level": (lambda value: costs().intervals(level=value), INSIDE),
     "route_many lam": (lambda value: route_many(expected(), dict.fromkeys(log().models, 1.0), value), LESS),
     "route_many price": (lambda value: route_many(expected(), dict.fromkeys(log().models, value), 0), (*MONEY, 0)),
     "CostQuality most": (lambda value: CostQuality.from_utilities(log(), expected(), most=value), (*COUNT, 1)),

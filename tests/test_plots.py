@@ -16,7 +16,7 @@ from routellm_lab import load_outcomes, plots
 from routellm_lab.benchmarks.outcomes import Outcomes
 from routellm_lab.costs import load_prices, log_answers
 from routellm_lab.errors import DataError, ParameterError
-from routellm_lab.evaluation import Correlation, CostCurve, RoutingCurve, compare_all, comparison_table
+from routellm_lab.evaluation import Bootstrap, Correlation, CostCurve, RoutingCurve, compare_all, comparison_table
 from routellm_lab.policies import shares_over_time
 from routellm_lab.policies.many import CostQuality
 from routellm_lab.preferences.models import ModelPair
@@ -36,7 +36,7 @@ def curve_of(skill, seed=0, n=400, **options):
 def make_table(skills=(0.0, 0.3, 0.5)):
     names = [("none", "random"), ("arena", "ridge"), ("arena+gold", "matrix_factorization")]
     curves = {key: curve_of(skill, seed) for seed, (key, skill) in enumerate(zip(names, skills, strict=True))}
-    return comparison_table(curves, n_resamples=100, n_permutations=50)
+    return comparison_table(curves, bootstrap=Bootstrap(n_resamples=100), n_permutations=50)
 
 
 def make_battles():
@@ -515,7 +515,9 @@ def test_transfer_dots_and_heat_maps_take_what_the_package_makes():
     scores = pd.DataFrame({model: (rng.random(120) < chance) * 1.0 for model, chance in chances.items()}, index=ids)
     pairs = [PAIR, ModelPair("medium", "small"), ModelPair("large", "medium")]
     outcomes = Outcomes("toy", text, scores, text, text)
-    table = transfer_table({"ridge": rng.random(120), "knn": rng.random(120)}, outcomes, pairs, n_resamples=50)
+    table = transfer_table(
+        {"ridge": rng.random(120), "knn": rng.random(120)}, outcomes, pairs, bootstrap=Bootstrap(n_resamples=50)
+    )
     points = [line.get_xdata()[0] for line in plots.transfer_dots(table, simulated=True).axes[0].lines]
     assert set(table["apgr"]) <= set(points)
     named = table.assign(pair=table["strong"] + " / " + table["weak"], apgr=table["apgr"] + 1)

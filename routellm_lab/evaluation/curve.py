@@ -493,7 +493,7 @@ class RoutingCurve:
         return self._intervals(require_names("names", names), level, n_resamples, random_state)
 
     def _intervals(self, names: list[str], level: float, n_resamples: int, random_state: int | None) -> pd.DataFrame:
-        require_number("n_resamples", n_resamples, 1, whole=True)
+        bootstrap = resampling.Bootstrap(level, n_resamples, random_state)
         resampling.warn_repeated(self.clusters, self.name)
         values = [self.value(name) for name in names]
         few = self.independent_prompts < FIELLER_BELOW
@@ -501,8 +501,8 @@ class RoutingCurve:
         ends = np.empty((2, len(names)))
         if not closed.all():
             drawn = [name for name, known in zip(names, closed, strict=True) if not known]
-            draws = significance.bootstrap(self, drawn, n_resamples, random_state)
-            ends[:, ~closed] = resampling.percentile_interval(draws, level, self.name)
+            draws = significance.metric_draws(self, drawn, bootstrap)
+            ends[:, ~closed] = bootstrap.interval(draws, self.name)
         if closed.any():
             ends[:, closed] = np.array(influence.apgr_interval(self, level))[:, None]
         if "apgr" in names:
@@ -557,7 +557,7 @@ class RoutingCurve:
         RepeatedPromptsWarning
             When more than 2 % of the prompts are copies of another.
         """
-        return significance.compare(self, other, metric, n_resamples, random_state, level)
+        return significance.compare(self, other, metric, resampling.Bootstrap(level, n_resamples, random_state))
 
     def aligned(self, prompt_ids: pd.Index) -> "RoutingCurve":
         """The same curve with its prompts in another order.

@@ -25,7 +25,7 @@ from routellm_lab.evaluation.cost_curve import CostCurve
 from routellm_lab.files import replacing
 from routellm_lab.policies.guarantees import require_ranking
 from routellm_lab.preferences.models import ModelPair
-from routellm_lab.resampling import percentile_interval
+from routellm_lab.resampling import Bootstrap, percentile_interval
 from routellm_lab.workbook.runs import writing
 
 _ESTIMATES = ("share", "quality", "pgr", "dollars", "random_quality")
@@ -179,7 +179,7 @@ class Explorer:
                 strong_score=curve.strong_scores,
                 weak_score=curve.weak_scores,
             )
-        points = costs.points(most_points, level, random_state=random_state)
+        points = costs.points(most_points, Bootstrap(level, 1000, random_state))
         return cls(
             points=points.assign(**_intervals(costs, points["threshold"].to_numpy(), level, random_state)),
             pair=curve.pair,
