@@ -20,7 +20,7 @@ from routellm_lab.judging import (
     match_votes,
     position_bias,
 )
-from routellm_lab.judging.agreement import _share_and_kappa
+from routellm_lab.judging.agreement import _share_and_kappa, agreed_share
 from routellm_lab.preferences import validate_battles
 from routellm_lab.preferences.battles import WINNERS
 from routellm_lab.preferences.sample import sample_battles, vote_chances
@@ -355,3 +355,10 @@ def test_gpt_4_on_the_votes_of_people(real_folder):
     assert matched[["chars_a", "chars_b"]].notna().all(axis=None)
     assert 0.27 < found.kappa < 0.34
     assert position_bias(matched).high < 0  # this judge prefers what is shown second
+
+
+def test_counts_alone_tell_the_share_that_agrees_and_the_share_by_chance(matched):
+    found = agreement(matched, Bootstrap(n_resamples=50))
+    agreed, chance = agreed_share(found.confusion)
+    assert agreed == pytest.approx(found.share)
+    assert (agreed - chance) / (1 - chance) == pytest.approx(found.kappa)

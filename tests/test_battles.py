@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from routellm_lab import ModelPair, load_battles
 from routellm_lab.errors import DataError
 from routellm_lab.preferences import prompt_key, score_a, validate_battles, vote_weights
-from routellm_lab.preferences.battles import split_options, with_prompts
+from routellm_lab.preferences.battles import split_options, win_matrix, with_prompts
 from routellm_lab.preferences.ratings import Tiers
 from routellm_lab.routers import RidgeRouter
 
@@ -361,3 +361,11 @@ def test_options_are_those_of_the_plain_patterns(pieces):
     prompt = "".join(pieces)
     question = re.sub(r"\s*answer\s*:?\s*$", "", prompt, flags=re.IGNORECASE)
     assert split_options(prompt) == re.split(r"\n\s*\(?[A-P][.):]\s", question)  # slow on long white space
+
+
+def test_the_matrix_of_wins_counts_weights_and_halves_ties():
+    rows = [("b", "a", "model_a", 2.0), ("a", "b", "tie", 1.0), ("c", "a", "model_b", 4.0)]
+    frame = pd.DataFrame(rows, columns=["model_a", "model_b", "winner", "weight"])
+    wins = win_matrix(frame)
+    assert wins.index.tolist() == wins.columns.tolist() == ["a", "b", "c"]
+    assert wins.to_numpy().tolist() == [[0, 0.5, 4], [2.5, 0, 0], [0, 0, 0]]

@@ -251,3 +251,13 @@ def test_real_answers_have_lengths_and_mmlu_has_none(real_folder):
     mmlu = load_outcomes("mmlu", data=real_folder)
     with pytest.raises(DataError, match="output_tokens="):
         count_tokens(mmlu, mmlu.models)
+
+
+def test_the_oracle_in_dollars_pays_no_router_and_a_mix_saves_what_lies_between():
+    costs = costs_of(np.random.default_rng(0), router=0.001)
+    best = costs.oracle()
+    assert best.dollars(0) == pytest.approx(costs.weak_dollars)
+    assert best.curve.apgr == costs.curve.oracle().apgr
+    assert (costs.mix_saving(1), costs.mix_saving(0)) == (0, 1 - costs.weak_dollars / costs.strong_dollars)
+    spent = (1 - costs.mix_saving(0.3)) * costs.strong_dollars
+    assert costs.random_quality(spent) == pytest.approx(0.7 * costs.curve.weak_mean + 0.3 * costs.curve.strong_mean)

@@ -12,10 +12,12 @@ from routellm_lab.errors import DataError, FewQuestionsWarning, ParameterError
 from routellm_lab.evaluation.influence import CARRIERS, apgr_interval, apgr_parts, gap_carriers
 from routellm_lab.evaluation.intervals import (
     design_effect,
+    normal_interval,
     rank_correlation_interval,
     ratio_interval,
     share_interval,
 )
+from routellm_lab.evaluation.win_rates import win_rate_spread
 from routellm_lab.preferences.models import ModelPair
 
 PAIR = ModelPair(strong="large", weak="small")
@@ -161,3 +163,18 @@ def test_a_gap_that_few_questions_carry_is_reported():
     few.interval("cpt50", n_resamples=50)  # without a word: no interval of APGR
     with pytest.raises(DataError, match="not significantly better"):
         apgr_interval(RoutingCurve(few.win_rate, strong > np.arange(300), np.zeros(300), curve.prompt_ids, PAIR))
+
+
+def test_a_normal_interval_holds_its_level():
+    low, high = normal_interval(0.5, np.array([0.1, 0.0]), 0.9)
+    np.testing.assert_allclose(stats.norm.cdf([low[0], high[0]], 0.5, 0.1), [0.05, 0.95])
+    assert low[1] == high[1] == 0.5
+
+
+def test_the_spread_of_win_rates_names_where_nine_in_ten_lie():
+    spread = win_rate_spread({"even": np.linspace(0, 1, 101), "sure": [0.9, 0.9]}).set_index("router")
+    np.testing.assert_allclose(spread.loc["even"], [101, 0.5, 0.05, 0.95, 51 / 101])
+    assert spread.loc["sure"].tolist() == [2, 0.9, 0.9, 0.9, 1]
+    for bad in ({}, {"a": []}, {"a": [0.5, np.nan]}):
+        with pytest.raises(DataError, match="finite"):
+            win_rate_spread(bad)

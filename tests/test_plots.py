@@ -712,7 +712,7 @@ def make_costs(skill=0.5, router=0.0):
 
 
 def test_cost_curves_tell_what_is_saved_beside_a_random_mix():
-    figure = plots.cost_curves({"good": make_costs(), "none": make_costs(0.0)}, n_resamples=100)
+    figure = plots.cost_curves({"good": make_costs(), "none": make_costs(0.0)}, bootstrap=Bootstrap(n_resamples=100))
     assert "Half of the gap for" in title(figure)
     assert "a random mix saves" in title(figure)
     axes = figure.axes[0]

@@ -14,7 +14,7 @@ from routellm_lab import default_pair
 from routellm_lab.errors import DataError, ParameterError
 from routellm_lab.routers import ConstantRouter, KNNRouter, PromptLengthRouter, RandomRouter, RidgeRouter
 from routellm_lab.studies import PERTURBATIONS, SUFFIX_WORDS, adversarial_suffix, flip_rates, perturb
-from routellm_lab.studies.robustness import _TRANSLATIONS
+from routellm_lab.studies.robustness import _TRANSLATIONS, worst_flips
 
 PAIR = default_pair("sample")
 KEEPS_FORM = ("typos", "polite preface", "filler", "translated word")
@@ -378,3 +378,8 @@ def test_adversarial_suffix_refuses_what_cannot_be_searched():
         adversarial_suffix(Toy(lambda text: 0.5), PROMPTS)
     assert toy.calls == []
     assert adversarial_suffix(toy, PROMPTS[:3], held_out=0.9).n == 1
+
+
+def test_worst_flips_are_the_largest_of_each_router():
+    table = pd.DataFrame({"router": ["b", "b", "a", "a"], "flips": [0.1, 0.3, 0.2, 0.0]})
+    assert worst_flips(table).to_dict() == {"b": 0.3, "a": 0.2}

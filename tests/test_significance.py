@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from routellm_lab import resampling
 from routellm_lab.errors import DataError, ParameterError, RepeatedPromptsWarning
 from routellm_lab.evaluation import Bootstrap, RoutingCurve, compare_all, holm, significance
+from routellm_lab.evaluation.significance import comparison_matrices
 from routellm_lab.preferences.models import ModelPair
 
 PAIR = ModelPair(strong="large", weak="small")
@@ -444,3 +445,20 @@ def test_holm_equals_the_step_down_definition(values):
 def test_holm_refuses_what_is_no_p_value(bad):
     with pytest.raises(ParameterError, match="holm"):
         holm(bad)
+
+
+def test_comparisons_as_squares_have_the_best_router_first():
+    rates, strong, weak = world(skill=0.3)
+    keys = [("none", "poor"), ("votes", "good"), ("votes", "middling")]
+    made = [1 - rates, rates, np.roll(rates, 7)]
+    curves = {key: curve_of(rate, strong, weak) for key, rate in zip(keys, made, strict=True)}
+    found = compare_all(curves, n_resamples=200)
+    difference, p_holm = comparison_matrices(found)
+    by_apgr = sorted(curves, key=lambda key: -curves[key].apgr)
+    assert list(difference.index) == list(difference.columns) == list(p_holm.index) == by_apgr
+    expected = [[curves[one].apgr - curves[two].apgr for two in by_apgr] for one in by_apgr]
+    off_diagonal = ~np.eye(3, dtype=bool)
+    np.testing.assert_allclose(difference.to_numpy()[off_diagonal], np.array(expected)[off_diagonal])
+    assert np.isnan(np.diag(difference)).all()
+    np.testing.assert_array_equal(p_holm, p_holm.T)
+    assert sorted(p_holm.to_numpy()[np.triu_indices(3, 1)]) == sorted(found["p_holm"])

@@ -24,6 +24,7 @@ from routellm_lab.studies import (
     transfer_table,
     unseen_prompts,
 )
+from routellm_lab.studies.transfer import pairs_won
 
 PAIR = ModelPair(strong="large", weak="small")
 OTHER = ModelPair(strong="large", weak="tiny")
@@ -429,3 +430,11 @@ def test_unseen_prompts_are_those_that_no_vote_is_on_or_nearly_on():
     assert not unseen_prompts(outcomes, battles_from_outcomes(outcomes, pair)).any()
     others = votes.assign(prompt=[f"nothing of the kind, {row}" for row in range(50)], prompt_key="none")
     assert unseen_prompts(outcomes, others).all()
+
+
+def test_pairs_won_ranks_routers_by_their_number_then_by_apgr():
+    rows = [("one", 0.51, 0.6), ("one", 0.49, 0.9), ("two", 0.52, 0.7), ("none", 0.4, 0.5), ("none", np.nan, 0.8)]
+    won = pairs_won(pd.DataFrame(rows, columns=["router", "low", "apgr"]))
+    assert won["router"].tolist() == ["two", "one", "none"]
+    assert won["pairs"].tolist() == [1, 1, 0]
+    np.testing.assert_allclose(won["apgr"], [0.7, 0.6, np.nan])

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -160,6 +160,14 @@ class CostCurve:
         )
         values = self.curve.weak_mean + share * (self.curve.strong_mean - self.curve.weak_mean)
         return float(values) if np.ndim(dollars) == 0 else values
+
+    def oracle(self) -> "CostCurve":
+        """The curve of a router that knows which answers are better (see `RoutingCurve.oracle`) and costs nothing."""
+        return replace(self, curve=self.curve.oracle(), router=0.0)
+
+    def mix_saving(self, x: float) -> float:
+        """Share that a random mix of both models saves against the strong one alone, where it recovers x of the gap."""
+        return 1 - (x * self.strong_dollars + (1 - x) * self.weak_dollars) / self.strong_dollars
 
     def value(self, metric: str) -> float:
         """A metric by name: see `intervals`."""

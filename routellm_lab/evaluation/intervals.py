@@ -1,11 +1,30 @@
 """Intervals in closed form, where the percentiles of a bootstrap are too narrow: few prompts, shares near 0 or 1."""
 
 import math
+from statistics import NormalDist
+from typing import Any
 
 import numpy as np
 from scipy import stats
 
 from routellm_lab.errors import ParameterError, require_number
+
+
+def normal_interval(value: Any, sd: Any, confidence_level: float = 0.95) -> tuple[Any, Any]:
+    """Where a normal variable lies, such as the APGR of a random router: a mean of .5, and its standard deviation.
+
+    Parameters
+    ----------
+    value, sd : float or array
+        Mean and standard deviation.
+    confidence_level : float
+
+    Returns
+    -------
+    (low, high)
+    """
+    half = NormalDist().inv_cdf((1 + confidence_level) / 2) * sd
+    return value - half, value + half
 
 
 def ratio_interval(

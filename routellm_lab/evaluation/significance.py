@@ -253,6 +253,33 @@ def enough_for_holm(bootstrap: Bootstrap, n_tests: int, n_resamples: int | None 
     ), needed
 
 
+def comparison_matrices(comparisons: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Comparisons of every two routers as squares, a row and a column per router, the best first.
+
+    Parameters
+    ----------
+    comparisons : DataFrame
+        As `compare_all` makes it: ``first``, ``second``, ``difference``, ``p_holm``.
+
+    Returns
+    -------
+    difference : DataFrame
+        Row minus column; NaN on the diagonal.
+    p_holm : DataFrame
+    """
+    keys = list(dict.fromkeys([*comparisons["first"], *comparisons["second"]]))
+    place = {key: number for number, key in enumerate(keys)}
+    first, second = ([place[key] for key in comparisons[side]] for side in ("first", "second"))
+    difference, p_holm = np.full((2, len(keys), len(keys)), np.nan)
+    difference[first, second], difference[second, first] = comparisons["difference"], -comparisons["difference"]
+    p_holm[first, second] = p_holm[second, first] = comparisons["p_holm"]
+    # with 0 on the diagonal the mean over a row is the router's metric less the mean metric
+    order = np.argsort(-np.nan_to_num(difference).mean(axis=1), kind="stable")
+    index = pd.Index([keys[number] for number in order], tupleize_cols=False)
+    square = np.ix_(order, order)
+    return pd.DataFrame(difference[square], index, index), pd.DataFrame(p_holm[square], index, index)
+
+
 def holm(p_values: Sequence[float] | np.ndarray | pd.Series) -> np.ndarray:
     """Holm's step-down correction for several tests at once.
 

@@ -175,6 +175,31 @@ def _chance(table: np.ndarray) -> float:
     return float(table.sum(axis=1) @ table.sum(axis=0))
 
 
+def agreed_share(confusion: pd.DataFrame) -> tuple[float, float]:
+    """Share of the votes on which two judges agree, and the share on which they would by chance.
+
+    Parameters
+    ----------
+    confusion : DataFrame
+        Counts; verdicts of the first judge down, of the second across. Verdicts of the same name agree.
+
+    Raises
+    ------
+    DataError
+        When there are no votes, a count is negative, or no verdict has the same name.
+    """
+    counts = confusion.astype(float)
+    both = [verdict for verdict in counts.index if verdict in counts.columns]
+    total = float(counts.to_numpy().sum())
+    if not both or not total > 0 or (counts.to_numpy() < 0).any():
+        raise DataError(
+            f"confusion: needs counts of verdicts that both judges give; rows {listed(counts.index)}, "
+            f"columns {listed(counts.columns)}, {total:g} votes"
+        )
+    agreed = sum(counts.loc[verdict, verdict] for verdict in both) / total
+    return agreed, sum(counts.loc[verdict].sum() * counts[verdict].sum() for verdict in both) / total**2
+
+
 def _numbers(matched: pd.DataFrame, judge: str) -> np.ndarray:
     """Places in `WINNERS` of the verdicts of one judge."""
     numbers = pd.Index(WINNERS).get_indexer(pd.Index(matched[judge]))

@@ -244,6 +244,23 @@ def score_a(battles: pd.DataFrame) -> np.ndarray:
     return battles["winner"].map({"model_a": 1.0, "tie": 0.5, "model_b": 0.0}).to_numpy(float)
 
 
+def win_matrix(battles: pd.DataFrame) -> pd.DataFrame:
+    """Votes that the model of the row won against that of the column, with their weights; a tie is half a win for each.
+
+    Returns
+    -------
+    DataFrame
+        Models by models, sorted by name.
+    """
+    models = pd.Index(models_of(battles))
+    a, b = (models.get_indexer(pd.Index(battles[side])) for side in ("model_a", "model_b"))
+    weight, score = vote_weights(battles), score_a(battles)
+    wins = np.zeros((len(models), len(models)))
+    np.add.at(wins, (a, b), weight * score)
+    np.add.at(wins, (b, a), weight * (1 - score))
+    return pd.DataFrame(wins, models, models)
+
+
 def results_between(battles: pd.DataFrame, strong: Iterable[str], weak: Iterable[str]) -> pd.Series:
     """What the strong models got out of every vote between them and the weak ones: 1, .5 or 0, by the votes' index.
 

@@ -10,7 +10,7 @@ import pandas as pd
 
 from routellm_lab.errors import DataError, ParameterError, listed, require_number
 from routellm_lab.files import disk_errors, read_json, replacing
-from routellm_lab.preferences.battles import models_of, score_a, validate_battles, vote_weights
+from routellm_lab.preferences.battles import models_of, score_a, validate_battles, vote_weights, win_matrix
 from routellm_lab.preferences.models import STAND_INS, ModelPair, find_model
 from routellm_lab.resampling import Bootstrap
 
@@ -64,9 +64,8 @@ def fit_ratings(battles: pd.DataFrame, prior: float = 1.0, bootstrap: Bootstrap 
     index = pd.Index([*models, _VIRTUAL])
     a, b = (index.get_indexer(pd.Index(battles[side])) for side in ("model_a", "model_b"))
     wins = np.zeros((len(index), len(index)))
+    wins[:-1, :-1] = win_matrix(battles)
     weight, score = vote_weights(battles), score_a(battles)
-    np.add.at(wins, (a, b), weight * score)
-    np.add.at(wins, (b, a), weight * (1 - score))
     if prior == 0:
         outside = _outside_main_component(wins[:-1, :-1])
         if outside.any():

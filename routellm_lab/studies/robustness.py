@@ -279,6 +279,11 @@ def flip_rates(
     return pd.DataFrame(rows)
 
 
+def worst_flips(table: pd.DataFrame) -> pd.Series:
+    """The largest of the flip rates of each router, over the perturbations of `flip_rates`."""
+    return table.groupby("router", sort=False)["flips"].max()
+
+
 def adversarial_suffix(
     router: "Router",
     prompts: Iterable[str],

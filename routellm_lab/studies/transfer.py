@@ -123,6 +123,19 @@ def transfer_table(
     return pd.DataFrame(rows)
 
 
+def pairs_won(table: pd.DataFrame) -> pd.DataFrame:
+    """On how many pairs of models each router is better than random, by its interval in `transfer_table`.
+
+    Returns
+    -------
+    DataFrame
+        One row per router, best first: ``router``, ``pairs``, ``apgr`` (mean on these pairs; NaN: there are none).
+    """
+    better = table.assign(pairs=table["low"] > 0.5, apgr=table["apgr"].where(table["low"] > 0.5))
+    won = better.groupby("router", sort=False).agg({"pairs": "sum", "apgr": "mean"}).reset_index()
+    return won.sort_values(["pairs", "apgr"], kind="stable", na_position="first")[::-1].reset_index(drop=True)
+
+
 def pair_properties(outcomes: Outcomes, pairs: Iterable[ModelPair]) -> pd.DataFrame:
     """What each pair of models offers to a router, whatever the router.
 
