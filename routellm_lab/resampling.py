@@ -52,6 +52,12 @@ class Bootstrap:
         """The same bootstrap with other values of some fields."""
         return dataclasses.replace(self, **changes)
 
+    def seeded(self) -> "Bootstrap":
+        """The same bootstrap with a seed, a random one for None: draws that are to be paired have to repeat."""
+        if self.random_state is not None:
+            return self
+        return self.replace(random_state=int(np.random.default_rng().integers(2**32)))
+
     @property
     def quantiles(self) -> tuple[float, float]:
         """The two shares of resamples below the ends of an interval."""
@@ -92,6 +98,12 @@ class Bootstrap:
             return np.concatenate([counts @ values for counts in drawn]) / len(values)
         return np.concatenate([(counts @ values).T / counts.sum(axis=1) for counts in drawn], axis=-1).T
 
+    def crossed_means(self, values: np.ndarray) -> np.ndarray:
+        """Means of values (m, n) of each of m panels on each of n prompts, both drawn anew, (n_resamples,)."""
+        shared = self.replace(random_state=np.random.default_rng(self.random_state))
+        means, counts = shared.means(values.T), np.concatenate(list(shared.counts(len(values))))
+        return (means * counts).sum(axis=1) / len(values)
+
     def interval(self, draws: np.ndarray, name: str = "benchmark") -> np.ndarray:
         """Percentile interval of what the resamples give.
 
@@ -118,6 +130,13 @@ class Bootstrap:
         """Percentile interval of the values (b,) that are no NaN, however few; NaN where there is none."""
         known = draws[~np.isnan(draws)]
         return self.interval(known) if len(known) else np.full(2, np.nan)
+
+    def interval_of_endless(self, draws: np.ndarray) -> np.ndarray:
+        """Percentile intervals (2, k) of values (b, k) of which some are infinite: their ends are among the values."""
+        ends = self.interval(np.where(np.isfinite(draws), draws, 0))
+        endless = ~np.isfinite(draws).all(axis=0)
+        ends[:, endless] = np.quantile(draws[:, endless], self.quantiles, axis=0, method="inverted_cdf")
+        return ends
 
     @staticmethod
     def p_value(differences: np.ndarray) -> float:
@@ -175,27 +194,3 @@ def warn_repeated(clusters: np.ndarray | None, name: str) -> None:
             RepeatedPromptsWarning,
             stacklevel=4,
         )
-
-
-def resample_counts(
-    n: int, n_resamples: int, random_state: Any = 0, clusters: np.ndarray | None = None
-) -> Iterator[np.ndarray]:
-    """`Bootstrap.counts`."""
-    return Bootstrap(n_resamples=n_resamples, random_state=random_state).counts(n, clusters)
-
-
-def mean_draws(
-    values: np.ndarray, n_resamples: int = 2000, random_state: Any = 0, clusters: np.ndarray | None = None
-) -> np.ndarray:
-    """`Bootstrap.means`."""
-    return Bootstrap(n_resamples=n_resamples, random_state=random_state).means(values, clusters)
-
-
-def percentile_interval(values: np.ndarray, level: float = 0.95, name: str = "benchmark") -> np.ndarray:
-    """`Bootstrap.interval`."""
-    return Bootstrap(level).interval(values, name)
-
-
-def bootstrap_p_value(differences: np.ndarray) -> float:
-    """`Bootstrap.p_value`."""
-    return Bootstrap.p_value(differences)

@@ -13,16 +13,10 @@ from routellm_lab.costs.answer_log import log_answers
 from routellm_lab.errors import DataError, ParameterError
 from routellm_lab.preferences import prompt_key, sample_questions, split_by_prompt, validate_battles
 from routellm_lab.routers import Training
-from routellm_lab.systems.blender import (
-    Blender,
-    PairRanker,
-    Ranker,
-    TextPairRanker,
-    answer_pairs,
-    judged_answers,
-    ranker_accuracy,
-    with_responses,
-)
+from routellm_lab.systems.answers import answer_pairs, judged_answers, with_responses
+from routellm_lab.systems.blender import Blender
+from routellm_lab.systems.pair_ranker import PairRanker
+from routellm_lab.systems.rankers import Ranker, TextPairRanker, ranker_accuracy
 
 MODELS = ["cheap", "middling", "dear"]
 WORDS = "sum number value total result answer step first second third".split()

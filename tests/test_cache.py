@@ -12,7 +12,7 @@ from routellm_lab.costs import load_prices, log_answers
 from routellm_lab.costs.prices import Price
 from routellm_lab.encoders import HashingEncoder
 from routellm_lab.errors import DataError, ParameterError
-from routellm_lab.policies.many import route_many
+from routellm_lab.policies.many_models import route_many
 from routellm_lab.preferences import split_by_prompt
 from routellm_lab.systems.base import compare_systems, systems_table
 from routellm_lab.systems.cache import (

@@ -19,14 +19,8 @@ from sklearn.exceptions import NotFittedError
 from routellm_lab import plots
 from routellm_lab.errors import DataError, ParameterError
 from routellm_lab.evaluation import Estimate, RoutingCurve
-from routellm_lab.policies.calibration import (
-    METHODS,
-    WinRateCalibrator,
-    calibration,
-    cross_calibrated,
-    decisions_changed,
-    win_targets,
-)
+from routellm_lab.evaluation.calibration import calibration, decisions_changed, win_targets
+from routellm_lab.policies.calibration import METHODS, WinRateCalibrator, cross_calibrated
 from routellm_lab.preferences.models import ModelPair
 from routellm_lab.resampling import resample_counts
 

@@ -14,14 +14,9 @@ from test_cost import PAIR, curve_of
 from routellm_lab import RoutingCurve
 from routellm_lab.errors import DataError, ParameterError
 from routellm_lab.evaluation import share_interval
-from routellm_lab.policies import (
-    guarantee_missed,
-    guarantee_pgr,
-    labels_needed,
-    labels_needed_pgr,
-    promise_table,
-    verify_guarantee,
-)
+from routellm_lab.evaluation.guarantees import promise_table, verify_guarantee
+from routellm_lab.evaluation.required_labels import labels_needed, labels_needed_pgr
+from routellm_lab.policies import guarantee_missed, guarantee_pgr
 from routellm_lab.policies.betting import Wealth, largest_gap
 
 

@@ -19,18 +19,17 @@ from routellm_lab.benchmarks.outcomes import Outcomes
 from routellm_lab.costs.answer_log import log_answers
 from routellm_lab.costs.prices import Prices
 from routellm_lab.errors import DataError, ParameterError
-from routellm_lab.policies.many import (
-    CostQuality,
+from routellm_lab.evaluation.cost_quality import CostQuality
+from routellm_lab.evaluation.many_models import (
     at_budget,
     best_single_model,
     many_table,
     many_tests,
-    panel_against,
-    panel_usage,
     pareto_models,
-    route_many,
     single_models,
 )
+from routellm_lab.evaluation.model_panels import panel_against, panel_usage
+from routellm_lab.policies.many_models import route_many
 from routellm_lab.resampling import resample_counts
 
 

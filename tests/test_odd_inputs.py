@@ -45,35 +45,32 @@ from routellm_lab.evaluation import (
     share_interval,
     should_route,
 )
+from routellm_lab.evaluation.calibration import decisions_changed
+from routellm_lab.evaluation.cost_quality import CostQuality
+from routellm_lab.evaluation.guarantees import promise_table, verify_guarantee
+from routellm_lab.evaluation.many_models import (
+    at_budget,
+    best_single_model,
+    many_table,
+    many_tests,
+    pareto_models,
+    single_models,
+)
+from routellm_lab.evaluation.model_panels import panel_against, panel_usage
+from routellm_lab.evaluation.required_labels import labels_needed, labels_needed_pgr
 from routellm_lab.policies import (
     OnlineThreshold,
     ThresholdPolicy,
     WinRateCalibrator,
     calibration,
     cross_calibrated,
-    decisions_changed,
     guarantee_missed,
     guarantee_pgr,
-    labels_needed,
-    labels_needed_pgr,
     policy_table,
-    promise_table,
     shares_over_time,
     threshold_transfer,
-    verify_guarantee,
 )
-from routellm_lab.policies.many import (
-    CostQuality,
-    at_budget,
-    best_single_model,
-    many_table,
-    many_tests,
-    panel_against,
-    panel_usage,
-    pareto_models,
-    route_many,
-    single_models,
-)
+from routellm_lab.policies.many_models import route_many
 from routellm_lab.preferences.sample import SAMPLE_PAIR
 from routellm_lab.routers import ManyModelRouter
 from routellm_lab.systems.cache import (

@@ -15,7 +15,7 @@ from test_replies import completion, odd_body
 from routellm_lab.errors import DataError, RoutellmLabError
 from routellm_lab.judging import BudgetError, EndpointError, answer_missing, judge_battles
 from routellm_lab.judging import paid as paid_calls
-from routellm_lab.systems.panels import layered_mixture
+from routellm_lab.systems.mixture import layered_mixture
 
 FILTERED = {"choices": [], "usage": {"prompt_tokens": 50, "completion_tokens": 0}}
 

@@ -12,14 +12,10 @@ from routellm_lab import load_battles, load_outcomes
 from routellm_lab.costs import load_prices, log_answers
 from routellm_lab.errors import DataError, ParameterError
 from routellm_lab.judging.endpoint import BudgetError
-from routellm_lab.systems.panels import (
-    PanelRouter,
-    best_of_n_gain,
-    layered_mixture,
-    majority,
-    panel_gains,
-    sample_panels,
-)
+from routellm_lab.systems.best_of_n import best_of_n_gain
+from routellm_lab.systems.mixture import layered_mixture
+from routellm_lab.systems.panel_router import PanelRouter
+from routellm_lab.systems.panels import majority, panel_gains, sample_panels
 
 USD = {"a": 1.0, "b": 2.0, "c": 4.0}
 

@@ -30,17 +30,17 @@ from routellm_lab.evaluation import (
     questions_to_tell,
     should_route,
 )
+from routellm_lab.evaluation.calibration import calibration, decisions_changed
+from routellm_lab.evaluation.cost_quality import CostQuality
+from routellm_lab.evaluation.guarantees import verify_guarantee
+from routellm_lab.evaluation.intervals import share_interval
+from routellm_lab.evaluation.many_models import at_budget, single_models
+from routellm_lab.evaluation.model_panels import panel_usage
+from routellm_lab.evaluation.required_labels import labels_needed, labels_needed_pgr
 from routellm_lab.policies import OnlineThreshold, ThresholdPolicy, shares_over_time
-from routellm_lab.policies.calibration import calibration, cross_calibrated, decisions_changed
-from routellm_lab.policies.guarantees import (
-    guarantee_missed,
-    guarantee_pgr,
-    labels_needed,
-    labels_needed_pgr,
-    share_interval,
-    verify_guarantee,
-)
-from routellm_lab.policies.many import CostQuality, at_budget, panel_usage, route_many, single_models
+from routellm_lab.policies.calibration import cross_calibrated
+from routellm_lab.policies.guarantees import guarantee_missed, guarantee_pgr
+from routellm_lab.policies.many_models import route_many
 from routellm_lab.policies.online import threshold_transfer
 from routellm_lab.preferences.models import require_pair
 from routellm_lab.systems import mixed_at, played_choices, systems_table

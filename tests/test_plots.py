@@ -17,8 +17,8 @@ from routellm_lab.benchmarks.outcomes import Outcomes
 from routellm_lab.costs import load_prices, log_answers
 from routellm_lab.errors import DataError, ParameterError
 from routellm_lab.evaluation import Bootstrap, Correlation, CostCurve, RoutingCurve, compare_all, comparison_table
+from routellm_lab.evaluation.cost_quality import CostQuality
 from routellm_lab.policies import shares_over_time
-from routellm_lab.policies.many import CostQuality
 from routellm_lab.preferences.models import ModelPair
 from routellm_lab.studies import AdversarialSuffix, transfer_table
 

@@ -18,10 +18,11 @@ from routellm_lab.systems import (
     played_choices,
     systems_table,
 )
-from routellm_lab.systems.blender import Blender, TextPairRanker
+from routellm_lab.systems.blender import Blender
 from routellm_lab.systems.cascade import AutoMix, Cascade
 from routellm_lab.systems.hybrid import HybridRouter
-from routellm_lab.systems.panels import PanelRouter
+from routellm_lab.systems.panel_router import PanelRouter
+from routellm_lab.systems.rankers import TextPairRanker
 
 
 def test_one_call_per_question_is_paid_and_scored():

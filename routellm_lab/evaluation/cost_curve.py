@@ -14,7 +14,8 @@ from routellm_lab.costs.prices import Prices
 from routellm_lab.costs.tokens import PER, Tokens
 from routellm_lab.errors import LARGEST, DataError, ParameterError, listed, nearest, require_names, require_number
 from routellm_lab.evaluation import metrics
-from routellm_lab.evaluation.curve import RoutingCurve, checked_shares
+from routellm_lab.evaluation.curve import RoutingCurve
+from routellm_lab.evaluation.inputs import checked_amounts, checked_shares
 from routellm_lab.paper import paper_other_tables
 from routellm_lab.resampling import Bootstrap, warn_repeated
 
@@ -209,7 +210,7 @@ class CostCurve:
         if not names:
             raise ParameterError("names: no metric given, such as 'dollars50'")
         warn_repeated(self.curve.clusters, self.curve.name)
-        counted = bootstrap.counts(len(self.curve), self.curve.clusters)
+        counted = self.curve.resampled(bootstrap)
         draws = np.concatenate([self._metrics(names, counts) for counts in counted])
         low, high = bootstrap.interval(draws, self.curve.name)
         values = self._metrics(names, np.ones((1, len(self.curve))))[0]
@@ -249,7 +250,7 @@ class CostCurve:
         rows = np.unique(np.abs(frame["share"].to_numpy()[:, None] - wanted).argmin(axis=0))
         qualities, dollars = [], []
         warn_repeated(self.curve.clusters, self.curve.name)
-        for counts in bootstrap.counts(len(self.curve), self.curve.clusters):
+        for counts in self.curve.resampled(bootstrap):
             sweep, spent = self._swept(counts)
             qualities.append(sweep.weak[:, None] + sweep.gain[:, rows] / sweep.n[:, None])
             dollars.append(spent[:, rows])
@@ -293,9 +294,7 @@ def cost_savings(
     paper = dict(zip(zip(table6["row"], table6["column"], strict=True), table6["value"].astype(float), strict=True))
     rows: list[tuple[str, str, float, float, float]] = []
     for name, curve in curves.items():
-        calls = curve.intervals(
-            ["cpt50", "cpt80"], bootstrap.confidence_level, bootstrap.n_resamples, bootstrap.random_state
-        )
+        calls = curve.intervals(["cpt50", "cpt80"], bootstrap)
         priced = {
             list_name: CostCurve.from_tokens(curve, tokens[name], prices, router_usd_per_million).intervals(
                 ["ratio50", "ratio80"], bootstrap
@@ -312,14 +311,6 @@ def cost_savings(
             if (name, f"cpt{x}") in paper and not curve.simulated:
                 rows.append((what, "the paper, in calls", paper[name, f"cpt{x}"], np.nan, np.nan))
     return pd.DataFrame(rows, columns=["what", "measure", "value", "low", "high"])
-
-
-def checked_amounts(name: str, values: Any) -> np.ndarray:
-    """An amount, or an array of amounts, none of them NaN (ParameterError)."""
-    amounts = float_array(values, name, ParameterError)
-    if np.isnan(amounts).any():
-        raise ParameterError(f"{name} must be a number or numbers, got {values!r}")
-    return amounts
 
 
 def _three(table: pd.DataFrame, metric: str) -> tuple[float, float, float]:

@@ -73,7 +73,7 @@ def apgr_parts(curve: "RoutingCurve") -> tuple[np.ndarray, np.ndarray]:
         is APGR; numerators - APGR * denominators, over the mean denominator, is its influence function.
     """
     ranking = _Ranking(curve)
-    gaps = (curve.strong_scores - curve.weak_scores)[ranking.order][None]
+    gaps = curve.gap[ranking.order][None]
     return ranking.by_cluster(ranking.parts(gaps))[0], ranking.by_cluster(gaps)[0]
 
 
@@ -84,7 +84,7 @@ def prompt_parts(curve: "RoutingCurve") -> tuple[np.ndarray, np.ndarray]:
     -------
     numerators, denominators : (n,) arrays
     """
-    ranking, gaps = _Ranking(curve), curve.strong_scores - curve.weak_scores
+    ranking, gaps = _Ranking(curve), curve.gap
     numerators = np.empty(len(curve))
     numerators[ranking.order] = ranking.parts(gaps[ranking.order][None])[0]
     return numerators, gaps
@@ -96,7 +96,7 @@ def gap_carriers(curve: "RoutingCurve") -> float:
     With 0/1 scores the number of questions that only one of the two models answers. Copies of a prompt count once.
     """
     ranking = _Ranking(curve)
-    gaps = ranking.by_cluster((curve.strong_scores - curve.weak_scores)[ranking.order][None])[0]
+    gaps = ranking.by_cluster(curve.gap[ranking.order][None])[0]
     squares = float((gaps**2).sum())
     return float(np.abs(gaps).sum() ** 2 / squares) if squares else 0.0
 
@@ -160,7 +160,7 @@ def permutation_p_value(curve: "RoutingCurve", n_permutations: int = 2000, rando
     rng = np.random.default_rng(random_state)
     ranking = _Ranking(curve)
     warn_repeated(curve.clusters, curve.name)
-    gaps = (curve.strong_scores - curve.weak_scores)[ranking.order]
+    gaps = curve.gap[ranking.order]
     observed = ranking.statistic(gaps[None])[0]
     alike = _rows_by_cluster_size(ranking.clusters, ranking.n)
     size, extreme = max(1, _CHUNK // ranking.n), 0

@@ -111,6 +111,11 @@ def share_interval(
     return low, float(stats.beta.isf(tail, hits + 1, misses)) if misses else 1.0
 
 
+def share_upper_limit(count: int, n: int, delta: float) -> float:
+    """Clopper and Pearson's upper limit of a share, exceeded with probability ``delta``; 1 without a draw."""
+    return 1.0 if count >= n else float(stats.beta.ppf(1 - delta, count + 1, n - count))
+
+
 def design_effect(hits: np.ndarray, clusters: np.ndarray) -> float:
     """How many times as large the variance of a share is as that of independent draws, since draws come in clusters.
 

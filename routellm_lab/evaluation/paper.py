@@ -137,9 +137,7 @@ def comparison_table(
 
 def _of_curve(curve: RoutingCurve, bootstrap: Bootstrap, n_permutations: int) -> dict[str, Any]:
     """The figures of one fit: bootstrap over prompts, permutation test."""
-    spans = curve.intervals(
-        ["apgr", "apgr_paper"], bootstrap.confidence_level, bootstrap.n_resamples, bootstrap.random_state
-    )[["low", "high"]]
+    spans = curve.intervals(["apgr", "apgr_paper"], bootstrap)[["low", "high"]]
     (low, high), (protocol_low, protocol_high) = spans.to_numpy().tolist()
     return {
         "prompts": len(curve),

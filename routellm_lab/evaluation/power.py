@@ -124,7 +124,7 @@ def questions_needed(
                 f"{curve.name}: no router of APGR {target:g} ({name}): rankings of these {len(curve)} prompts reach "
                 f"from {1 - best:.3f} to {best:.3f} (the oracle), both excluded"
             )
-    gap = curve.strong_scores - curve.weak_scores
+    gap = curve.gap
     noise = np.random.default_rng(random_state).standard_normal((2, n_draws, len(curve)))
     if gap.std() <= 1e-12 * np.abs(gap).max():
         raise DataError(f"{curve.name}: all {len(gap)} prompts have the same gap: every ranking has an APGR of .500")

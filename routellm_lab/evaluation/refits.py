@@ -16,8 +16,9 @@ import pandas as pd
 
 from routellm_lab.benchmarks.outcomes import Outcomes
 from routellm_lab.errors import DataError, ParameterError, listed
-from routellm_lab.evaluation.curve import RoutingCurve, checked_win_rates
+from routellm_lab.evaluation.curve import RoutingCurve
 from routellm_lab.evaluation.influence import prompt_parts
+from routellm_lab.evaluation.inputs import checked_win_rates
 from routellm_lab.evaluation.intervals import ratio_interval
 from routellm_lab.evaluation.significance import holm
 from routellm_lab.preferences.models import ModelPair

@@ -72,7 +72,7 @@ def metric_draws(
     """
     functions = [name if callable(name) else metrics.metric(name) for name in names]
     rows = []
-    for counts in bootstrap.counts(len(curve), curve.clusters):
+    for counts in curve.resampled(bootstrap):
         sweep = curve.sweep(counts)
         rows.append(np.stack([function(sweep) for function in functions], axis=1))
     return np.concatenate(rows)
@@ -171,7 +171,7 @@ def paired_draws(curves: Sequence["RoutingCurve"], metric: str, bootstrap: Boots
     return np.concatenate(
         [
             np.stack([function(curve.sweep(counts)) for curve in curves], axis=1)
-            for counts in bootstrap.counts(len(curves[0]), curves[0].clusters)
+            for counts in curves[0].resampled(bootstrap)
         ]
     )
 

@@ -9,7 +9,8 @@ import numpy as np
 import pandas as pd
 
 from routellm_lab.errors import DataError, ParameterError, nearest, require_number
-from routellm_lab.evaluation.curve import FIELLER_BELOW, RoutingCurve
+from routellm_lab.evaluation.curve import RoutingCurve
+from routellm_lab.evaluation.inference import FIELLER_BELOW
 from routellm_lab.evaluation.metrics import Sweep
 from routellm_lab.evaluation.significance import metric_draws
 from routellm_lab.preferences.models import ModelPair
@@ -203,7 +204,7 @@ def should_route(
         apgr, cpt = estimate(curve.apgr, apgrs), estimate(curve.cpt(tolerance), cpts)
         if curve.independent_prompts < FIELLER_BELOW:
             with suppress(DataError):  # the gap is just significant by one of both methods
-                apgr = Estimate(curve.apgr, *curve.interval("apgr", level))
+                apgr = Estimate(curve.apgr, *curve.interval("apgr", bootstrap))
         # the price rises with the share of strong calls: the ends of the interval change places
         prices = [share * price_strong + (1 - share) * price_weak for share in (cpt.value, cpt.high, cpt.low)]
         mix = tolerance * price_strong + (1 - tolerance) * price_weak

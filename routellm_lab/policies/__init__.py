@@ -1,25 +1,11 @@
 """Policies: what to do with a win rate. Thresholds, guarantees, calibration, online thresholds."""
 
 from routellm_lab._moved import moved
-from routellm_lab.policies.calibration import (
-    Calibration,
-    WinRateCalibrator,
-    calibration,
-    cross_calibrated,
-    decisions_changed,
-    win_targets,
-)
-from routellm_lab.policies.guarantees import (
-    Guarantee,
-    guarantee_missed,
-    guarantee_pgr,
-    labels_needed,
-    labels_needed_pgr,
-    promise_table,
-    verify_guarantee,
-)
+from routellm_lab.policies.calibration import WinRateCalibrator, calibration, cross_calibrated  # not the module
+from routellm_lab.policies.guarantees import Guarantee, guarantee_missed, guarantee_pgr
+from routellm_lab.policies.many_models import route_many
 from routellm_lab.policies.online import OnlineThreshold, shares_over_time, threshold_transfer
-from routellm_lab.policies.thresholds import Expectation, ThresholdPolicy, policy_table
+from routellm_lab.policies.thresholds import ThresholdPolicy, policy_table
 
 __all__ = [
     "Calibration",
@@ -37,6 +23,7 @@ __all__ = [
     "labels_needed_pgr",
     "policy_table",
     "promise_table",
+    "route_many",
     "shares_over_time",
     "threshold_transfer",
     "verify_guarantee",
@@ -56,6 +43,10 @@ __getattr__ = moved(
             "log_answers",
             "paper_prices",
         ],
+        "evaluation.calibration": ["Calibration", "decisions_changed", "win_targets"],
+        "evaluation.expectation": ["Expectation"],
+        "evaluation.guarantees": ["promise_table", "verify_guarantee"],
+        "evaluation.required_labels": ["labels_needed", "labels_needed_pgr"],
         "evaluation": ["CostCurve", "cost_savings", "share_interval"],
     },
 )

@@ -31,7 +31,7 @@ def largest_gap(curve: RoutingCurve, bound: float | None) -> float:
                 "have (9 for scores from 1 to 10)"
             )
     require_number("bound", bound, 0, math.inf, inside=True)
-    gaps = np.abs(curve.strong_scores - curve.weak_scores)
+    gaps = np.abs(curve.gap)
     if gaps.max() > bound * (1 + 1e-9):
         raise DataError(
             f"{curve.name}: the scores of prompt {curve.prompt_ids[int(gaps.argmax())]} differ by {gaps.max():g}, more "

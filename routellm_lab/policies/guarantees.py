@@ -1,34 +1,31 @@
 """Thresholds that keep a promise with probability 1 - delta over the draw of the labelled questions."""
 
 import math
-from bisect import bisect_left
-from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
-import pandas as pd
 from scipy import stats
-from tqdm.auto import tqdm
 
-from routellm_lab.errors import DataError, ParameterError, known_options, require_number
+from routellm_lab._moved import moved
+from routellm_lab.errors import DataError, require_number
 from routellm_lab.evaluation.curve import RoutingCurve
-from routellm_lab.evaluation.groups import matched_groups
-from routellm_lab.evaluation.intervals import share_interval
+from routellm_lab.evaluation.inputs import require_ranking
+from routellm_lab.evaluation.intervals import share_upper_limit
+from routellm_lab.evaluation.required_labels import (
+    GRID,
+    STARTS,
+    Of,
+    Procedure,
+    labels_needed,
+    labels_needed_pgr,
+    number_of_tests,
+)
 from routellm_lab.policies.betting import Wealth, largest_gap
-from routellm_lab.settings import settings
 
-GRID = 100
-"""Candidate thresholds, evenly spread over the ranks of the win rates."""
-STARTS = 4
-"""Of the sequences of tests: at 1/4, 2/4, ... of the questions sent to the weak model."""
+__getattr__ = moved(__name__, {"evaluation.guarantees": ["promise_table", "realised_promise", "verify_guarantee"]})
 
 _BLOCK = 16  # thresholds of a promise on PGR that are tested at once
-_MOST_MISSES = 1e8
-_LEAST_ALPHA, _LEAST_DELTA = 1e-6, 1e-12  # below, quantiles of scipy are slow, or end the process
-
-Of = Literal["weak", "all"]
-Procedure = Literal["sequence", "bonferroni"]
 
 
 @dataclass(frozen=True)
@@ -143,13 +140,8 @@ def guarantee_missed(
     """
     require_number("alpha", alpha, 0, 1, inside=True)
     require_number("delta", delta, 0, 1, inside=True)
-    if of not in ("weak", "all") or procedure not in ("sequence", "bonferroni"):
-        raise ParameterError(
-            f"of must be 'weak' or 'all' and procedure 'sequence' or 'bonferroni', got {of!r}, {procedure!r}"
-        )
-    n = len(curve)
+    tests, n = number_of_tests(of, procedure), len(curve)
     require_ranking(curve.win_rate)
-    tests = {"sequence": STARTS, "bonferroni": GRID}[procedure] if of == "weak" else 1
     needed = labels_needed(alpha, delta, of=of, procedure=procedure)
     if n < needed:
         which = " sent to the weak model" if of == "weak" else ""
@@ -182,7 +174,7 @@ def guarantee_missed(
         return Guarantee(threshold=math.nan, weak_share=0.0, estimate=math.nan, bound=math.nan, **told)
     best = int(kept.max())
     k, size, end = int(missed[best]), int(sizes[best]), int(ends[best])
-    bound = 1.0 if k == size else float(stats.beta.ppf(1 - delta / tests, k + 1, size - k))
+    bound = share_upper_limit(k, size, delta / tests)
     threshold = math.inf if end == n else float(rates[end])
     return Guarantee(threshold=threshold, weak_share=end / n, estimate=k / size, bound=bound, **told)
 
@@ -232,7 +224,7 @@ def guarantee_pgr(curve: RoutingCurve, pgr: float, delta: float = 0.1, bound: fl
     require_number("delta", delta, 0, 1, inside=True)
     n, largest = len(curve), largest_gap(curve, bound)
     require_ranking(curve.win_rate)
-    gaps = curve.strong_scores - curve.weak_scores
+    gaps = curve.gap
     order = np.lexsort((gaps, -curve.win_rate))  # the same for any order of the questions
     rates, gaps = curve.win_rate[order], gaps[order]
     gain, squares = np.append(0.0, np.cumsum(gaps)), float((gaps**2).sum())
@@ -267,230 +259,6 @@ def guarantee_pgr(curve: RoutingCurve, pgr: float, delta: float = 0.1, bound: fl
     return Guarantee(threshold=threshold, weak_share=1 - called / n, estimate=estimate, bound=low, **promised)
 
 
-def labels_needed(
-    alpha: float,
-    delta: float = 0.1,
-    missed: float = 0.0,
-    power: float = 0.8,
-    of: Of = "weak",
-    procedure: Procedure = "sequence",
-) -> int:
-    """Labelled questions until `guarantee_missed` can pass a threshold.
-
-    Parameters
-    ----------
-    alpha, delta, of, procedure
-        As in `guarantee_missed`.
-    missed : float
-        The true share missed at that threshold, below ``alpha``; 0: the least that any router needs.
-    power : float
-        Probability of passing, in (0, 1).
-
-    Returns
-    -------
-    int
-        Of the questions that ``of`` names: sent to the weak model, or all. From this number on the test passes with
-        at least this probability.
-    """
-    require_number("alpha", alpha, 0, 1, inside=True)
-    require_number("delta", delta, 0, 1, inside=True)
-    require_number("power", power, 0, 1, inside=True)
-    require_number("missed", missed, 0, 1)
-    if missed >= alpha:
-        raise ParameterError(f"missed must be a share below alpha ({alpha:g}), got {missed!r}")
-    if of not in ("weak", "all") or procedure not in ("sequence", "bonferroni"):
-        raise ParameterError(
-            f"of must be 'weak' or 'all' and procedure 'sequence' or 'bonferroni', got {of!r}, {procedure!r}"
-        )
-    if alpha < _LEAST_ALPHA or delta < _LEAST_DELTA:
-        raise ParameterError(
-            f"alpha {alpha:g}, delta {delta:g}: no number of labels will do; alpha must be {_LEAST_ALPHA:g} or more, "
-            f"delta {_LEAST_DELTA:g} or more"
-        )
-    level = delta / ({"sequence": STARTS, "bonferroni": GRID}[procedure] if of == "weak" else 1)
-
-    def fewest(misses: int) -> int:
-        """Questions from which on the test passes with so many misses."""
-        return misses + 1 + int(stats.nbinom.isf(level, misses + 1, alpha))
-
-    # with more questions and no more misses allowed the power falls: it is least just before one more is allowed
-    def powerful(misses: int) -> bool:
-        return bool(stats.binom.cdf(misses, fewest(misses + 1) - 1, missed) >= power)
-
-    z = np.asarray(stats.norm.ppf([1 - level, power]))
-    scale = (z[0] * math.sqrt(alpha * (1 - alpha)) + z[1] * math.sqrt(missed * (1 - missed))) / (alpha - missed)
-    most = 3 * alpha * float(scale) * float(scale)
-    if not most < _MOST_MISSES:
-        raise ParameterError(f"missed {missed:g} is so close to alpha {alpha:g} that no number of labels will do")
-    return fewest(bisect_left(range(int(most) + 100), True, key=powerful))
-
-
-def labels_needed_pgr(pgr: float, gap: float, delta: float = 0.1) -> int:
-    """Labelled questions below which `guarantee_pgr` can pass no threshold.
-
-    Parameters
-    ----------
-    pgr, delta
-        As in `guarantee_pgr`.
-    gap : float
-        Strong minus weak mean score, in (0, 1]; of other than 0/1 scores in units of a typical difference on a question
-        (mean square over mean absolute difference).
-
-    Returns
-    -------
-    int
-        Of all labelled questions.
-
-    Notes
-    -----
-    A threshold that recovers just x of the gap loses at least (1 - x) gap of the questions. With fewer labels it may
-    well draw none of them, with a probability above ``delta``, and look perfect. To pass, the test by betting needs at
-    least log(1 / delta) max(x, 1 - x) / (.75 (1 - x) gap) labels, with the gap as a share of the largest difference of
-    two scores, and more where questions are lost.
-    """
-    require_number("pgr", pgr, 0, 1, inside=True)
-    require_number("gap (a difference of mean 0/1 scores)", gap, 0, 1)
-    if gap == 0:
-        raise ParameterError("gap must be above 0: where the models are as good, PGR is undefined")
-    require_number("delta", delta, 0, 1, inside=True)
-    return labels_needed((1 - pgr) * gap, delta, of="all")
-
-
-def verify_guarantee(
-    curve: RoutingCurve,
-    rule: Callable[[RoutingCurve], Guarantee],
-    n_labels: int,
-    n_draws: int = 1000,
-    held_out: bool = False,
-    random_state: int | None = 0,
-    groups: pd.Series | None = None,
-) -> pd.DataFrame:
-    """How often a promise is broken when the labelled questions are drawn again and again.
-
-    Parameters
-    ----------
-    curve : RoutingCurve
-        The whole benchmark.
-    rule : function
-        From a curve of labelled questions to a `Guarantee`, such as ``lambda labelled: guarantee_pgr(labelled, 0.8)``.
-    n_labels : int
-        Labelled questions per draw.
-    n_draws : int
-    held_out : bool
-        Whether the promise is checked on the questions left after drawing without replacement (as people would check
-        it, with the luck of those questions in it); else the benchmark is the whole world, the labelled questions are
-        drawn from it with replacement, and the promise is checked on all of it, as it is meant.
-    random_state : int, optional
-    groups : Series, optional
-        Of each prompt, indexed by prompt id; where held out, none of a labelled question's group is checked on.
-        ``outcomes.keys`` are those of copies of a prompt.
-
-    Returns
-    -------
-    DataFrame
-        One row per draw: ``threshold``, ``abstained``, ``weak_share`` and ``realised`` (the share missed or PGR) on the
-        questions it is checked on, ``broken``. A draw that abstains breaks nothing; of one whose labels the rule
-        refuses (`DataError`), which counts as abstained, ``realised`` is NaN.
-
-    Raises
-    ------
-    ParameterError
-        When ``n_labels`` is not between 2 and the number of questions, or ``n_draws`` is below 1.
-    DataError
-        When the groups lack prompts, or leave no question to check on.
-    """
-    n = len(curve)
-    require_number("n_labels", n_labels, 2, n - held_out, whole=True)
-    require_number("n_draws", n_draws, 1, whole=True)
-    own = np.arange(n) if groups is None else pd.factorize(matched_groups(curve.prompt_ids, groups, curve.name))[0]
-    rng = np.random.default_rng(random_state)
-    rows: list[tuple] = []
-    for _ in range(n_draws):
-        drawn = rng.choice(n, n_labels, replace=not held_out)
-        labelled = curve.take(drawn)
-        checked = curve.take(np.flatnonzero(~np.isin(own, own[drawn], kind="table"))) if held_out else curve
-        if not len(checked):
-            raise DataError(f"{curve.name}: {n_labels:,} labelled questions leave no group to check on; draw fewer")
-        try:
-            guarantee = rule(labelled)
-        except DataError:
-            rows.append((math.nan, True, 0.0, math.nan, False))
-            continue
-        weak_share, realised = realised_promise(checked, guarantee)
-        broken = realised > guarantee.target if guarantee.kind == "missed" else realised < guarantee.target
-        rows.append((guarantee.threshold, guarantee.abstains, weak_share, realised, bool(broken)))
-    return pd.DataFrame(rows, columns=["threshold", "abstained", "weak_share", "realised", "broken"])
-
-
-def promise_table(
-    curves: Mapping[str, RoutingCurve],
-    rules: Mapping[str, Callable[[RoutingCurve], Guarantee]],
-    sizes: Iterable[int],
-    held_out: bool = False,
-    n_draws: int = 1000,
-    level: float = 0.95,
-    random_state: int | None = 0,
-    groups: Mapping[str, pd.Series] | None = None,
-) -> pd.DataFrame:
-    """`verify_guarantee` for benchmarks, promises and numbers of labelled questions.
-
-    Parameters
-    ----------
-    curves : dict of RoutingCurve
-        By benchmark.
-    rules : dict of function
-        By promise.
-    sizes : iterable of int
-        Numbers of labelled questions; those that a benchmark has not are left out.
-    held_out, n_draws, random_state
-        As in `verify_guarantee`.
-    level : float
-        Of Clopper and Pearson's interval of the share of broken promises.
-    groups : dict of Series, optional
-        By benchmark, as in `verify_guarantee`.
-
-    Returns
-    -------
-    DataFrame
-        ``benchmark``, ``promise``, ``labels``, ``broken``, ``broken_low``, ``broken_high``, ``abstained`` (shares of
-        the draws), ``weak_share`` (mean over draws), ``weak_low``, ``weak_high`` (the middle 80 % of the draws).
-    """
-    sizes = list(sizes)
-    cells = [
-        (name, promise, labels)
-        for name, curve in curves.items()
-        for promise in rules
-        for labels in sizes
-        if labels <= len(curve) - held_out
-    ]
-    own = known_options(dict(groups or {}), tuple(curves), "promise_table: groups")
-    rows = []
-    for name, promise, labels in tqdm(cells, desc="promises", disable=not settings().progress):
-        found = verify_guarantee(curves[name], rules[promise], labels, n_draws, held_out, random_state, own.get(name))
-        low, high = share_interval(int(found["broken"].sum()), n_draws, level)
-        weak_low, weak_high = found["weak_share"].quantile([0.1, 0.9])
-        told = {"benchmark": name, "promise": promise, "labels": labels, "broken": found["broken"].mean()}
-        told |= {"broken_low": low, "broken_high": high, "abstained": found["abstained"].mean()}
-        rows.append(told | {"weak_share": found["weak_share"].mean(), "weak_low": weak_low, "weak_high": weak_high})
-    return pd.DataFrame(rows)
-
-
-def realised_promise(curve: RoutingCurve, guarantee: Guarantee) -> tuple[float, float]:
-    """What a guarantee's threshold gives on other questions: their weak share, and the share missed or PGR.
-
-    Of a guarantee that abstains: 0, and 0 missed or a PGR of 1. NaN where it is undefined on these questions.
-    """
-    if guarantee.abstains:
-        return 0.0, 0.0 if guarantee.kind == "missed" else 1.0
-    weak = curve.win_rate < guarantee.threshold
-    gap = curve.strong_scores - curve.weak_scores
-    if guarantee.kind == "missed":
-        missed = float((gap[weak] > 0).sum())
-        of = len(curve) if guarantee.of == "all" else int(weak.sum())
-        return float(weak.mean()), missed / of if of else 0.0
-    return float(weak.mean()), float(gap[~weak].sum() / gap.sum()) if gap.sum() > 0 else math.nan
-
-
 def _by_win_rate(curve: RoutingCurve) -> tuple[np.ndarray, np.ndarray]:
     order = np.argsort(curve.win_rate, kind="stable")
     return curve.win_rate[order], (curve.strong_scores > curve.weak_scores)[order]
@@ -500,17 +268,3 @@ def _run(passed: np.ndarray, start: int) -> np.ndarray:
     """Positions from ``start`` up to the first failure."""
     failures = np.flatnonzero(~passed[start:])
     return np.arange(start, start + failures[0] if len(failures) else len(passed))
-
-
-def require_ranking(rates: np.ndarray) -> None:
-    """Refuse win rates (n,) that are all the same: no threshold on them decides question by question.
-
-    Raises
-    ------
-    DataError
-    """
-    if np.ptp(rates) == 0:
-        raise DataError(
-            f"all {len(rates):,} win rates are {rates[0]:g}: a threshold can only send all questions to one model or "
-            "all to the other. Take a router that ranks, or call one model always."
-        )

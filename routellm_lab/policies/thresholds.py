@@ -9,55 +9,16 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
-from routellm_lab.columns import float_array
 from routellm_lab.costs.tokens import PER
 from routellm_lab.errors import DataError, ParameterError, require_number, require_threshold
 from routellm_lab.evaluation.cost_curve import CostCurve
 from routellm_lab.evaluation.curve import RoutingCurve
-from routellm_lab.evaluation.verdict import UNKNOWN, Estimate, flattened
-from routellm_lab.policies.guarantees import Guarantee, guarantee_missed, guarantee_pgr, require_ranking
+from routellm_lab.evaluation.expectation import Expectation, expectation
+from routellm_lab.evaluation.inputs import checked_rates, require_ranking
+from routellm_lab.evaluation.verdict import Estimate
+from routellm_lab.policies.guarantees import Guarantee, guarantee_missed, guarantee_pgr
 from routellm_lab.preferences.models import ModelPair, require_pair
-from routellm_lab.resampling import mean_draws, percentile_interval
-
-
-@dataclass(frozen=True)
-class Expectation:
-    """What a threshold gives on labelled questions, each with its bootstrap interval at that threshold.
-
-    Attributes
-    ----------
-    benchmark : str
-    prompts : int
-    share : Estimate
-        Of strong calls.
-    quality, strong, weak : Estimate
-        Mean score of the routed model, and of both models alone, in the benchmark's unit.
-    pgr : Estimate
-        Share of the performance gap recovered; NaN where the strong model is not surely better.
-    dollars, saving : Estimate
-        USD per 1,000 questions, the router included, and the share saved against the strong model alone; NaN where no
-        costs are known.
-    score_unit : str
-    level : float
-        Of the intervals.
-    """
-
-    benchmark: str
-    prompts: int
-    share: Estimate
-    quality: Estimate
-    strong: Estimate
-    weak: Estimate
-    pgr: Estimate
-    dollars: Estimate = UNKNOWN
-    saving: Estimate = UNKNOWN
-    score_unit: str = "share correct"
-    level: float = 0.95
-
-    def row(self) -> dict[str, Any]:
-        """The estimates side by side, as ``share``, ``share_low``, ``share_high`` and so on."""
-        names = ("benchmark", "prompts", "share", "quality", "pgr", "dollars", "saving")
-        return flattened({name: getattr(self, name) for name in names})
+from routellm_lab.resampling import Bootstrap
 
 
 @dataclass(frozen=True)
@@ -288,26 +249,20 @@ class ThresholdPolicy:
         """
         return np.where(checked_rates(win_rates, fewest=0) >= self.threshold, self.pair.strong, self.pair.weak)
 
-    def expect(
-        self,
-        questions: CostCurve | RoutingCurve,
-        level: float = 0.95,
-        n_resamples: int = 2000,
-        random_state: int | None = 0,
-    ) -> Expectation:
+    def expect(self, questions: CostCurve | RoutingCurve, bootstrap: Bootstrap = Bootstrap()) -> Expectation:
         """What the threshold gives on labelled questions, with bootstrap intervals over them.
 
         Parameters
         ----------
         questions : CostCurve or RoutingCurve
             Best of other questions than the threshold was chosen on.
-        level, n_resamples, random_state
-            Of the intervals.
+        bootstrap : Bootstrap
+            Of the questions.
         """
         curve, costs, _ = _parts(questions)
         if curve is None:
             raise ParameterError("expect: needs a RoutingCurve or CostCurve: win rates alone know no quality")
-        return expectation(curve, costs, self.threshold, level, n_resamples, random_state)
+        return expectation(curve, costs, self.threshold, bootstrap)
 
     def explain(self, questions: CostCurve | RoutingCurve | None = None) -> str:
         """The policy as a sentence, with what is expected of it: quality, share of strong calls, cost.
@@ -338,44 +293,10 @@ class ThresholdPolicy:
                 f"{told.dollars:.{digits}f} USD per {PER:,} questions, {off:.0%} {'more' if dearer else 'less'} than "
                 "the strong model alone"
             )
-        where = f"{told.benchmark} ({told.prompts:,} questions, {told.level:.0%} intervals)"
+        where = f"{told.benchmark} ({told.prompts:,} questions, {told.confidence_level:.0%} intervals)"
         if questions is None:
             where = f"the questions it was chosen on, {where}"
         return f"{head} (chosen for {self.rule}). On {where}: {'; '.join(parts)}.{promised}"
-
-
-def expectation(
-    curve: RoutingCurve,
-    costs: CostCurve | None,
-    threshold: float,
-    level: float = 0.95,
-    n_resamples: int = 2000,
-    random_state: int | None = 0,
-) -> Expectation:
-    """What a threshold gives on a curve's questions: see `ThresholdPolicy.expect`."""
-    called = curve.win_rate >= threshold
-    columns = [called, np.where(called, curve.strong_scores, curve.weak_scores), curve.strong_scores, curve.weak_scores]
-    if costs is not None:
-        columns += [np.where(called, costs.strong, costs.weak) + costs.router, costs.strong]
-    values = np.stack(columns, axis=1).astype(float)
-    draws = mean_draws(values, n_resamples, random_state, curve.clusters)
-    means = values.mean(axis=0)
-
-    def estimate(value: float, drawn: np.ndarray) -> Estimate:
-        low, high = percentile_interval(drawn[:, None], level, curve.name)[:, 0]
-        return Estimate(float(value), float(low), float(high))
-
-    share, quality, strong, weak = (estimate(means[column], draws[:, column]) for column in range(4))
-    gap = estimate(means[2] - means[3], draws[:, 2] - draws[:, 3])
-    pgr = dollars = saving = UNKNOWN
-    if gap.low > 0:
-        gaps = np.where(draws[:, 2] > draws[:, 3], draws[:, 2] - draws[:, 3], np.nan)
-        pgr = estimate((means[1] - means[3]) / gap.value, (draws[:, 1] - draws[:, 3]) / gaps)
-    if costs is not None:
-        dollars = estimate(PER * means[4], PER * draws[:, 4])
-        saving = estimate(1 - means[4] / means[5], 1 - draws[:, 4] / draws[:, 5])
-    n = len(curve)
-    return Expectation(curve.name, n, share, quality, strong, weak, pgr, dollars, saving, curve.score_unit, level)
 
 
 def policy_table(policies: Mapping[str, ThresholdPolicy], questions: CostCurve | RoutingCurve) -> pd.DataFrame:
@@ -410,26 +331,6 @@ def nearest_thresholds(rates: np.ndarray, counts: np.ndarray, share: float) -> n
     off = np.where(drawn > 0, np.abs(shares - share), np.inf)
     best = np.append(off, np.full((len(off), 1), share), axis=1).argmin(axis=1)  # never to call is off by the share
     return np.append(values, np.inf)[best]
-
-
-def checked_rates(win_rates: Any, fewest: int = 1) -> np.ndarray:
-    """Win rates as an array (n,), each in [0, 1], ``fewest`` or more.
-
-    Raises
-    ------
-    DataError
-        Names the first positions that are not.
-    """
-    rates = float_array(win_rates, "win rates")
-    if rates.ndim != 1 or len(rates) < fewest:
-        raise DataError(f"win rates: expected one per question, shape (n,), got shape {rates.shape}")
-    bad = np.flatnonzero(~((rates >= 0) & (rates <= 1)))
-    if len(bad):
-        raise DataError(
-            f"win rates: {len(bad)} of {len(rates)} are NaN or outside [0, 1]; the first at position {bad[0]} (from 0) "
-            f"is {rates[bad[0]]:g}"
-        )
-    return rates
 
 
 def _parts(calibration: Any) -> tuple[RoutingCurve | None, CostCurve | None, np.ndarray]:

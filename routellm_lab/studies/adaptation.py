@@ -13,7 +13,8 @@ from routellm_lab.encoders import make_encoder
 from routellm_lab.engine import parallel
 from routellm_lab.errors import DataError, ParameterError, listed, nearest, require_number
 from routellm_lab.evaluation import metrics
-from routellm_lab.evaluation.curve import RoutingCurve, checked_win_rates
+from routellm_lab.evaluation.curve import RoutingCurve
+from routellm_lab.evaluation.inputs import checked_win_rates
 from routellm_lab.preferences.models import ModelPair
 from routellm_lab.preferences.splits import prompt_ranks
 from routellm_lab.resampling import Bootstrap, defined

@@ -68,7 +68,7 @@ def _row(
     bootstrap: Bootstrap,
 ) -> dict[str, Any]:
     curve = evaluate(router.fit(battles), outcomes, pair)
-    low, high = curve.interval("apgr", bootstrap.confidence_level, bootstrap.n_resamples, bootstrap.random_state)
+    low, high = curve.interval("apgr", bootstrap)
     row = {"router": router.name, "votes": len(battles), "apgr": curve.apgr, "low": low, "high": high}
     if outcomes.simulated:
         row["achieved_share"] = achieved_share(curve, outcomes)

@@ -11,8 +11,9 @@ import pandas as pd
 
 from routellm_lab.benchmarks.outcomes import Outcomes
 from routellm_lab.errors import DataError, ParameterError, listed, require_number
-from routellm_lab.evaluation.curve import RoutingCurve, checked_win_rates
+from routellm_lab.evaluation.curve import RoutingCurve
 from routellm_lab.evaluation.groups import apgr_by_group, matched_groups
+from routellm_lab.evaluation.inputs import checked_win_rates
 from routellm_lab.preferences.augment import battles_from_outcomes
 from routellm_lab.preferences.battles import keys_of
 from routellm_lab.preferences.decontamination import evaluated_prompts
@@ -100,9 +101,7 @@ def transfer_table(
         for name, curve in zip(rates, curves, strict=True):
             low = high = np.nan
             with suppress(DataError):  # there are too few prompts to tell the two models apart
-                low, high = curve.interval(
-                    "apgr", bootstrap.confidence_level, bootstrap.n_resamples, bootstrap.random_state
-                )
+                low, high = curve.interval("apgr", bootstrap)
             gain = facts["ceiling"] - 0.5
             rows.append(
                 {
@@ -442,9 +441,7 @@ def leave_group_out(
         with suppress(DataError):  # the strong model is not better, here or in too many resamples
             row |= {"apgr_out": out.apgr, "apgr_in": within.apgr, "difference": out.apgr - within.apgr}
             row["random_sd"] = out.null_sd
-            found = out.compare(
-                within, "apgr", bootstrap.n_resamples, bootstrap.random_state, bootstrap.confidence_level
-            )
+            found = out.compare(within, "apgr", bootstrap)
             row |= {"low": found.low, "high": found.high, "p_value": found.p_value}
     return pd.DataFrame(
         rows,

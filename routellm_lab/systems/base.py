@@ -12,11 +12,12 @@ from routellm_lab.costs.answer_log import AnswerLog
 from routellm_lab.costs.tokens import PER
 from routellm_lab.errors import DataError, ParameterError, listed, require_number
 from routellm_lab.evaluation.significance import Difference
-from routellm_lab.resampling import bootstrap_p_value, mean_draws, percentile_interval
+from routellm_lab.preferences.battles import score_a
+from routellm_lab.resampling import Bootstrap
 
 FIGURES = ("quality", "dollars", "calls", "rounds")
 
-_ROUNDING = 1e-9
+ROUNDING = 1e-9
 """Sums of dollars in another order differ by less, relatively."""
 
 
@@ -83,6 +84,17 @@ def positions(known: Iterable[Any], wanted: Any) -> np.ndarray:
     return np.array(found, int)
 
 
+def value_codes(values: Iterable[object]) -> np.ndarray:
+    """Numbers that are equal where values are, -1 where one is missing."""
+    return pd.factorize(pd.Series(list(values), dtype=object))[0]
+
+
+def preferred_for_a(battles: pd.DataFrame) -> pd.Series:
+    """How likely each vote prefers answer A: the judge's own probability where it gives one, else 1, .5 or 0."""
+    by_winner = pd.Series(score_a(battles), index=battles.index)
+    return battles["preference_a"].fillna(by_winner) if "preference_a" in battles else by_winner
+
+
 def played_choices(name: str, log: AnswerLog, models: Sequence[str] | np.ndarray) -> Played:
     """A router, or one model alone: each question is answered by one call.
 
@@ -91,7 +103,8 @@ def played_choices(name: str, log: AnswerLog, models: Sequence[str] | np.ndarray
     name : str
     log : AnswerLog
     models : (n,) sequence of str
-        Which model answers each question, as `routellm_lab.policies.many.route_many` or a `ThresholdPolicy` says.
+        Which model answers each question, as `routellm_lab.policies.many_models.route_many` or a
+        `ThresholdPolicy` says.
 
     Raises
     ------
@@ -150,9 +163,7 @@ class System(Protocol):
     def play(self, log: AnswerLog) -> Played: ...
 
 
-def systems_table(
-    played: Iterable[Played], level: float = 0.95, n_resamples: int = 2000, random_state: int | None = 0
-) -> pd.DataFrame:
+def systems_table(played: Iterable[Played], bootstrap: Bootstrap = Bootstrap()) -> pd.DataFrame:
     """Systems side by side, with bootstrap intervals over the questions.
 
     Returns
@@ -169,7 +180,7 @@ def systems_table(
     systems = _same_questions(list(played))
     values = np.stack([getattr(system, name) for system in systems for name in FIGURES], axis=1)
     values[:, 1 :: len(FIGURES)] *= PER
-    low, high = percentile_interval(mean_draws(values, n_resamples, random_state), level)
+    low, high = bootstrap.interval(bootstrap.means(values))
     means = values.mean(axis=0)
     rows = []
     for number, system in enumerate(systems):
@@ -184,9 +195,7 @@ def compare_systems(
     first: Played,
     second: Played,
     what: str = "quality",
-    n_resamples: int = 2000,
-    random_state: int | None = 0,
-    level: float = 0.95,
+    bootstrap: Bootstrap = Bootstrap(),
 ) -> Difference:
     """One system minus another, question by question (paired bootstrap).
 
@@ -208,18 +217,17 @@ def compare_systems(
         raise ParameterError(f"compare_systems: what must be one of {listed(FIGURES)}, got {what!r}")
     first, second = _same_questions([first, second])
     apart = (getattr(first, what) - getattr(second, what)) * (PER if what == "dollars" else 1)
-    draws = mean_draws(apart, n_resamples, random_state)
-    low, high = percentile_interval(draws[:, None], level)[:, 0]
-    return Difference(float(apart.mean()), float(low), float(high), bootstrap_p_value(draws), len(apart), level)
+    draws = bootstrap.means(apart)
+    low, high = bootstrap.interval(draws).tolist()
+    p_value, level = bootstrap.p_value(draws), bootstrap.confidence_level
+    return Difference(float(apart.mean()), low, high, p_value, len(apart), level)
 
 
 def paired_gains(
     families: Mapping[str, Iterable[Played]],
     router: Sequence[Played],
     best: Played,
-    level: float = 0.95,
-    n_resamples: int = 2000,
-    random_state: int | None = 0,
+    bootstrap: Bootstrap = Bootstrap(),
 ) -> pd.DataFrame:
     """What every setting of every system gains, question by question, over one model and over a router at its cost.
 
@@ -231,7 +239,7 @@ def paired_gains(
         The router's settings: the random mix of the two around a system's cost is what it is paired with (`mixed_at`).
     best : Played
         The best single model, as known before the test.
-    level, n_resamples, random_state
+    bootstrap : Bootstrap
 
     Returns
     -------
@@ -253,11 +261,11 @@ def paired_gains(
             row: dict[str, object] = {"family": family, "system": told.name}
             row |= dict(zip(FIGURES, figures.mean(axis=1) * [1, PER, 1, 1], strict=True))
             cost = PER * told.dollars.mean()
-            inside = ends[0] * (1 - _ROUNDING) <= cost <= ends[1] * (1 + _ROUNDING)
+            inside = ends[0] * (1 - ROUNDING) <= cost <= ends[1] * (1 + ROUNDING)
             for name, rival in (("gain", best), ("over_router", mixed_at(router, cost) if inside else None)):
                 found = [np.nan] * 4
                 if rival is not None:
-                    apart = compare_systems(told, rival, "quality", n_resamples, random_state, level)
+                    apart = compare_systems(told, rival, "quality", bootstrap)
                     found = [apart.difference, apart.low, apart.high, apart.p_value]
                 row |= dict(zip((name, f"{name}_low", f"{name}_high", f"{name}_p"), found, strict=True))
             rows.append(row)

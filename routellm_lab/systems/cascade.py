@@ -27,8 +27,9 @@ from routellm_lab.benchmarks.grading import final_number
 from routellm_lab.costs.answer_log import AnswerLog
 from routellm_lab.costs.tokens import PER
 from routellm_lab.errors import DataError, ParameterError, listed, require_number
+from routellm_lab.evaluation.many_models import pareto_models
 from routellm_lab.preferences.splits import split_by_prompt
-from routellm_lab.systems.base import Played
+from routellm_lab.systems.base import ROUNDING, Played
 from routellm_lab.systems.scorer import TextScorer
 
 MOST_CANDIDATES = 8
@@ -36,8 +37,6 @@ LONGEST = 3
 """Most models of a cascade, as in the paper: the grid grows with a power of its length."""
 METAS = ("threshold", "pomdp")
 
-_ROUNDING = 1e-9
-"""Sums of dollars in another order differ by less, relatively."""
 _STEPS = 20
 """Thresholds tried per place: evenly spaced quantiles of its scores."""
 
@@ -106,7 +105,7 @@ class Cascade(BaseEstimator):
         if not isinstance(self.budget, (int, float, np.number)) or isinstance(self.budget, bool):
             raise ParameterError(f"Cascade: budget must be a number, USD per {PER:,} questions, got {self.budget!r}")
         require_number("Cascade: max_length", self.max_length, 1, LONGEST, whole=True)
-        part = log.only(_pareto(log) if self.candidates is None else self.candidates)
+        part = log.only(_candidates(log) if self.candidates is None else self.candidates)
         rows, others = split_by_prompt(log.outcomes.keys.to_frame("prompt_key"), 0.5, self.random_state)
         choose = part.select(log.prompts.index[others])
         dollars = (PER * choose.dollars[part.models]).mean()
@@ -149,7 +148,7 @@ class Cascade(BaseEstimator):
 
     def _pays(self, dollars: Any) -> Any:
         """Whether the budget is enough, but for rounding."""
-        return self.budget * (1 + _ROUNDING) >= dollars
+        return self.budget * (1 + ROUNDING) >= dollars
 
     def play(self, log: AnswerLog) -> Played:
         """Play back on logged answers: every model that was asked is paid, each in a round of its own.
@@ -307,9 +306,7 @@ def _rounded_up(dollars: float) -> float:
     return math.ceil(dollars / step) * step
 
 
-def _pareto(log: AnswerLog) -> list[str]:
-    """Models that are better than all cheaper ones, cheapest first."""
-    order = log.dollars.mean().sort_values(kind="stable").index
-    means = log.outcomes.scores[order].mean()
-    front = order[means > means.cummax().shift(fill_value=-math.inf)]
-    return list(front[np.unique(np.linspace(0, len(front) - 1, MOST_CANDIDATES).round().astype(int))])
+def _candidates(log: AnswerLog) -> list[str]:
+    """Pareto models, cheapest first, `MOST_CANDIDATES` at most: those that lie most evenly along them."""
+    front = pareto_models(log)
+    return [front[at] for at in np.unique(np.linspace(0, len(front) - 1, MOST_CANDIDATES).round().astype(int))]

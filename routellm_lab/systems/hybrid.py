@@ -30,7 +30,7 @@ from routellm_lab.benchmarks.outcomes import Outcomes
 from routellm_lab.columns import number_column
 from routellm_lab.errors import DataError, ParameterError, listed, require_number
 from routellm_lab.preferences.augment import battles_from_outcomes, soft_votes
-from routellm_lab.preferences.battles import score_a, validate_battles, vote_weights
+from routellm_lab.preferences.battles import validate_battles, vote_weights
 from routellm_lab.preferences.models import ModelPair
 from routellm_lab.preferences.ratings import Tiers
 from routellm_lab.routers.base import PairOnlyRouter, Router
@@ -38,6 +38,7 @@ from routellm_lab.routers.baselines import RidgeRouter
 from routellm_lab.routers.saving import Saved, saved_number
 from routellm_lab.routers.transformers.bert import BertRouter
 from routellm_lab.routers.transformers.training import Training
+from routellm_lab.systems.base import preferred_for_a
 
 LABELS = ("deterministic", "probabilistic", "transformed")
 
@@ -240,9 +241,7 @@ class HybridRouter(Router):
                     "another scale; leave them out, or the column"
                 )
         else:
-            gap = 2 * pd.Series(score_a(battles), index=battles.index) - 1
-            if "preference_a" in battles:
-                gap = (2 * battles["preference_a"] - 1).fillna(gap)
+            gap = 2 * preferred_for_a(battles) - 1
         votes = battles[["prompt_key", "prompt"]].assign(gap=gap.where(~forward, -gap), weight=vote_weights(battles))
         votes = votes[between]
         return votes.assign(sample=votes.groupby("prompt_key").cumcount())
