@@ -1,19 +1,19 @@
-"""Import paths of version 0.1 that still work: each name is looked up in its new home on first use."""
+"""Names that load on first use, from where they live: those of heavy modules, and import paths of version 0.1."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from importlib import import_module
 from typing import Any
 
 
-def moved(module: str, homes: dict[str, Iterable[str]]) -> Callable[[str], Any]:
-    """A module's ``__getattr__`` for the names that it used to hold.
+def moved(module: str, homes: Mapping[str, Iterable[str]]) -> Callable[[str], Any]:
+    """A module's ``__getattr__`` for names that other modules hold.
 
     Parameters
     ----------
     module : str
         Its ``__name__``.
-    homes : dict of str to iterable of str
-        Names by the package that holds them now; ``*`` stands for all.
+    homes : mapping of str to iterable of str
+        Names by the module that holds them; ``*`` stands for all.
     """
 
     def attribute(name: str) -> Any:

@@ -90,7 +90,7 @@ def standing_folder(target: Path) -> Path:
 
 @contextmanager
 def disk_errors(path: Path) -> Iterator[None]:
-    """Turns a failure of the disk into one message that names the path.
+    """Turns a failure of the disk into one message that names the path, or the file in it that could not be written.
 
     Raises
     ------
@@ -99,8 +99,11 @@ def disk_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
+        named = Path(error.filename) if isinstance(error.filename, str) else path
+        where = path if any(part.endswith((_WRITTEN, _MOVED)) for part in named.parts) else named
         raise RoutellmLabError(
-            f"{path}: cannot be written: {error.strerror or error}; free some space, or choose another path"
+            f"{where}: cannot be written: {error.strerror or error}; free some space, or choose another path (of what "
+            "the workbook writes: ROUTELLM_LAB_ROOT)"
         ) from error
 
 

@@ -1,4 +1,4 @@
-"""Paths, data root and device: the only reader of the environment.
+"""Paths, data root and device: the only reader of the environment. (Others write to it, for libraries and processes.)
 
 Every field can be set by an environment variable ``ROUTELLM_LAB_<FIELD>`` (``ROUTELLM_LAB_DATA=../shared/data``).
 
@@ -133,3 +133,14 @@ def secret(name: str) -> str:
     if not value.isascii() or not value.isprintable() or " " in value:
         raise ParameterError(f"environment variable {name} holds no key: there is white space or no ASCII in it")
     return value
+
+
+def thread_limit() -> int | None:
+    """``OMP_NUM_THREADS``, the share of a process beside others; None where it says nothing."""
+    limit = os.environ.get("OMP_NUM_THREADS", "")
+    return int(limit) if limit.isdigit() and int(limit) else None
+
+
+def with_path_first(name: str, path: Path) -> str:
+    """The value of an environment variable that lists folders, with one more in front of them."""
+    return os.pathsep.join([str(path), *filter(None, [os.environ.get(name)])])

@@ -20,10 +20,9 @@ import psutil
 import pytest
 from workbooks import count, executions, write_notebook
 
-from routellm_lab import engine as module
 from routellm_lab import evaluate, load_battles
 from routellm_lab.encoders import HashingEncoder, SentenceEncoder, make_encoder
-from routellm_lab.engine import Engine, check_engine, engine, parallel
+from routellm_lab.engine import Engine, check_engine, encoding, engine, parallel, place, processes
 from routellm_lab.errors import DataError, MissingExtraError, ParameterError, RoutellmLabError
 from routellm_lab.evaluation import Bootstrap
 from routellm_lab.evaluation.significance import metric_draws, paired_draws
@@ -281,7 +280,7 @@ def test_on_ray_the_task_that_drives_an_encoding_killed_loses_nothing(there, fil
 
 
 def test_what_ray_gives_up_is_an_error_of_the_package(there, files, tmp_path, monkeypatch):
-    monkeypatch.setattr(module, "_RETRIES", 0)
+    monkeypatch.setattr(encoding, "RETRIES", 0)
     with pytest.raises(RoutellmLabError, match=r"Ray gave up \(.*\): hosts that went down or ran out of memory"):
         there.encode(files[0], Deadly(str(tmp_path / "killed")), tmp_path / "made", column="text")
     assert [path.name for path in tmp_path.iterdir()] == ["killed"]
@@ -298,7 +297,7 @@ def test_a_sentence_encoder_that_was_used_goes_to_ray_without_its_model(there):
 
 
 def test_a_host_without_the_prompts_says_so(there, tmp_path, monkeypatch):
-    monkeypatch.setattr(module, "_source", lambda *_: [str(tmp_path / "elsewhere.parquet")])
+    monkeypatch.setattr(place, "source_of", lambda *_: [str(tmp_path / "elsewhere.parquet")])
     with pytest.raises(RoutellmLabError, match=r"does not see .*elsewhere.parquet: every host needs the same files"):
         there.encode(tmp_path / "elsewhere.parquet", "hashing:64")
 
@@ -467,7 +466,7 @@ def test_a_host_without_the_workbook_says_so(there, tmp_path):
     import ray
 
     folder = tmp_path / "elsewhere"
-    task = ray.remote(module._run_process)
+    task = ray.remote(processes._run_process)
     with pytest.raises(RoutellmLabError, match="every host needs the same files under the same path"):
         ray.get(task.remote(["-V"], {}, tmp_path, folder / "log.txt", folder / "events.jsonl", []))
     assert not folder.exists()

@@ -1,4 +1,4 @@
-"""The threshold explorer: its figures, its page in a browser, and its widgets."""
+"""The threshold explorer: its figures, and its page in a browser, alone and in a notebook."""
 
 import dataclasses
 import html
@@ -16,9 +16,11 @@ from hypothesis import strategies as st
 from routellm_lab import ModelPair, RoutingCurve, default_pair, load_outcomes
 from routellm_lab.costs import count_tokens, load_prices
 from routellm_lab.errors import DataError, MissingExtraError, ParameterError, RoutellmLabError
-from routellm_lab.evaluation import CostCurve
+from routellm_lab.evaluation import Bootstrap, CostCurve
 from routellm_lab.policies import ThresholdPolicy
-from routellm_lab.workbook.explorer import MOST_SHOWN, MOST_TRAFFIC, POINT_COLUMNS, Explorer, _money
+from routellm_lab.workbook.explorer import MOST_SHOWN, MOST_TRAFFIC, POINT_COLUMNS, Explorer
+from routellm_lab.workbook.explorer.formats import money
+from routellm_lab.workbook.pages import clean_html
 
 PAIR = ModelPair(strong="big-model", weak="small-model")
 NOTE = "Prices are made up; tokens are counted."
@@ -232,7 +234,7 @@ POINTS, QUESTIONS = world()
         ({"traffic": 2.5}, "traffic must be a whole number"),
         ({"traffic": True}, "traffic must be a whole number"),
         ({"traffic": MOST_TRAFFIC + 1}, "traffic must be a whole number"),
-        ({"level": 95}, "level must lie between 0 and 1"),
+        ({"confidence_level": 95}, "confidence_level must be a number between 0 and 1"),
         ({"strong_dollars": math.nan}, "strong_dollars must be US dollars"),
         ({"weak_dollars": -1}, "weak_dollars must be US dollars"),
     ],
@@ -261,11 +263,10 @@ def test_questions_that_cannot_be_answered():
         ours.changed(0, 1)
 
 
-@pytest.mark.parametrize(("module", "method"), [("jinja2", "page"), ("ipywidgets", "widget")])
-def test_a_missing_extra_is_named(monkeypatch, module, method):
-    monkeypatch.setitem(sys.modules, module, None)
+def test_a_missing_extra_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "jinja2", None)
     with pytest.raises(MissingExtraError, match=re.escape("pip install 'routellm-lab[workbook]'")):
-        getattr(explorer(), method)()
+        explorer().page()
 
 
 def test_the_page_needs_nothing_from_elsewhere(tmp_path):
@@ -277,7 +278,7 @@ def test_the_page_needs_nothing_from_elsewhere(tmp_path):
     assert not re.findall(r"https?:|//[a-z]|@import|url\(|src=", text)
     assert NOTE in text
     (tmp_path / "file").write_text("")
-    with pytest.raises(RoutellmLabError, match="cannot write"):
+    with pytest.raises(RoutellmLabError, match=r"explorer.html: cannot be written: "):
         ours.save(tmp_path / "file" / "explorer.html")
 
 
@@ -299,8 +300,6 @@ def test_without_scripts_the_page_has_a_table_and_the_figures_of_one_cut_off():
 def test_simulated_data_is_said_to_be():
     assert "Threshold explorer: MMLU simulated data" in plain(re.search(r"(?s)<h1>.*?</h1>", explorer().page())[0])
     assert "imulated" not in explorer(simulated=False).page()
-    assert "Simulated data." in plain(explorer().widget().children[4].value)
-    assert "imulated" not in explorer(simulated=False).widget().children[4].value
 
 
 def test_the_page_of_a_large_benchmark_stays_small():
@@ -309,52 +308,23 @@ def test_the_page_of_a_large_benchmark_stays_small():
     assert len(explorer(points=points, questions=questions).page()) < 4e6
 
 
-def widgets_of(ours):
-    return ours.widget().children
-
-
-def test_widgets_show_the_state():
-    ours = explorer()
-    _, slider, _, traffic, figures, sides = widgets_of(ours)
-    assert "Move the slider" in sides.value
-    for position, questions in ((0, 1_000), (17, 5_000_000), (len(ours) - 1, 7)):
-        before = slider.value
-        slider.value, traffic.value = position, questions
-        seen = plain(figures.value)
-        for text in ours.state(position, questions)["shown"].values():
-            assert text in seen
-        assert ours.changed_in_words(before, position) in plain(sides.value)
-        moved = ours.changed(before, position)["prompt"]
-        assert sides.value.count("<tr>") == 1 + min(len(moved), MOST_SHOWN)
-        assert moved.iloc[0] in sides.value
-    traffic.value = 0
-    assert "traffic must be a whole number from 1" in plain(figures.value)
-
-
-def test_widgets_move_along_a_budget():
-    ours = explorer(questions=None)
-    mode, slider, budget, _, figures, sides = widgets_of(ours)
-    assert "no single questions here" in sides.value
-    mode.value = "budget"
-    assert (slider.layout.display, budget.layout.display) == ("none", "")
-    low, high = ours.points["dollars"].min(), ours.points["dollars"].max()
-    for step in (0, 33, 100):
-        budget.value = step
-        assert slider.value == ours.within(low + step / 100 * (high - low) + 1e-12)
-        assert ours.state(slider.value)["shown"]["dollars"] in figures.value
-    mode.value = "threshold"
-    assert (slider.layout.display, budget.layout.display) == ("", "none")
-    assert slider.value == len(ours) - 1
-
-
-def test_widgets_show_hostile_text_as_text():
-    ours = explorer(
-        questions=QUESTIONS.assign(prompt=HOSTILE, group=HOSTILE), pair=ModelPair(strong="<i>big", weak="<i>small")
+def hostile_explorer():
+    return explorer(
+        questions=QUESTIONS.assign(prompt=HOSTILE, group=HOSTILE),
+        pair=ModelPair(strong=f"big {HOSTILE}", weak=f"small {HOSTILE}"),
+        benchmark=HOSTILE,
+        note=HOSTILE,
+        score_unit=HOSTILE,
     )
-    _, slider, _, _, figures, sides = widgets_of(ours)
-    slider.value += 3
-    assert not re.search(r"<(script|img|b|i)\b", figures.value + sides.value)
-    assert HOSTILE in html.unescape(sides.value)
+
+
+@pytest.mark.parametrize("make", [explorer, hostile_explorer])
+def test_a_notebook_shows_the_page_and_an_executed_copy_says_where_it_is(make):
+    shown = make()._repr_html_()
+    assert re.findall(r"<[a-z/]+", shown) == ["<iframe", "</iframe"]
+    assert html.unescape(re.search(r'srcdoc="([^"]*)"', shown)[1]) == make().page()
+    assert 'sandbox="allow-scripts"' in shown  # and nothing else: it cannot reach the notebook
+    assert clean_html(shown) == "Open the explorer in JupyterLab, or the page that it was saved to."
 
 
 # In a browser
@@ -460,7 +430,7 @@ def test_figures_of_python_and_of_the_page_are_the_same(opened):
         page.drag(int(position))
         assert page.shown == page.ours.state(position, traffic)["shown"]
     amounts = [0, 0.005, 0.125, 99.994, 99.995, 100, 1e3 - 0.5, 1e6, 2.5e12, *(10 ** rng.uniform(-3, 12, 200))]
-    assert page.run("return arguments[0].map(money)", amounts) == [_money(amount) for amount in amounts]
+    assert page.run("return arguments[0].map(money)", amounts) == [money(amount) for amount in amounts]
 
 
 def test_typing_a_traffic(opened):
@@ -558,15 +528,26 @@ def test_without_questions_the_page_says_so(opened):
     assert page.questions == []
 
 
+def test_the_page_works_in_a_notebook(browser, tmp_path):
+    ours = explorer()
+    host = tmp_path / "notebook.html"
+    host.write_text(f"<!doctype html><meta charset=utf-8><body>{ours._repr_html_()}", "utf-8")
+    browser.get_log("browser")
+    browser.get(host.as_uri())
+    browser.switch_to.frame(0)
+    try:
+        assert browser.execute_script("return window.origin") == "null"
+        read = "return [...document.querySelectorAll('[data-shown]')].map(at => [at.dataset.shown, at.textContent])"
+        assert dict(browser.execute_script(read)) == ours.state(ours.start)["shown"]
+        browser.execute_script("slider.value = 3; slider.dispatchEvent(new Event('input'));")
+        assert dict(browser.execute_script(read)) == ours.state(3)["shown"]
+    finally:
+        browser.switch_to.default_content()
+    assert browser.get_log("browser") == []
+
+
 def test_hostile_text_is_shown_and_not_run(opened):
-    hostile = ModelPair(strong=f"big {HOSTILE}", weak=f"small {HOSTILE}")
-    ours = explorer(
-        questions=QUESTIONS.assign(prompt=HOSTILE, group=HOSTILE),
-        pair=hostile,
-        benchmark=HOSTILE,
-        note=HOSTILE,
-        score_unit=HOSTILE,
-    )
+    ours = hostile_explorer()
     page = opened(ours)
     page.drag(3, 30)
     assert [question[0] for question in page.questions] == [HOSTILE] * MOST_SHOWN
@@ -663,7 +644,6 @@ def test_a_curve_in_dollars_can_be_explored_with_its_questions(asked):
     assert explorer.simulated
     assert (explorer.strong_dollars, explorer.weak_dollars) == (costs.strong_dollars, costs.weak_dollars)
     assert "Figures of 200 questions of mmlu, a part." in plain(explorer.page())
-    assert "Figures of 200 questions of mmlu, a part." in plain(explorer.widget().children[4].value)
     assert explorer.questions["prompt"].notna().sum() == 50
     assert set(explorer.questions["prompt"].dropna()) <= set(asked.prompts)
     for before, position in ((0, 20), (4, 12)):  # all are counted: the share of strong calls says how many there are
@@ -680,9 +660,11 @@ def test_a_curve_in_dollars_can_be_explored_with_its_questions(asked):
 
 def test_intervals_of_a_curve_in_dollars_are_those_of_its_policy(asked):
     costs = sample_costs(asked, np.random.default_rng(0).uniform(size=200))
-    ours = Explorer.from_costs(costs, most_points=5, level=0.9)
+    ours = Explorer.from_costs(costs, most_points=5, bootstrap=Bootstrap(0.9, 1000))
     for row in ours.points.to_dict("records"):
-        told = ThresholdPolicy(costs.curve.pair, row["threshold"], "by hand").expect(costs, 0.9, 1000)
+        told = ThresholdPolicy(costs.curve.pair, row["threshold"], "by hand").expect(
+            costs, Bootstrap(confidence_level=0.9, n_resamples=1000)
+        )
         for name in ("share", "pgr", "saving"):
             expected = getattr(told, name)
             assert (row[f"{name}_low"], row[f"{name}_high"]) == pytest.approx(expected[1:], abs=1e-9)

@@ -140,16 +140,16 @@ def test_random_routers_are_called_significant_as_often_as_the_level_says(n_draw
 def test_copies_of_prompts_do_not_narrow_intervals_nor_make_significance(n_draws, n):
     gaps, skill = graded(0.35, 0.05), 0.5
     truth, rng, hits, rejected, covered = true_apgr(gaps, skill), np.random.default_rng(4), 0, 0, 0
-    keys, options = np.repeat(np.arange(n), 2).astype(str), {"n_resamples": 200}
+    keys, bootstrap = np.repeat(np.arange(n), 2).astype(str), Bootstrap(n_resamples=200)
     prices = np.full(2 * n, 1.0), np.full(2 * n, 0.1)
     cpt = true_cpt(gaps, skill)
     for _ in range(n_draws):
         gap = gaps(n, rng)
         rates, other = np.repeat(ranked(gap, skill, rng), 2), np.repeat(rng.random(n), 2)
         curve, random = (curve_of(values, np.repeat(gap, 2), keys) for values in (rates, other))
-        low, high = curve.interval(**options)
+        low, high = curve.interval(bootstrap=bootstrap)
         rejected += random.p_value_vs_random(99, int(rng.integers(2**31))) <= 0.05
-        dollars = CostCurve(curve, *prices).intervals(["dollars50"], **options).loc["dollars50"]
+        dollars = CostCurve(curve, *prices).intervals(["dollars50"], bootstrap).loc["dollars50"]
         hits += low <= truth <= high
         covered += dollars["low"] <= 1000 * (0.1 + 0.9 * cpt) <= dollars["high"]
     assert at_least(hits, n_draws, 0.93)

@@ -40,7 +40,6 @@ from routellm_lab.evaluation import (
     evaluate_fits,
     holm,
     questions_needed,
-    questions_to_tell,
     rank_correlation,
     share_interval,
     should_route,
@@ -88,7 +87,6 @@ PAIRS = [SAMPLE_PAIR, ModelPair(SAMPLE_PAIR.weak, SAMPLE_PAIR.strong), ModelPair
 SEEDS = [0, 1, None, np.int64(3)]
 SHARES = [*NUMBERS, [0.1, 0.2], np.linspace(0, 1, 3), pd.Series([0.5]), "half", [[0.5]], [0.5, None], np.array(["x"])]
 ARGUMENTS = {
-    "level": (0.9, NUMBERS),
     "confidence_level": (0.9, NUMBERS),
     "bootstrap": (Bootstrap(0.9, 20), [Bootstrap(0.9, 1), Bootstrap(1e-9, 30), Bootstrap(1 - 1e-9, 7, None)]),
     "x": (0.5, NUMBERS),
@@ -316,7 +314,6 @@ def case_of_curves(draw):
     if other is not None:
         check(call(draw, curve.compare, other))
         outcome(lambda: curve.aligned(other.prompt_ids))
-        call(draw, questions_to_tell, first=(curve, [other]), second=(other, [curve]))
         curves = {("mmlu", "one"): curve, ("mmlu", "two"): other}
         check(call(draw, compare_all, curves))
         call(draw, comparison_table, curves)

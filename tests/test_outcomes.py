@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from routellm_lab import ModelPair, Outcomes, evaluate
 from routellm_lab.benchmarks import outcomes_from_frames
-from routellm_lab.benchmarks.grading import final_number, last_number
+from routellm_lab.benchmarks.grading import final_number
 from routellm_lab.errors import DataError, ParameterError
 from routellm_lab.preferences import prompt_key
 from routellm_lab.routers import RandomRouter
@@ -176,12 +176,12 @@ def test_unknown_models_list_the_nearest():
     ],
 )
 def test_the_released_rule_and_the_one_it_should_have_been(text, number, digits):
-    assert (last_number(text), reference.last_digits(text)) == (number, digits)
+    assert (final_number(text), reference.last_digits(text)) == (number, digits)
 
 
 @pytest.mark.parametrize(("text", "number"), [("$-5", "-5"), ("-$5", "-5"), ("10-5", "5"), ("from 3-4", "4")])
 def test_a_minus_is_a_sign_only_where_no_number_precedes(text, number):
-    assert last_number(text) == number
+    assert final_number(text) == number
 
 
 @pytest.mark.parametrize(
@@ -194,7 +194,7 @@ def test_a_minus_is_a_sign_only_where_no_number_precedes(text, number):
     ],
 )
 def test_a_heading_marks_no_answer(text):
-    assert last_number(text) == final_number(text) == "10"
+    assert final_number(text) == "10"
 
 
 @pytest.mark.parametrize(
@@ -240,13 +240,12 @@ def test_the_final_number_in_the_forms_that_answers_take(text, number):
 
 @given(st.text(st.sampled_from('#0123456789.,-$\\{}boxedanswer is:"\n*=+')))
 def test_any_text_has_a_final_number_or_none_and_reading_it_again_changes_nothing(text):
-    for read in (final_number, last_number):
-        number = read(text)
-        assert number is None or read(number) == number
+    number = final_number(text)
+    assert number is None or final_number(number) == number
 
 
 def test_a_number_of_hundreds_of_digits_is_its_digits():
-    assert last_number("it is " + "9" * 400) == "9" * 400
+    assert final_number("it is " + "9" * 400) == "9" * 400
 
 
 def test_the_answer_field_is_read_before_the_last_number():

@@ -111,7 +111,7 @@ def test_table_says_whether_the_papers_figure_lies_in_our_interval():
     }
     table = comparison_table(curves, bootstrap=Bootstrap(n_resamples=100, random_state=4), n_permutations=10)
     for row, curve in zip(table.itertuples(), curves.values(), strict=True):
-        span = curve.interval("apgr_paper", n_resamples=100, random_state=4)
+        span = curve.interval("apgr_paper", Bootstrap(n_resamples=100, random_state=4))
         assert (row.protocol_low, row.protocol_high) == span
         assert row.protocol_low < row.apgr_paper_protocol < row.protocol_high
         assert (row.low, row.high) != span

@@ -154,10 +154,12 @@ POINTS = pd.DataFrame(
 
 FIGURES = {
     "routing_curves": lambda simulated: plots.routing_curves(
-        {"ridge": curve_of(0.2), "matrix_factorization": curve_of(0.5)}, simulated=simulated, n_resamples=50
+        {"ridge": curve_of(0.2), "matrix_factorization": curve_of(0.5)},
+        simulated=simulated,
+        bootstrap=Bootstrap(n_resamples=50),
     ),
     "routing_curves with points": lambda simulated: plots.routing_curves(
-        {"ridge": curve_of(0.2)}, simulated=simulated, n_resamples=50, points=POINTS
+        {"ridge": curve_of(0.2)}, simulated=simulated, bootstrap=Bootstrap(n_resamples=50), points=POINTS
     ),
     "who_beats_whom": lambda simulated: plots.who_beats_whom(PAIRS, simulated=simulated, name="toy"),
     "heat_map": lambda simulated: plots.heat_map(CELLS, simulated=simulated, name="ridge"),
@@ -230,7 +232,7 @@ def test_whether_data_is_simulated_must_be_said(name):
 
 def test_routing_curves_take_the_facts_from_the_curves():
     strong, weak = curve_of(0.2), curve_of(0.6, seed=1)
-    figure = plots.routing_curves({"ridge": strong, "best_one": weak}, n_resamples=50)
+    figure = plots.routing_curves({"ridge": strong, "best_one": weak}, bootstrap=Bootstrap(n_resamples=50))
     assert title(figure) == f"Best one needs {weak.cpt(0.5):.0%} strong calls for half of the gap, a random router 50%"
     low, high = weak.interval("apgr", n_resamples=50)
     for shown in (f"best one {weak.apgr:.3f} [{low:.3f}, {high:.3f}]", "toy, 400 prompts, large / small"):
@@ -248,7 +250,7 @@ def test_routing_curves_take_the_facts_from_the_curves():
 
 def test_routing_curves_show_routers_known_at_one_share_only():
     figure = FIGURES["routing_curves with points"](False)
-    plain = plots.routing_curves({"ridge": curve_of(0.2)}, n_resamples=50)
+    plain = plots.routing_curves({"ridge": curve_of(0.2)}, bootstrap=Bootstrap(n_resamples=50))
     marked = [line for line in figure.axes[0].lines if line.get_marker() != "None"]
     assert [line.get_xydata().tolist() for line in marked] == [[[0.5, 0.8]], [[1.0, 0.7]]]
     assert len({line.get_marker() for line in marked}) == len({line.get_color() for line in marked}) == 2
@@ -577,7 +579,7 @@ def test_scatter_states_the_correlation():
     assert axes.lines[0].get_ydata()[0] == 0.5
     for shown in ("ridge, 6 groups, p = ", "area: prompts, up to 1,000", "mt bench", "random router"):
         assert shown in texts(figure)
-    told = Correlation(rho=-0.2, low=-0.5, high=0.1, p_value=0.3, n=6, level=0.9)
+    told = Correlation(rho=-0.2, low=-0.5, high=0.1, p_value=0.3, n=6, confidence_level=0.9)
     plain = GROUPS[["benchmark", "similarity", "apgr"]].rename(columns={"similarity": "votes_near"})
     figure = plots.similarity_scatter(plain, "votes_near", simulated=False, correlation=told)
     assert title(figure) == (
@@ -763,7 +765,7 @@ def make_log():
 def test_routers_among_many_models_stand_beside_the_models_their_mix_and_the_oracle():
     log = make_log()
     knows = CostQuality.from_utilities(log, 0.5 * log.outcomes.scores[log.models] + 0.5 * log.outcomes.competence)
-    figure = plots.cost_quality({"knows": knows}, n_resamples=50)
+    figure = plots.cost_quality({"knows": knows}, bootstrap=Bootstrap(n_resamples=50))
     assert title(figure).startswith("Knows lies")
     assert "above the best random mix" in title(figure)
     assert "SIMULATED" in figure.axes[0].get_title(loc="left")

@@ -21,7 +21,7 @@ from routellm_lab import (
     load_prompts,
 )
 from routellm_lab.benchmarks import list_outcomes, score_columns
-from routellm_lab.benchmarks.grading import last_number
+from routellm_lab.benchmarks.grading import final_number
 from routellm_lab.preferences import PAPER_PAIR, fit_tiers, judges_of, list_battles, sample_questions
 from routellm_lab.routers import PromptLengthRouter, RidgeRouter, gold_prompt_ids, recommended_sets, tier_votes
 
@@ -92,7 +92,7 @@ def test_ridge_on_a_tenth_of_the_gold_labels(real_folder, static_encoder):
 def test_both_gradings_of_gsm8k(real_folder, model, released, regraded):
     outcomes = load_outcomes("gsm8k", data=real_folder, contaminated="keep")
     answers, references = outcomes.responses[model], outcomes.details["answer"]
-    ours = [last_number(answer) == last_number(right) for answer, right in zip(answers, references, strict=True)]
+    ours = [final_number(answer) == final_number(right) for answer, right in zip(answers, references, strict=True)]
     read = [tuple(map(reference.last_digits, both)) for both in zip(answers, references, strict=True)]
     theirs = [answer is not None and int(answer) == int(right) for answer, right in read]
     assert round(np.mean(ours), 4) == regraded

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from sklearn.base import clone
 
 from routellm_lab import evaluate, fit_ratings, fit_tiers, load_battles, load_outcomes
-from routellm_lab.benchmarks.grading import last_number
+from routellm_lab.benchmarks.grading import final_number
 from routellm_lab.benchmarks.sample import (
     _HEDGES,
     ANSWER_CHARACTERS,
@@ -34,6 +34,8 @@ from routellm_lab.preferences.sample import (
     vote_chances,
     vote_law,
 )
+from routellm_lab.preferences.sample.phrases import PHRASES, PUNCTUATION, marked
+from routellm_lab.preferences.sample.reading import lexicon
 from routellm_lab.routers import PromptLengthRouter, RidgeRouter
 
 BENCHMARKS = ("mmlu", "gsm8k", "mt_bench")
@@ -126,9 +128,9 @@ def test_outcomes_follow_competence(name):
 def test_simulated_answers_are_graded_as_scored_and_hold_what_is_planted():
     outcomes = load_outcomes("gsm8k", data="sample")
     reference = outcomes.details["answer_value"]
-    found = outcomes.responses.map(last_number)
+    found = outcomes.responses.map(final_number)
     assert (found.eq(reference, axis=0) == outcomes.scores.astype(bool)).all(axis=None)
-    assert (reference.map(last_number) == reference).all()
+    assert (reference.map(final_number) == reference).all()
     right = outcomes.scores.to_numpy() == 1
     doubts = outcomes.responses.map(lambda text: any(hedge in text for hedge in _HEDGES)).to_numpy()
     assert doubts[right].mean() == pytest.approx(HEDGED["right"], abs=0.02)
@@ -224,22 +226,21 @@ def test_a_smaller_set_is_the_start_of_a_larger_one():
 
 
 def test_marked_words_are_the_only_ones_with_a_meaning():
-    known = world._lexicon().number
-    phrases = [text for banks in world._CONTEXTS.values() for text in banks] + world._NAMES + world._PLACES
-    phrases += [text for kinds in world._VERBS.values() for verbs in kinds.values() for text, _ in verbs]
-    phrases += [text for manners in world._MANNERS.values() for _, texts in manners for text in texts.split("; ")]
+    known = lexicon().number
+    phrases = [text for texts in PHRASES["small_talk"].values() for text in texts]
+    phrases += PHRASES["names"] + PHRASES["places"]
+    phrases += [text for tasks in PHRASES["verbs"].values() for verbs in tasks.values() for text in verbs]
+    phrases += [text for manners in PHRASES["manners"].values() for manner in manners for text in manner["phrases"]]
     phrases += [
         text
-        for domain in world._DOMAINS.values()
-        for levels in domain.topics.values()
-        for level in levels
-        for text in level.split("; ")
+        for domain in PHRASES["domains"].values()
+        for levels in domain["topics"].values()
+        for texts in levels.values()
+        for text in texts
     ]
     for phrase in phrases:
-        read = [
-            word for word in (raw.strip(world._PUNCTUATION + "*").lower() for raw in phrase.split()) if word in known
-        ]
-        assert read == world._mark(phrase), phrase
+        read = [word for word in (raw.strip(PUNCTUATION + "*").lower() for raw in phrase.split()) if word in known]
+        assert read == marked(phrase), phrase
 
 
 def test_the_text_alone_tells_domain_language_and_win_rate(votes):

@@ -116,10 +116,10 @@ def test_bootstrap_equals_the_plain_loop_on_the_same_resamples(tied):
 def test_interval_is_the_percentile_of_the_resamples():
     curve = curve_of(*world(n=600))  # of fewer prompts that of APGR is Fieller's
     draws = significance.metric_draws(curve, METRICS, Bootstrap(n_resamples=300, random_state=1))
-    table = curve.intervals(METRICS, level=0.9, n_resamples=300, random_state=1)
+    table = curve.intervals(METRICS, Bootstrap(confidence_level=0.9, n_resamples=300, random_state=1))
     assert table.index.tolist() == METRICS
     for column, metric in enumerate(METRICS):
-        low, high = curve.interval(metric, level=0.9, n_resamples=300, random_state=1)
+        low, high = curve.interval(metric, Bootstrap(confidence_level=0.9, n_resamples=300, random_state=1))
         np.testing.assert_allclose((low, high), np.quantile(draws[:, column], [0.05, 0.95]), rtol=1e-12)
         np.testing.assert_allclose(table.loc[metric, ["low", "high"]].astype(float), (low, high), rtol=1e-12)
         assert low < table.loc[metric, "value"] == curve.value(metric) < high
@@ -135,8 +135,8 @@ def test_draws_do_not_depend_on_the_chunks(monkeypatch):
 
 def test_seeds_repeat_and_differ():
     curve = curve_of(*world(n=600))
-    assert curve.interval("apgr", random_state=3) == curve.interval("apgr", random_state=3)
-    assert curve.interval("apgr", random_state=3) != curve.interval("apgr", random_state=4)
+    assert curve.interval("apgr", Bootstrap(random_state=3)) == curve.interval("apgr", Bootstrap(random_state=3))
+    assert curve.interval("apgr", Bootstrap(random_state=3)) != curve.interval("apgr", Bootstrap(random_state=4))
     assert curve.p_value_vs_random(random_state=3) == curve.p_value_vs_random(random_state=3)
 
 
@@ -203,7 +203,9 @@ def test_comparison_equals_the_plain_loop(metric):
     first, strong, weak = world(n=60, skill=0.5)
     second, _, _ = world(n=60, seed=0, skill=0.2, tied=True)
     result = curve_of(first, strong, weak).compare(
-        curve_of(second, strong, weak), metric=metric, n_resamples=150, random_state=2, level=0.8
+        curve_of(second, strong, weak),
+        metric=metric,
+        bootstrap=Bootstrap(confidence_level=0.8, n_resamples=150, random_state=2),
     )
     rng, column, draws = np.random.default_rng(2), METRICS.index(metric), []
     for _ in range(150):
@@ -282,7 +284,7 @@ def test_no_interval_where_the_two_models_cannot_be_told_apart():
 def test_bad_arguments_are_named():
     curve = curve_of(*world())
     with pytest.raises(ParameterError, match="level"):
-        curve.interval("apgr", level=95, n_resamples=10)
+        curve.interval("apgr", Bootstrap(confidence_level=95, n_resamples=10))
     with pytest.raises(ParameterError, match="n_resamples"):
         curve.interval("apgr", n_resamples=0)
     with pytest.raises(ParameterError, match="n_permutations"):
@@ -307,7 +309,9 @@ def test_all_pairs_equal_their_comparisons(seed, tied, metric):
     pairs = list(zip(frame["first"], frame["second"], strict=True))
     assert pairs == list(itertools.combinations(curves, 2))
     for row, (one, two) in zip(frame.itertuples(), pairs, strict=True):
-        told = curves[one].compare(curves[two], metric, n_resamples=300, random_state=seed, level=0.9)
+        told = curves[one].compare(
+            curves[two], metric, Bootstrap(confidence_level=0.9, n_resamples=300, random_state=seed)
+        )
         assert (row.difference, row.low, row.high, row.p_value) == (told.difference, told.low, told.high, told.p_value)
     np.testing.assert_array_equal(frame["p_holm"], holm(frame["p_value"]))
     assert frame.columns.tolist() == ["first", "second", "difference", "low", "high", "p_value", "p_holm"]
@@ -398,7 +402,7 @@ def test_clusters_of_different_size_are_drawn_whole():
     win_rate, _, weak = world(n=30)
     curve = with_copies(curve_of(win_rate, np.ones(30), weak), np.arange(30) % 3 + 1)
     assert curve.independent_prompts == 30
-    counts = np.concatenate(list(curve.resampled(40, 3)))
+    counts = np.concatenate(list(curve.resampled(Bootstrap(n_resamples=40, random_state=3))))
     assert counts.shape == (40, 60)
     for numbers in range(30):
         assert (np.ptp(counts[:, curve.clusters == numbers], axis=1) == 0).all()

@@ -10,7 +10,7 @@ import pytest
 
 from routellm_lab import default_pair, load_battles, load_outcomes, load_prompts
 from routellm_lab.benchmarks import list_outcomes, outcome_names, score_columns
-from routellm_lab.benchmarks.sources import MMLU_DOMAINS
+from routellm_lab.benchmarks.released import MMLU_DOMAINS
 from routellm_lab.errors import DataError, MissingExtraError, ParameterError
 from routellm_lab.preferences import PAPER_PAIR, battle_names, list_battles, with_answer_lengths
 from routellm_lab.settings import settings

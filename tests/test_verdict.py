@@ -75,7 +75,9 @@ def test_savings_follow_the_share_of_strong_calls_whatever_the_unit_of_price(wea
 def test_intervals_are_those_of_the_curve():
     curve = world(0.3)
     verdict = should_route(curve, 10, 1, Bootstrap(confidence_level=0.9, n_resamples=150, random_state=5))
-    table = curve.intervals(["apgr", "cpt95", "quality0", "quality100"], 0.9, 150, 5)
+    table = curve.intervals(
+        ["apgr", "cpt95", "quality0", "quality100"], Bootstrap(confidence_level=0.9, n_resamples=150, random_state=5)
+    )
     assert list(verdict.apgr) == table.loc["apgr"].tolist()
     assert list(verdict.cpt) == table.loc["cpt95"].tolist()
     gaps = [

@@ -611,7 +611,7 @@ def test_a_file_in_the_way_of_the_output_is_named(tmp_path):
     write_notebook(tmp_path, "01_a")
     (tmp_path / "data").write_text("in the way")
     before = tree(tmp_path)
-    with pytest.raises(RoutellmLabError, match=r"cannot write .*data.*ROUTELLM_LAB_ROOT"):
+    with pytest.raises(RoutellmLabError, match=r"data.*: cannot be written: .*ROUTELLM_LAB_ROOT"):
         run_workbook(root=tmp_path)
     assert tree(tmp_path) == before
 
@@ -624,7 +624,7 @@ def test_a_disk_that_takes_nothing_leaves_nothing(tmp_path, monkeypatch, code):
         raise OSError(code, os.strerror(code), str(target))
 
     monkeypatch.setattr(files.os, "replace", refuse)
-    with pytest.raises(RoutellmLabError, match=f"cannot write .*{os.strerror(code)}.*Make room"):
+    with pytest.raises(RoutellmLabError, match=f"cannot be written: {os.strerror(code)}; free some space"):
         run_workbook(root=tmp_path)
     assert tree(tmp_path / "data" / "runs") == []
 
@@ -640,7 +640,7 @@ def test_a_disk_that_fills_up_during_a_run_leaves_a_run_that_goes_on(tmp_path, m
         return whole(source, target)
 
     monkeypatch.setattr(os, "replace", full)
-    with pytest.raises(RoutellmLabError, match=r"02_b\.html: No space left"):
+    with pytest.raises(RoutellmLabError, match=r"02_b\.html: cannot be written: No space left"):
         run_workbook(root=tmp_path)
     run = runs.all_runs(tmp_path / "data" / "runs")[0]
     assert {name: entry["status"] for name, entry in run.entries.items()} == {"01_a": "done", "02_b": "pending"}

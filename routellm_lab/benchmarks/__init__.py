@@ -1,5 +1,6 @@
 """Outcomes: who was right. Schema, sources, answer grading."""
 
+from routellm_lab.benchmarks.frames import outcomes_from_frames
 from routellm_lab.benchmarks.outcomes import Outcomes
 from routellm_lab.benchmarks.sources import (
     default_pair,
@@ -7,7 +8,6 @@ from routellm_lab.benchmarks.sources import (
     load_outcomes,
     load_prompts,
     outcome_names,
-    outcomes_from_frames,
     score_columns,
 )
 

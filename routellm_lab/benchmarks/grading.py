@@ -22,30 +22,15 @@ _LATEX_FRACTION = re.compile(r"(?<!\d)\\[dt]?frac\s*+\{([^{}]*+)\}\s*+\{([^{}]*+
 _FRACTION = re.compile(rf"[\s$(]*+({_NUMBER_PATTERN})\s*+/\s*+({_NUMBER_PATTERN})[\s$).]*+")
 
 
-def last_number(text: str) -> str | None:
-    """The number after the last ``####``, else the last number of a text, in canonical form (``$1,200.50`` ->
-    ``1200.5``).
-
-    ``####`` also begins a heading in Markdown: one that is followed by other words (``#### Step 1``), or by a number in
-    front of them (``#### 1. Add``), marks no answer.
-
-    Returns
-    -------
-    str or None
-        None when the text holds no number.
-    """
-    text = _LATEX_COMMA.sub(",", text)
-    marked = _HASHES.findall(text)
-    return _last(marked[-1] if marked else text)
-
-
 def final_number(text: str) -> str | None:
     """The number that an answer ends in, in canonical form; None when it holds no number.
 
     The first of these that is there: the number in its last JSON field ``answer``; the last that is marked as the
-    answer, by ``####`` (not as a heading, see `last_number`), by ``\\boxed{}`` or in words ("The answer is 10.",
-    "Answer: **10**"); the last number. A mark around a fraction alone is its quotient: ``\\boxed{-3/4}`` and
-    ``\\boxed{-\\frac{3}{4}}`` are ``-0.75``.
+    answer, by ``####``, by ``\\boxed{}`` or in words ("The answer is 10.", "Answer: **10**"); the last number. A
+    mark around a fraction alone is its quotient: ``\\boxed{-3/4}`` and ``\\boxed{-\\frac{3}{4}}`` are ``-0.75``.
+
+    ``####`` also begins a heading in Markdown: one that is followed by other words (``#### Step 1``), or by a number in
+    front of them (``#### 1. Add``), marks no answer.
 
     Many of ``gsm8k_models`` explain themselves after the field: the last number of the text alone reads one answer in
     nine of claude-3-5-haiku wrongly.

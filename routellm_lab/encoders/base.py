@@ -10,6 +10,7 @@ import numpy as np
 from routellm_lab.columns import shown_cell, whole_text
 from routellm_lab.encoders.cache import through_cache
 from routellm_lab.errors import DataError, RoutellmLabError, UnreadableWarning
+from routellm_lab.settings import thread_limit
 
 _MAX_CHARACTERS = 50_000
 """Longer texts are cut: far beyond what any of the encoders reads, but tokenizing a megabyte takes seconds."""
@@ -27,8 +28,7 @@ def available_cores() -> int:
 
 def threads_for(cores: int) -> int:
     """Threads for a number of cores: no more than ``OMP_NUM_THREADS``, the share of a process beside others."""
-    told = os.environ.get("OMP_NUM_THREADS", "")
-    return min(cores, int(told)) if told.isdigit() and int(told) else cores
+    return min(cores, thread_limit() or cores)
 
 
 def as_texts(prompts: Iterable[str]) -> list[str]:

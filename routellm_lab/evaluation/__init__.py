@@ -7,7 +7,7 @@ from routellm_lab.evaluation.curve import RoutingCurve, evaluate
 from routellm_lab.evaluation.groups import Correlation, apgr_by_group, rank_correlation
 from routellm_lab.evaluation.intervals import share_interval
 from routellm_lab.evaluation.paper import commercial_points, comparison_table
-from routellm_lab.evaluation.power import Power, questions_needed, questions_to_tell
+from routellm_lab.evaluation.power import Power, questions_needed
 from routellm_lab.evaluation.refits import (
     RefitCurves,
     Spread,
@@ -52,7 +52,6 @@ __all__ = [
     "paper_other_tables",
     "paper_results",
     "questions_needed",
-    "questions_to_tell",
     "rank_correlation",
     "share_interval",
     "should_route",

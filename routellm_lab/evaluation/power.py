@@ -2,7 +2,6 @@
 
 import math
 from dataclasses import dataclass, replace
-from numbers import Real
 from statistics import NormalDist
 from typing import Any
 
@@ -10,14 +9,12 @@ import numpy as np
 
 from routellm_lab.errors import DataError, ParameterError, require_number
 from routellm_lab.evaluation.curve import RoutingCurve
-from routellm_lab.evaluation.significance import paired_draws, same_prompts
+from routellm_lab.evaluation.significance import paired_draws
 from routellm_lab.resampling import Bootstrap, defined
 
 _STEPS = 40
 """Halvings of the bracket of the signal: to a millionth of a millionth of its width."""
 _MOST_STRENGTH = 1e12
-_ROUNDING = 1e-12
-"""A difference of APGR below this is an error of rounding."""
 
 
 @dataclass(frozen=True)
@@ -108,7 +105,7 @@ def questions_needed(
     The normal approximation holds where many questions are needed. Where a few hundred tell a large difference, s rises
     with the difference (both have the gap between the models below the line), the test finds more than is promised, and
     the number is on the safe side: .9 instead of .8 for .60 against .75 on 312 questions.
-    Real routers err on the same prompts. Then their difference varies less: see `questions_to_tell`.
+    Real routers err on the same prompts. Then their difference varies less, and fewer questions are needed.
     """
     _require_odds(confidence_level, power)
     for name, apgr in (("first", first), ("second", second)):
@@ -137,62 +134,6 @@ def questions_needed(
     differences = draws[:, n_draws:] - draws[:, :n_draws]
     sd = float(np.sqrt(differences.var(axis=0, ddof=1).mean()))
     return _power(curve.name, len(curve), first, second, sd, confidence_level, power)
-
-
-def questions_to_tell(
-    first: RoutingCurve,
-    second: RoutingCurve,
-    difference: float | None = None,
-    confidence_level: float = 0.95,
-    power: float = 0.8,
-    n_resamples: int = 2000,
-    random_state: int | None = 0,
-) -> Power:
-    """Questions like these that tell two given routers apart.
-
-    Parameters
-    ----------
-    first, second : RoutingCurve
-        On the same prompts.
-    difference : float, optional
-        First minus second APGR that is to be told; the observed one by default. With the observed one ``power_now``
-        says no more than its p-value does, and ``needed`` is as uncertain as the difference.
-    confidence_level, power : float
-        Of the two-sided test, in (0, 1).
-    n_resamples, random_state
-        Of the paired bootstrap over prompts, whose standard deviation counts.
-
-    Returns
-    -------
-    Power
-        ``second`` is the APGR of the first less ``difference``.
-
-    Raises
-    ------
-    DataError
-        When the curves differ in pair, prompts or scores, or rank the prompts alike.
-    ParameterError
-        When the difference is 0 (to rounding) or NaN, or ``confidence_level`` or ``power`` is not in (0, 1).
-    """
-    _require_odds(confidence_level, power)
-    require_number("n_resamples", n_resamples, 2, whole=True)
-    first, second = same_prompts([first, second])
-    observed = first.apgr - second.apgr
-    draws = defined(
-        paired_draws([first, second], "apgr", Bootstrap(confidence_level, n_resamples, random_state)), first.name
-    )
-    sd = float((draws[:, 0] - draws[:, 1]).std(ddof=1))
-    if sd == 0:
-        raise DataError(
-            f"{first.name}: the two routers rank the prompts alike; no number of questions tells them apart"
-        )
-    wanted = observed if difference is None else difference
-    number = isinstance(wanted, Real) and not isinstance(wanted, bool)
-    if not number or not _ROUNDING <= abs(wanted) < math.inf:  # NaN too
-        raise ParameterError(
-            f"questions_to_tell: a difference of {wanted!r} cannot be told; pass the difference that matters"
-        )
-    return _power(first.name, len(first), first.apgr, first.apgr - wanted, sd, confidence_level, power)
 
 
 def _strength(signal: np.ndarray, noise: np.ndarray, gap: np.ndarray, target: float) -> float:

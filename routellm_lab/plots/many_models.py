@@ -79,7 +79,8 @@ def cost_quality(
     theme.legend_below(figure, handles, heading, columns=2)
     if title is None:
         name, curve = next(iter(curves.items()))
-        tested = many_tests(log, {name: curve}, log.models[0], metric="aiq_log", bootstrap=bootstrap, n_resamples=bootstrap.n_resamples)
+        options: dict[str, Any] = {"bootstrap": bootstrap, "n_resamples": bootstrap.n_resamples}
+        tested = many_tests(log, {name: curve}, log.models[0], metric="aiq_log", **options)
         apart, low, high = (float(tested[column].iloc[0]) for column in ("difference", "low", "high"))
         away = Estimate(apart, low, high) if apart > 0 else Estimate(-apart, -high, -low)
         place = f"lies {away:.3f} {'above' if apart > 0 else 'below'}" if away.low > 0 else "is not told from"

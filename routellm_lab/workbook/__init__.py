@@ -1,19 +1,18 @@
 """The notebooks as a pipeline: run, resume, manifest, report. Names load on first use."""
 
-from importlib import import_module
 from typing import TYPE_CHECKING
 
+from routellm_lab._moved import moved
+
 _HOMES = {
-    "Session": "session",
-    "start": "session",
-    "RunResult": "runner",
-    "run_workbook": "runner",
-    "discover": "notebooks",
-    "build_report": "report",
-    "train_routers": "trained",
-    "trained_routers": "trained",
+    "workbook.session": ("Session", "start"),
+    "workbook.runner": ("RunResult", "run_workbook"),
+    "workbook.notebooks": ("discover",),
+    "workbook.report": ("build_report",),
+    "workbook.trained": ("train_routers", "trained_routers"),
 }
-__all__ = sorted(_HOMES)
+__all__ = sorted(name for names in _HOMES.values() for name in names)
+__getattr__ = moved(__name__, _HOMES)
 
 if TYPE_CHECKING:
     from routellm_lab.workbook.notebooks import discover
@@ -21,9 +20,3 @@ if TYPE_CHECKING:
     from routellm_lab.workbook.runner import RunResult, run_workbook
     from routellm_lab.workbook.session import Session, start
     from routellm_lab.workbook.trained import train_routers, trained_routers
-
-
-def __getattr__(name: str):
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)

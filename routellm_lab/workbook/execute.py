@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from routellm_lab.errors import RoutellmLabError
+from routellm_lab.settings import with_path_first
 from routellm_lab.workbook.metrics import metrics_of
 
 SOURCE = "source.ipynb"
@@ -113,12 +114,12 @@ def _run_papermill(spec: dict[str, Any], stage: Path, events: TextIO) -> dict[st
 
     class Engine(NBClientEngine):
         @classmethod
-        def execute_managed_notebook(cls, nb_man, kernel_name, **options):
+        def execute_managed_notebook(cls, nb_man: Any, kernel_name: str, **options: Any) -> Any:
             cells = len(nb_man.nb.cells)
             complete = nb_man.cell_complete
             _say(events, "cells", done=0, cells=cells)
 
-            def tell(cell, cell_index=None, **more):
+            def tell(cell: Any, cell_index: int | None = None, **more: Any) -> None:
                 if sys.exc_info()[0] is not None:  # papermill marks cells that raise, not those in which a kernel dies
                     nb_man.cell_exception(cell, cell_index=cell_index)
                 complete(cell, cell_index=cell_index, **more)
@@ -186,8 +187,7 @@ def _use_this_interpreter(stage: Path) -> None:
     (private / "runtime").mkdir(parents=True, exist_ok=True)
     (private / "ipython").mkdir(exist_ok=True)
     write_kernel_spec(str(private / "kernels" / "python3"))
-    before = os.environ.get("JUPYTER_PATH")
-    os.environ["JUPYTER_PATH"] = os.pathsep.join([str(private), *([before] if before else [])])
+    os.environ["JUPYTER_PATH"] = with_path_first("JUPYTER_PATH", private)
     os.environ["JUPYTER_RUNTIME_DIR"] = str(private / "runtime")
     os.environ["IPYTHONDIR"] = str(private / "ipython")
 

@@ -23,6 +23,7 @@ PACKAGES = (
 """Packages whose versions a manifest states."""
 
 _CHUNK = 1 << 20
+_SOURCES = (".py", ".csv", ".j2", ".json")
 
 
 def hash_json(value: Any) -> str:
@@ -167,6 +168,6 @@ def versions() -> dict[str, str]:
 def code_hash() -> str:
     """Hash of this package's sources and of the versions it runs on."""
     folder = Path(routellm_lab.__file__).parent
-    files = sorted(file for file in folder.rglob("*") if file.is_file() and file.suffix in (".py", ".csv", ".j2"))
+    files = sorted(file for file in folder.rglob("*") if file.is_file() and file.suffix in _SOURCES)
     sources = [[file.relative_to(folder).as_posix(), hash_path(file)] for file in files]
     return hash_json([sources, versions()])

@@ -11,8 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from routellm_lab.errors import DataError, NotebookError, listed
-from routellm_lab.files import inside, require_real
-from routellm_lab.workbook import runs
+from routellm_lab.files import disk_errors, inside, require_real
 from routellm_lab.workbook.execute import EXECUTED, PAGE
 from routellm_lab.workbook.hashing import hash_path
 from routellm_lab.workbook.notebooks import Notebook
@@ -83,7 +82,7 @@ def intact(run: Run, name: str) -> bool:
 def copy(source: Run, target: Run, name: str, entry: Mapping[str, Any]) -> None:
     """Copy what a notebook made, which is `intact`, from one run to another."""
     stage = stage_of(target.folder, name)
-    with runs.writing(stage):
+    with disk_errors(stage):
         shutil.rmtree(stage, ignore_errors=True)
         for kind in KINDS:
             (stage / kind).mkdir(parents=True)

@@ -6,6 +6,7 @@ it. Should one get past that, the page's content policy lets no script run and n
 
 import html
 import re
+from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -76,7 +77,7 @@ def _exporter() -> Any:
             return super().link(text, url.removesuffix(".ipynb") + ".html" if here else url, title)
 
     class Exporter(HTMLExporter):
-        def default_filters(self):
+        def default_filters(self) -> Iterator[tuple[str, Any]]:
             yield from super().default_filters()
             yield "markdown2html", lambda source: MarkdownWithMath(Renderer(escape=False)).render(source)
             yield "clean_html", clean_html

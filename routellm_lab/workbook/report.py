@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from routellm_lab.errors import NotebookError, ParameterError, RoutellmLabError, escape_markdown
-from routellm_lab.files import read_json, replacing, require_real
+from routellm_lab.files import disk_errors, read_json, replacing, require_real
 from routellm_lab.workbook.execute import is_added, numbered_cells
 from routellm_lab.workbook.hashing import describe_data
 from routellm_lab.workbook.notebooks import discover
 from routellm_lab.workbook.outputs import pages
 from routellm_lab.workbook.pages import CONTENT_POLICY
-from routellm_lab.workbook.runs import FINISHED, Run, Sidecar, checked, writing
+from routellm_lab.workbook.runs import FINISHED, Run, Sidecar, checked
 
 _TEMPLATE = Path(__file__).with_name("report.html.j2")
 
@@ -49,7 +49,7 @@ def build_report(run: Run, left_aside: list[str] | None = None) -> Path:
         policy=CONTENT_POLICY.format(images="'self' file:"),
         left_aside=[_inside_run(run, words) for words in odd],
     )
-    with writing(run.report), replacing(run.report) as aside:
+    with disk_errors(run.report), replacing(run.report) as aside:
         aside.write_text(text, "utf-8")
     return run.report
 
@@ -100,7 +100,7 @@ def copy_gallery(run: Run, folder: Path) -> list[Path]:
     if strangers:
         raise ParameterError(f"{folder} holds {strangers[0]} without a sidecar: name another folder for the gallery")
     copied = []
-    with writing(folder):
+    with disk_errors(folder):
         for old in folder.glob("*.png"):
             notebook = _gallery_sidecar(old).get("notebook", "")
             finished = run.entries.get(notebook, {}).get("status") in FINISHED

@@ -21,7 +21,8 @@ from routellm_lab import engine as engines
 from routellm_lab.encoders import threads_for
 from routellm_lab.engine import Engine, RayProcess
 from routellm_lab.errors import NotebookError, ParameterError, RoutellmLabError, listed
-from routellm_lab.settings import settings
+from routellm_lab.files import disk_errors
+from routellm_lab.settings import settings, with_path_first
 from routellm_lab.workbook import outputs, runs
 from routellm_lab.workbook.execute import SOURCE, SPEC
 from routellm_lab.workbook.hashing import (
@@ -191,7 +192,7 @@ def run_workbook(
 def _finish(run: Run, errors: dict[str, str]) -> RunResult:
     from routellm_lab.workbook.report import build_report
 
-    with runs.writing(run.report):
+    with disk_errors(run.report):
         build_report(run)
     run.manifest["finished"] = now()
     run.save()
@@ -300,7 +301,7 @@ class _Work:
         if not self.run.manifest["fresh"] and self._reuse(name, hashes):
             return True
         stage = stage_of(self.run.folder, name)
-        with runs.writing(stage):
+        with disk_errors(stage):
             shutil.rmtree(stage, ignore_errors=True)
             stage.mkdir(parents=True)
             (stage / SOURCE).write_text(json.dumps(self.notebooks[name].content), "utf-8")
@@ -365,7 +366,7 @@ class _Work:
                 entry |= made | {"metrics": result["metrics"], "status": "done"}
         except NotebookError as error:
             result["error"] = str(error)
-        with runs.writing(self.run.folder):
+        with disk_errors(self.run.folder):
             outputs.take(self.run, name, worker.stage, entry)
             if result["error"] is not None:
                 where = f"cell {result['cell']}" if result["cell"] else "after its cells"
@@ -425,8 +426,7 @@ class _Work:
             environment["HF_HUB_OFFLINE"] = "1"
         home = Path(routellm_lab.__file__).resolve().parent.parent
         if str(home) not in site.getsitepackages():  # a checkout that need not be installed
-            before = os.environ.get("PYTHONPATH")
-            environment["PYTHONPATH"] = os.pathsep.join([str(home), *([before] if before else [])])
+            environment["PYTHONPATH"] = with_path_first("PYTHONPATH", home)
         return environment
 
     def _block(self) -> None:

@@ -16,7 +16,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, TypeAdapter, ValidationError
 
 from routellm_lab.errors import DataError, ParameterError, RoutellmLabError, nearest
-from routellm_lab.files import inside, read_json, replacing, require_real
+from routellm_lab.files import disk_errors, inside, read_json, replacing, require_real
 from routellm_lab.settings import settings
 from routellm_lab.workbook.hashing import hash_json
 
@@ -151,7 +151,7 @@ class Run:
 
     def save(self) -> None:
         """Write manifest.json and metrics.json, each whole or not at all."""
-        with writing(self.folder):
+        with disk_errors(self.folder):
             _write_json(self.folder / "metrics.json", self.metrics)
             _write_json(self.folder / MANIFEST, self.manifest)
 
@@ -277,7 +277,7 @@ def check_output(runs_dir: Path) -> None:
     RoutellmLabError
         When the folder is read-only, is no folder, or the disk is nearly full.
     """
-    with writing(runs_dir):
+    with disk_errors(runs_dir):
         runs_dir.mkdir(parents=True, exist_ok=True)
         probe = runs_dir / f".probe.{os.getpid()}"
         try:
@@ -290,23 +290,6 @@ def check_output(runs_dir: Path) -> None:
             f"only {free / 2**20:.0f} MiB are free for {runs_dir}; a run needs {SPACE_NEEDED / 2**20:.0f} MiB. "
             "Remove old runs (data/runs/<id>) or make room."
         )
-
-
-@contextmanager
-def writing(where: Path) -> Iterator[None]:
-    """Turn a failure of the disk into one message that names the place.
-
-    Raises
-    ------
-    RoutellmLabError
-    """
-    try:
-        yield
-    except OSError as error:
-        raise RoutellmLabError(
-            f"cannot write {error.filename or where}: {error.strerror or error}. Make room, or set "
-            "ROUTELLM_LAB_ROOT to a folder that can be written to; then run the same command again."
-        ) from error
 
 
 @contextmanager
@@ -327,7 +310,7 @@ def locked(folder: Path, wait: bool = False) -> Iterator[None]:
     """
     import fcntl
 
-    with writing(folder):
+    with disk_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
         require_real(folder / ".lock")
         handle = open(folder / ".lock", "a+")  # noqa: SIM115 (held over the yield)
@@ -344,7 +327,7 @@ def locked(folder: Path, wait: bool = False) -> Iterator[None]:
                 ) from None
             print(f"Waiting for another process (pid {owner}) that works in {folder}", file=sys.stderr, flush=True)
             fcntl.flock(handle, fcntl.LOCK_EX)
-        with writing(folder):
+        with disk_errors(folder):
             handle.truncate(0)
             handle.write(str(os.getpid()))
             handle.flush()
@@ -353,7 +336,7 @@ def locked(folder: Path, wait: bool = False) -> Iterator[None]:
 
 def point_latest(folder: Path) -> None:
     """Let ``latest`` beside a run's folder point to it; never missing in between."""
-    with writing(folder.parent), replacing(folder.parent / "latest") as aside:
+    with disk_errors(folder.parent), replacing(folder.parent / "latest") as aside:
         aside.unlink(missing_ok=True)
         aside.symlink_to(folder.name)
 

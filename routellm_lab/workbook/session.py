@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from routellm_lab.errors import DataError, ParameterError, RoutellmLabError, escape_markdown, listed, nearest
-from routellm_lab.files import inside, read_json, replacing, require_real
+from routellm_lab.files import disk_errors, inside, read_json, replacing, require_real
 from routellm_lab.settings import settings
 from routellm_lab.workbook.execute import SOURCE, SPEC
 from routellm_lab.workbook.hashing import data_name, describe_data, same_data
 from routellm_lab.workbook.metrics import METRICS_MIME, clean_metrics
-from routellm_lab.workbook.runs import FIGURE_NAME, latest_folder, writing
+from routellm_lab.workbook.runs import FIGURE_NAME, latest_folder
 
 if TYPE_CHECKING:
     import numpy as np
@@ -145,9 +145,9 @@ class Session:
             "seed": self.seed,
         }
         path = self.stage / "figures" / f"{name}.png"
-        with writing(path), replacing(path) as aside:
+        with disk_errors(path), replacing(path) as aside:
             aside.write_bytes(drawn.getvalue())
-        with writing(path), replacing(path.with_suffix(".json")) as aside:
+        with disk_errors(path), replacing(path.with_suffix(".json")) as aside:
             aside.write_text(json.dumps(sidecar, indent=1, sort_keys=True, ensure_ascii=False) + "\n", "utf-8")
         width = int(figure.get_figwidth() * 96)
         display(Image(drawn.getvalue(), format="png", width=width, alt=sidecar["title"]))
@@ -167,7 +167,7 @@ class Session:
                 f"declared are: {listed(self.notebook.writes) or 'none'}"
             )
         target = self._artifacts(self.stage) / name
-        with writing(target):
+        with disk_errors(target):
             target.parent.mkdir(parents=True, exist_ok=True)
         return target
 

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict
 
 from routellm_lab.benchmarks import default_pair
 from routellm_lab.errors import DataError, ParameterError, RoutellmLabError, require_number
-from routellm_lab.files import inside, read_json, replacing, require_real
+from routellm_lab.files import disk_errors, inside, read_json, replacing, require_real
 from routellm_lab.preferences import vote_weights
 from routellm_lab.preferences.models import ModelPair
 from routellm_lab.routers import BertRouter, CausalLMRouter, Router, Training, load_router
@@ -22,7 +22,7 @@ from routellm_lab.routers.transformers.training import is_main_process, wait_for
 from routellm_lab.settings import settings
 from routellm_lab.studies.training_sets import paper_training_sets
 from routellm_lab.workbook.hashing import hash_json, trained_index
-from routellm_lab.workbook.runs import checked, locked, writing
+from routellm_lab.workbook.runs import checked, locked
 
 
 def hash_votes(battles: pd.DataFrame) -> str:
@@ -222,6 +222,6 @@ def _read_index(path: Path) -> dict[str, Any]:
 
 def _write_index(path: Path, name: str, entry: dict[str, Any]) -> dict[str, Any]:
     index = _read_index(path) | {name: entry}
-    with writing(path), replacing(path) as aside:
+    with disk_errors(path), replacing(path) as aside:
         aside.write_text(json.dumps(index, indent=1, sort_keys=True) + "\n", "utf-8")
     return index

@@ -1,0 +1,120 @@
+"""The explorer's page, which needs no network and no kernel."""
+
+import base64
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from routellm_lab.errors import MissingExtraError
+from routellm_lab.workbook.explorer.chart import CHART_STYLE, NARROW, WIDE
+from routellm_lab.workbook.explorer.formats import fixed
+from routellm_lab.workbook.explorer.points import MOST_SHOWN, MOST_TRAFFIC, with_text
+
+if TYPE_CHECKING:
+    from routellm_lab.workbook.explorer.explorer import Explorer
+
+
+_TEMPLATE = Path(__file__).with_name("page.html.j2")
+_PROMPT_LENGTH = 300
+_STATIC_ROWS = 10
+_NO_QUESTIONS = "There are no single questions here, only their means."
+_NOT_MOVED = "Move the slider: questions that change sides appear here."
+
+
+def page_of(explorer: "Explorer") -> str:
+    """A page that stands alone: it needs no network and no kernel, and shows a table where scripts are off.
+
+    Raises
+    ------
+    MissingExtraError
+        When jinja2 is not installed.
+    """
+    try:
+        from jinja2 import Environment
+    except ImportError as error:
+        raise MissingExtraError("the explorer's page needs: pip install 'routellm-lab[workbook]'") from error
+    environment = Environment(autoescape=True)
+    environment.filters["digest"] = _digest
+    start = explorer.state(explorer.start)
+    few = np.unique(np.linspace(0, len(explorer) - 1, _STATIC_ROWS).round().astype(int))
+    return environment.from_string(_TEMPLATE.read_text("utf-8")).render(
+        explorer=explorer,
+        shown=start["shown"],
+        start=explorer.start,
+        data=_safe_json(_data(explorer)),
+        wide=WIDE.draw(explorer, explorer.start),
+        narrow=NARROW.draw(explorer, explorer.start),
+        chart_style=CHART_STYLE,
+        level=f"{explorer.confidence_level * 100:g} %",
+        labels=_labels(explorer.score_unit),
+        most_traffic=MOST_TRAFFIC,
+        first_words=_NO_QUESTIONS if explorer.questions is None else _NOT_MOVED,
+        few=[explorer.state(int(position))["shown"] for position in few],
+    )
+
+
+def _data(explorer: "Explorer") -> dict[str, Any]:
+    data: dict[str, Any] = {
+        "rows": [
+            {
+                "shown": row["shown"],
+                "dollars": [row["dollars"], row["dollars_low"], row["dollars_high"]],
+                "wide": WIDE.marker(explorer, position),
+                "narrow": NARROW.marker(explorer, position),
+            }
+            for position, row in enumerate(explorer.rows)
+        ],
+        "budgets": explorer.budgets,
+        "always": explorer.strong_dollars,
+        "start": explorer.start,
+        "names": {"strong": explorer.pair.strong, "weak": explorer.pair.weak},
+        "most": {"traffic": MOST_TRAFFIC, "shown": MOST_SHOWN},
+        "turning": None,
+    }
+    if explorer.questions is not None:
+        # of those that turn at one position only the first can ever be among the first that are shown
+        turning = []
+        for position in range(len(explorer)):
+            moved = explorer.questions[explorer.turns == position]
+            better = moved["strong_score"] - moved["weak_score"]
+            shown = [_question(row) for row in with_text(moved).to_dict("records")]
+            turning.append([len(moved), int((better > 0).sum()), int((better < 0).sum()), shown])
+        data["turning"] = turning
+    return data
+
+
+def _question(row: Mapping[Any, Any]) -> list[str]:
+    """A question as shown: the prompt on one line and cut, group, win rate and both scores."""
+    prompt = " ".join(str(row["prompt"]).split())
+    cut = prompt if len(prompt) <= _PROMPT_LENGTH else prompt[:_PROMPT_LENGTH].rstrip() + "…"
+    scores = (f"{row[name]:.4g}" for name in ("strong_score", "weak_score"))
+    return [cut, str(row["group"]), fixed(row["win_rate"], 3), *scores]
+
+
+def _labels(score_unit: str) -> dict[str, str]:
+    """What stands in the table of figures, and under which name; all but the first with their intervals."""
+    return {
+        "threshold": "Threshold",
+        "share": "Strong calls",
+        "quality": f"Quality, {score_unit}",
+        "random_quality": "Random mix, same $",
+        "pgr": "Gap recovered (PGR)",
+        "dollars": "Per 1,000 questions",
+        "month": "A month",
+        "saving": "Saved",
+    }
+
+
+def _safe_json(data: Any) -> str:
+    """JSON that cannot end the element it stands in, whatever the texts in it say."""
+    text = json.dumps(data, separators=(",", ":"), allow_nan=False)
+    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+
+
+def _digest(text: str) -> str:
+    """The name under which a page's own script is allowed to run."""
+    return "sha256-" + base64.b64encode(hashlib.sha256(str(text).encode()).digest()).decode()
