@@ -30,8 +30,9 @@ class Bootstrap:
     confidence_level : float
         Of the percentile intervals, in (0, 1).
     n_resamples : int
-    random_state : int, SeedSequence or Generator, optional
-        Equal seeds draw equal resamples of as many prompts: what is estimated on them is paired.
+    random_state : int, optional
+        Equal seeds draw equal resamples of as many prompts: what is estimated on them is paired. A SeedSequence or a
+        Generator will do as well.
 
     Examples
     --------
@@ -42,7 +43,7 @@ class Bootstrap:
 
     confidence_level: float = 0.95
     n_resamples: int = 2000
-    random_state: int | np.random.SeedSequence | np.random.Generator | None = 0
+    random_state: int | None = 0
 
     def __post_init__(self) -> None:
         require_number("confidence_level", self.confidence_level, 0, 1, inside=True)
