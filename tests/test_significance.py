@@ -147,7 +147,7 @@ def test_intervals_cover_the_truth_as_often_as_they_say():
     hits = 0
     for _ in range(200):
         rows = rng.integers(len(win_rate), size=250)
-        low, high = curve_of(win_rate[rows], strong[rows], weak[rows]).interval("apgr", 0.9, 200)
+        low, high = curve_of(win_rate[rows], strong[rows], weak[rows]).interval("apgr", Bootstrap(0.9, 200))
         hits += low <= truth <= high
     # 200 trials at .90: two-sided 99.9 % range
     assert 165 <= hits <= 193

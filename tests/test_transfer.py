@@ -92,7 +92,7 @@ def test_each_row_is_the_curve_of_its_router_and_pair():
     ]
     for row, pair in zip(frame.itertuples(), [PAIR, PAIR, OTHER, OTHER], strict=True):
         curve = RoutingCurve.from_win_rates(rates[row.router], outcomes, pair)
-        assert (row.low, row.high) == pytest.approx(curve.interval("apgr", 0.9, 60, 4), rel=1e-12)
+        assert (row.low, row.high) == pytest.approx(curve.interval("apgr", Bootstrap(0.9, 60, 4)), rel=1e-12)
         assert (row.apgr, row.random_sd, row.prompts) == (curve.apgr, curve.null_sd, len(curve))
         assert row.p_random == curve.p_value_vs_random(60, 4)
         assert (row.gap, row.ceiling) == (curve.strong_mean - curve.weak_mean, curve.oracle().apgr)
@@ -353,7 +353,7 @@ def test_leaving_out_is_a_paired_comparison_of_two_cross_fits():
         own = (outcomes.groups == row.group).to_numpy()
         part = outcomes.select(own)
         out, within = (RoutingCurve.from_win_rates(rates[own], part, PAIR) for rates in (outside, inside))
-        told = out.compare(within, "apgr", 50, 2, 0.8)
+        told = out.compare(within, "apgr", Bootstrap(0.8, 50, 2))
         assert (row.apgr_out, row.apgr_in, row.random_sd) == (out.apgr, within.apgr, out.null_sd)
         assert (row.difference, row.low, row.high, row.p_value) == (
             told.difference,
