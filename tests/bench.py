@@ -25,7 +25,7 @@ import torch
 
 from routellm_lab import RoutingCurve, evaluate, load_battles, load_outcomes
 from routellm_lab.encoders import make_encoder, model_path, quiet_transformers
-from routellm_lab.evaluation import paper_other_tables
+from routellm_lab.evaluation import Bootstrap, paper_other_tables
 from routellm_lab.files import replacing
 from routellm_lab.preferences.sample import SAMPLE_PAIR
 from routellm_lab.routers import (
@@ -222,7 +222,7 @@ def bootstrap() -> Iterator[Row]:
     names = ["apgr", "cpt50", "cpt80"]
 
     def ours() -> None:
-        RoutingCurve.from_win_rates(rates, outcomes, SAMPLE_PAIR).intervals(names, n_resamples=resamples)
+        RoutingCurve.from_win_rates(rates, outcomes, SAMPLE_PAIR).intervals(names, Bootstrap(n_resamples=resamples))
 
     def plain_loop() -> None:
         rng = np.random.default_rng(0)

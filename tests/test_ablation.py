@@ -22,7 +22,7 @@ def test_each_row_is_a_fit_of_its_own(arena, benchmarks):
     router = RidgeRouter(PAIR, encoder="hashing:64")
     before = router.get_params()
     settings = {"one penalty": {"alphas": (5.0,)}, "fewer tiers": {"n_tiers": 5}}
-    frame = ablation({router: settings}, [arena], benchmarks, level=0.9)
+    frame = ablation({router: settings}, [arena], benchmarks, confidence_level=0.9)
     assert router.get_params() == before
     assert not hasattr(router, "alpha_")
     assert frame[["setting", "benchmark"]].apply(tuple, axis=1).tolist() == [

@@ -14,7 +14,7 @@ from routellm_lab import ModelPair, RoutingCurve, load_outcomes, plots
 from routellm_lab.benchmarks import default_pair, outcomes_from_frames
 from routellm_lab.encoders import make_encoder
 from routellm_lab.errors import DataError, ParameterError
-from routellm_lab.resampling import resample_counts
+from routellm_lab.evaluation import Bootstrap
 from routellm_lab.routers import ClusterScores, ConstantScores, RidgeScores
 from routellm_lab.studies.adaptation import CHOICES, adaptation_curve, adapted, arrival_curve, labels_until
 
@@ -77,7 +77,7 @@ def test_labels_that_say_nothing_change_little():
 
 def test_labels_help_where_the_general_router_knows_nothing(blind):
     _, _, made = blind
-    table = made.summary(n_resamples=200).set_index(["choice", "labels"])
+    table = made.summary(Bootstrap(n_resamples=200)).set_index(["choice", "labels"])
     for choice in CHOICES:
         assert table.loc[(choice, 100), "gain_low"] > 0.05
         assert table.loc[(choice, 100), "p_gain"] < 0.05
@@ -106,7 +106,7 @@ def test_a_router_that_knows_is_not_unlearned():
     outcomes, hard = domain()
     knows = np.where(hard, 0.8, 0.2) + np.random.default_rng(0).uniform(-0.1, 0.1, len(hard))
     made = adaptation_curve(outcomes, PAIR, knows, "hashing:64", "maths", labels=(20, 100), n_draws=8)
-    table = made.summary(n_resamples=200).set_index("labels")
+    table = made.summary(Bootstrap(n_resamples=200)).set_index("labels")
     assert table.loc[0, "apgr"] > 0.65
     assert (table["gain"] > -0.03).all()
     needed = labels_until(table.reset_index())
@@ -123,7 +123,7 @@ def test_a_router_that_knows_beats_the_best_constant_by_what_it_knows():
     knows = (1 + np.where(hard, gap[hard].mean(), gap[~hard].mean())) / 2  # the expected label
     made = adaptation_curve(outcomes, PAIR, knows, "hashing:64", "maths", labels=(20,), n_draws=4)
     assert made.call_cost == pytest.approx(gap.mean())
-    table = made.summary(n_resamples=200).set_index("labels")
+    table = made.summary(Bootstrap(n_resamples=200)).set_index("labels")
     # at this cost both constants are as good; on hard questions a call brings more, on easy ones less
     brought = (hard * (gap - gap.mean())).mean()
     assert table.loc[0, "over_constant"] == pytest.approx(brought, abs=0.02)
@@ -136,7 +136,7 @@ def test_where_calls_are_nearly_free_or_hardly_ever_pay_the_constant_cannot_be_b
     outcomes, hard = domain(400)
     knows = (1 + 0.65 * hard) / 2
     made = adaptation_curve(outcomes, PAIR, knows, "hashing:64", "maths", labels=(100,), n_draws=4, call_cost=cost)
-    assert labels_until(made.summary(n_resamples=100))["beats_best_constant"].isna().all()
+    assert labels_until(made.summary(Bootstrap(n_resamples=100)))["beats_best_constant"].isna().all()
     for curve, brought in zip(made.curves["random", 0], made.over_constant["random", 0], strict=True):
         # literally: the score less what its calls cost, of the router and of the constant
         gap = curve.strong_scores - curve.weak_scores
@@ -154,7 +154,7 @@ def test_labels_that_say_nothing_do_not_beat_the_best_constant():
         made = adaptation_curve(
             noise, PAIR, rng.random(300), "hashing:64", "maths", labels=(20, 100), n_draws=5, random_state=seed
         )
-        found += labels_until(made.summary(n_resamples=100))["beats_best_constant"].notna().sum()
+        found += labels_until(made.summary(Bootstrap(n_resamples=100)))["beats_best_constant"].notna().sum()
     assert found == 0
 
 
@@ -177,7 +177,7 @@ def test_on_the_sample_labels_of_a_domain_that_the_router_does_not_know_help():
     found = {}
     for group in ("arithmetic", "algebra"):
         made = adaptation_curve(outcomes, pair, knows, "hashing", group, labels=(400,), n_draws=8)
-        found[group] = made.summary(n_resamples=200).set_index("labels")
+        found[group] = made.summary(Bootstrap(n_resamples=200)).set_index("labels")
     assert found["arithmetic"].loc[0, "high"] < found["algebra"].loc[0, "low"]
     assert found["arithmetic"].loc[400, "gain_low"] > 0
     assert found["algebra"].loc[400, "gain"] > -0.03
@@ -189,7 +189,7 @@ def test_on_the_sample_labels_of_a_domain_that_the_router_does_not_know_help():
 def test_the_summary_has_the_means_of_the_draws(blind):
     _, _, made = blind
     assert {len(curves) for curves in made.curves.values()} == {8}
-    table = made.summary(n_resamples=50).set_index(["choice", "labels"])
+    table = made.summary(Bootstrap(n_resamples=50)).set_index(["choice", "labels"])
     assert len(table) == 3 * 3
     means = {key: np.mean([curve.apgr for curve in curves]) for key, curves in made.curves.items()}
     assert table["apgr"].to_dict() == pytest.approx(means)
@@ -202,8 +202,8 @@ def test_intervals_are_those_of_a_literal_loop(blind):
     curves = made.curves["random", 20]
     ids = pd.Index(np.unique(np.concatenate([curve.prompt_ids for curve in curves])))
     of_questions, of_draws = np.random.SeedSequence(0).spawn(2)
-    counts = np.concatenate(list(resample_counts(len(ids), 30, of_questions)))
-    weights = np.concatenate(list(resample_counts(len(curves), 30, of_draws)))
+    counts = np.concatenate(list(Bootstrap(n_resamples=30, random_state=of_questions).counts(len(ids))))
+    weights = np.concatenate(list(Bootstrap(n_resamples=30, random_state=of_draws).counts(len(curves))))
     draws, ahead_draws = [], []
     for count, weight in zip(counts, weights, strict=True):
         apgr, ahead = [], []
@@ -221,7 +221,7 @@ def test_intervals_are_those_of_a_literal_loop(blind):
             ahead.append(brought[rows].mean())
         draws.append(np.average(apgr, weights=weight))
         ahead_draws.append(np.average(ahead, weights=weight))
-    row = made.summary(n_resamples=30).query("choice == 'random' and labels == 20").iloc[0]
+    row = made.summary(Bootstrap(n_resamples=30)).query("choice == 'random' and labels == 20").iloc[0]
     assert row[["low", "high"]].tolist() == pytest.approx(np.quantile(draws, [0.025, 0.975]).tolist())
     ends = np.quantile(ahead_draws, [0.025, 0.975]).tolist()
     assert row[["over_constant_low", "over_constant_high"]].tolist() == pytest.approx(ends)
@@ -233,7 +233,7 @@ def test_the_same_seed_gives_the_same_and_another_does_not():
         adaptation_curve(outcomes, PAIR, hard * 0.5, "hashing:64", "maths", [20], n_draws=3, random_state=seed)
         for seed in (0, 0, 1)
     )
-    pd.testing.assert_frame_equal(first.summary(n_resamples=20), second.summary(n_resamples=20))
+    pd.testing.assert_frame_equal(first.summary(Bootstrap(n_resamples=20)), second.summary(Bootstrap(n_resamples=20)))
     assert first.curves["random", 20][0].apgr != third.curves["random", 20][0].apgr
 
 
@@ -289,7 +289,9 @@ def test_a_new_model_gains_from_the_others_where_skill_is_in_the_words_and_not_w
     found = {}
     for shared in (True, False):
         train, test = halves(skills(shared=shared))
-        found[shared] = arrival_curve(train, test, routers, (10, 50), newcomers=6, n_draws=5, n_resamples=300)
+        found[shared] = arrival_curve(
+            train, test, routers, (10, 50), newcomers=6, n_draws=5, bootstrap=Bootstrap(n_resamples=300)
+        )
     known = found[True].set_index(["router", "labels"])
     assert list(known.index) == [(name, size) for name in routers for size in (10, 50)]
     assert (known["low"] > 0).all()
@@ -312,7 +314,7 @@ def test_routers_never_see_the_newcomer_before_it_arrives_and_stay_as_they_are()
     train, test = halves(skills(200, 5))
     Spying.fits.clear()
     spy = Spying()
-    found = arrival_curve(train, test, {"spy": spy}, (5,), newcomers=9, n_draws=2, n_resamples=50)
+    found = arrival_curve(train, test, {"spy": spy}, (5,), newcomers=9, n_draws=2, bootstrap=Bootstrap(n_resamples=50))
     assert not hasattr(spy, "models_")
     missing = sorted(next(iter(set(train.models) - set(models))) for models in Spying.fits)
     assert missing == train.models
@@ -324,9 +326,10 @@ def test_routers_never_see_the_newcomer_before_it_arrives_and_stay_as_they_are()
 def test_the_gain_is_that_of_a_literal_loop_and_a_seed_repeats_it():
     train, test = halves(skills(200, 3))
     router = RidgeScores("hashing:64")
-    options = {"labels": (20, 5), "newcomers": 1, "n_draws": 1, "n_resamples": 20}
+    options = {"labels": (20, 5), "newcomers": 1, "n_draws": 1}
     first, again, other = (
-        arrival_curve(train, test, {"ridge": router}, **options, random_state=seed) for seed in (0, 0, 1)
+        arrival_curve(train, test, {"ridge": router}, **options, bootstrap=Bootstrap(0.95, 20, seed), random_state=seed)
+        for seed in (0, 0, 1)
     )
     pd.testing.assert_frame_equal(first, again)
     assert not first["gain"].equals(other["gain"])
@@ -356,7 +359,7 @@ def test_the_gain_is_that_of_a_literal_loop_and_a_seed_repeats_it():
 )
 def test_arrivals_that_make_no_sense_are_refused(options, error, message):
     train, test = halves(skills(200, 3))
-    given = {"routers": {"constant": ConstantScores()}, "labels": (5,), "n_draws": 1, "n_resamples": 10, **options}
+    given = {"routers": {"constant": ConstantScores()}, "labels": (5,), "n_draws": 1, **options}
     with pytest.raises(error, match=message):
         arrival_curve(train, test, **given)
     two = replace(train, scores=train.scores[["m0", "m1"]])
@@ -402,7 +405,7 @@ def test_a_domain_with_nothing_to_route_or_win_rates_that_are_none_are_refused()
 
 def test_the_picture_has_a_line_per_choice_and_says_where_labels_help(blind):
     _, _, made = blind
-    table = made.summary(n_resamples=100)
+    table = made.summary(Bootstrap(n_resamples=100))
     figure = plots.adaptation(table, simulated=True, name="planted")
     assert figure.get_suptitle().startswith(f"{(table['gain_low'] > 0).sum()} of 6 sets of labels surely beat")
     labels = [text.get_text() for text in figure.legends[0].get_texts()]

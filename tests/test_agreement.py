@@ -10,6 +10,7 @@ from sklearn.metrics import cohen_kappa_score
 
 from routellm_lab import load_battles
 from routellm_lab.errors import DataError, ParameterError
+from routellm_lab.evaluation import Bootstrap
 from routellm_lab.judging import (
     agreement,
     agreement_by,
@@ -130,7 +131,7 @@ def test_what_does_not_match_is_refused(judged):
 @settings(max_examples=50)
 def test_share_and_kappa_are_those_of_scikit_learn(votes):
     first, second = zip(*votes, strict=True)
-    found = agreement(matched_votes(first, second), n_resamples=20)
+    found = agreement(matched_votes(first, second), Bootstrap(n_resamples=20))
     assert found.share == pytest.approx(np.mean(np.array(first) == np.array(second)))
     assert found.confusion.to_numpy().sum() == found.n == found.n_prompts == len(votes)
     for row, column in votes:
@@ -161,7 +162,7 @@ def test_swapped_sides_of_the_second_set_change_nothing(judged, sides):
     assert other["swapped"].tolist() == sides
     pd.testing.assert_frame_equal(plain.drop(columns="swapped"), other.drop(columns="swapped"))
     pd.testing.assert_frame_equal(plain.drop(columns="swapped"), match_votes(people, mixed).drop(columns="swapped"))
-    assert length_bias(plain, n_resamples=20) == length_bias(other, n_resamples=20)
+    assert length_bias(plain, Bootstrap(n_resamples=20)) == length_bias(other, Bootstrap(n_resamples=20))
 
 
 def test_a_judge_agrees_with_itself(judged):
@@ -185,7 +186,7 @@ def drawn(rng, chances):
 def test_independent_votes_agree_by_chance_alone():
     rng, chances, covered = np.random.default_rng(3), np.tile([0.5, 0.3, 0.2], (500, 1)), 0
     for _ in range(40):
-        found = agreement(matched_votes(drawn(rng, chances), drawn(rng, chances)), n_resamples=300)
+        found = agreement(matched_votes(drawn(rng, chances), drawn(rng, chances)), Bootstrap(n_resamples=300))
         assert found.share > 0.3
         assert abs(found.kappa) < 0.13
         covered += found.kappa_low < 0 < found.kappa_high
@@ -208,7 +209,7 @@ def test_the_interval_covers_what_is_planted(judged):
     p, q = (vote_chances(people, name).to_numpy() for name in ("arena_human", "arena_rejudged"))
     rng, planted, covered = np.random.default_rng(6), (p * q).sum(axis=1).mean(), 0
     for _ in range(40):
-        found = agreement(matched_votes(drawn(rng, p), drawn(rng, q)), n_resamples=300)
+        found = agreement(matched_votes(drawn(rng, p), drawn(rng, q)), Bootstrap(n_resamples=300))
         covered += found.low <= planted <= found.high
     assert covered >= 34  # 38 expected
 
@@ -218,9 +219,12 @@ def test_a_lower_level_narrows_the_intervals_around_the_same_figures(matched):
     assert found.n == 2_000
     assert found.low < found.share < found.high
     assert found.kappa_low < found.kappa < found.kappa_high
-    narrow = agreement(matched, level=0.5)
+    narrow = agreement(matched, Bootstrap(confidence_level=0.5))
     assert found.low < narrow.low < narrow.high < found.high
-    assert (narrow.low, narrow.kappa_high) == (agreement(matched, level=0.5).low, narrow.kappa_high)
+    assert (narrow.low, narrow.kappa_high) == (
+        agreement(matched, Bootstrap(confidence_level=0.5)).low,
+        narrow.kappa_high,
+    )
 
 
 def test_planted_biases_are_found(matched, judged):
@@ -274,24 +278,24 @@ def test_a_position_needs_votes_with_the_same_sides(matched, judged):
 
 def test_agreement_by_groups(matched):
     groups = length_groups(matched)
-    found = agreement_by(matched, groups, n_resamples=100)
+    found = agreement_by(matched, groups, bootstrap=Bootstrap(n_resamples=100))
     assert found.columns.tolist() == "group votes share low high kappa kappa_low kappa_high".split()
     assert found["group"].str.fullmatch(r"\d+\.\d-\d+\.\d times").all()
     assert found["group"][0].startswith("1.0-")
     assert found["votes"].tolist() == [500] * 4
     assert (found["share"] * found["votes"]).sum() == (matched["first"] == matched["second"]).sum()
-    part = agreement(matched[groups == found["group"][1]], n_resamples=100)
+    part = agreement(matched[groups == found["group"][1]], Bootstrap(n_resamples=100))
     assert found.loc[1, ["low", "kappa"]].tolist() == [part.low, part.kappa]
-    by_verdict = agreement_by(matched, "first", n_resamples=100)
+    by_verdict = agreement_by(matched, "first", bootstrap=Bootstrap(n_resamples=100))
     assert set(by_verdict["group"]) == set(WINNERS)
-    by_length = agreement_by(matched, "chars_a", bins=3, n_resamples=100)
+    by_length = agreement_by(matched, "chars_a", bins=3, bootstrap=Bootstrap(n_resamples=100))
     assert by_length["group"].str.fullmatch(r"[\d.]+ to [\d.]+").all()
     assert by_length["votes"].sum() == 2_000
 
 
 def test_groups_of_few_values_and_of_none():
     frame = matched_votes(["tie"] * 4, ["tie", "model_a"] * 2, chars_a=[5, 5, 5, np.nan], chars_b=[5.0, 5, 5, 5])
-    found = agreement_by(frame, length_groups(frame), n_resamples=20)
+    found = agreement_by(frame, length_groups(frame), bootstrap=Bootstrap(n_resamples=20))
     assert found["group"].tolist() == ["1.0-1.0 times"]
     assert found["votes"].tolist() == [3]
     close = matched_votes(["tie"] * 4, ["tie"] * 4, chars_a=[1000, 1010, 1020, 1030], chars_b=1000)
@@ -319,8 +323,12 @@ def test_a_single_prompt_has_no_interval():
         (lambda m: agreement(m.head(0)), DataError, "no matched votes"),
         (lambda m: agreement(m.replace({"second": {"tie": "draw"}})), DataError, "unknown winner 'draw' in second"),
         (lambda m: position_bias(m.replace({"first": {"tie": "both"}})), DataError, "unknown winner 'both' in first"),
-        (lambda m: agreement(m, level=1), ParameterError, "level must be a number between 0 and 1"),
-        (lambda m: agreement(m, n_resamples=0), ParameterError, "n_resamples"),
+        (
+            lambda m: agreement(m, Bootstrap(confidence_level=1)),
+            ParameterError,
+            "level must be a number between 0 and 1",
+        ),
+        (lambda m: agreement(m, Bootstrap(n_resamples=0)), ParameterError, "n_resamples"),
         (lambda m: agreement_by(m, [1, 2]), ParameterError, "2 groups for 2000 votes"),
         (lambda m: agreement_by(m, "language"), DataError, "no column 'language'"),
         (lambda m: agreement_by(m, pd.Series([None] * 2_000)), DataError, "no vote has a group"),
@@ -350,7 +358,7 @@ def test_gpt_4_on_the_votes_of_people(real_folder):
 
 
 def test_counts_alone_tell_the_share_that_agrees_and_the_share_by_chance(matched):
-    found = agreement(matched, n_resamples=50)
+    found = agreement(matched, Bootstrap(n_resamples=50))
     agreed, chance = agreed_share(found.confusion)
     assert agreed == pytest.approx(found.share)
     assert (agreed - chance) / (1 - chance) == pytest.approx(found.kappa)

@@ -11,6 +11,7 @@ from routellm_lab.benchmarks import Outcomes
 from routellm_lab.costs import Prices, load_prices
 from routellm_lab.costs.answer_log import log_answers
 from routellm_lab.errors import DataError, ParameterError
+from routellm_lab.evaluation import Bootstrap
 from routellm_lab.preferences import prompt_key, sample_questions, split_by_prompt, validate_battles
 from routellm_lab.routers import Training
 from routellm_lab.systems.answers import answer_pairs, judged_answers, with_responses
@@ -294,7 +295,7 @@ def test_a_text_ranker_on_the_answers_of_alpacaeval(real_folder):
     votes = load_battles("alpacaeval_judge", data=real_folder)
     votes = with_responses(votes.sample(1_500, random_state=0), real_folder)
     train, test = (votes.iloc[rows] for rows in split_by_prompt(votes, 0.5, 0))
-    found = ranker_accuracy(TextPairRanker("hashing:256").fit(train), test, n_resamples=300)
+    found = ranker_accuracy(TextPairRanker("hashing:256").fit(train), test, Bootstrap(n_resamples=300))
     assert found.loc["ranker", "low"] > 0.7
     assert abs(found.loc["longer answer", "ahead"]) < 0.1
     soft = votes[votes["preference_a"].notna()]

@@ -12,6 +12,7 @@ from routellm_lab.costs import load_prices, log_answers
 from routellm_lab.costs.prices import Price
 from routellm_lab.encoders import HashingEncoder
 from routellm_lab.errors import DataError, ParameterError
+from routellm_lab.evaluation import Bootstrap
 from routellm_lab.policies.many_models import route_many
 from routellm_lab.preferences import split_by_prompt
 from routellm_lab.systems.base import compare_systems, systems_table
@@ -192,7 +193,7 @@ def test_a_stream_without_repeats_saves_nothing():
     log = make_log()
     stream = pd.DataFrame({"prompt_id": log.prompts.index, "prompt": log.prompts.to_numpy()})
     played = play_stream(stream, SemanticCache(None, "hashing"), log, "b", PRICE)
-    table = played.table(n_resamples=100)
+    table = played.table(Bootstrap(n_resamples=100))
     assert table.loc["saving", "value"] == pytest.approx(0, abs=1e-12)
     assert table.loc["quality", "value"] == table.loc["quality_without", "value"]
     assert played.played.calls.tolist() == [1] * len(log)
@@ -271,7 +272,9 @@ def test_the_more_often_questions_repeat_the_more_is_saved():
     for exponent in (0.0, 2.0):
         stream = zipf_stream(log.prompts, 60, exponent, near_share=0.0)
         saved.append(
-            play_stream(stream, SemanticCache(None), log, "b", PRICE).table(n_resamples=50).loc["saving", "value"]
+            play_stream(stream, SemanticCache(None), log, "b", PRICE)
+            .table(Bootstrap(n_resamples=50))
+            .loc["saving", "value"]
         )
     assert 0 < saved[0] < saved[1] < 1
 
@@ -288,7 +291,7 @@ def test_a_cache_stands_in_front_of_a_router_beside_the_router_alone():
     rows = log.prompts.index.get_indexer(stream["prompt_id"])
     assert cached.without.dollars.tolist() == paid[rows].tolist()
     assert cached.played.dollars.sum() == pytest.approx(paid[np.unique(rows)].sum())
-    table = systems_table([cached.played, cached.without], n_resamples=100)
+    table = systems_table([cached.played, cached.without], Bootstrap(n_resamples=100))
     assert table["system"].tolist() == ["cache, exact hits", "no cache"]
     assert table["calls"].tolist() == pytest.approx([len(set(rows)) / 200, 1])
     assert compare_systems(cached.played, cached.without).difference == 0
@@ -308,7 +311,7 @@ def on_the_sample(encoder, same_numbers, seed=0):
     played = play_stream(
         zipf_stream(test, 3000, **kind), cache, log, "sim-everest", load_prices("sample")["sim-basalt"]
     )
-    return pairs, found, played.table(n_resamples=200)["value"]
+    return pairs, found, played.table(Bootstrap(n_resamples=200))["value"]
 
 
 @pytest.mark.parametrize("seed", range(4))

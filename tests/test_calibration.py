@@ -18,11 +18,10 @@ from sklearn.exceptions import NotFittedError
 
 from routellm_lab import plots
 from routellm_lab.errors import DataError, ParameterError
-from routellm_lab.evaluation import Estimate, RoutingCurve
+from routellm_lab.evaluation import Bootstrap, Estimate, RoutingCurve
 from routellm_lab.evaluation.calibration import calibration, decisions_changed, win_targets
 from routellm_lab.policies.calibration import METHODS, WinRateCalibrator, cross_calibrated
 from routellm_lab.preferences.models import ModelPair
-from routellm_lab.resampling import resample_counts
 
 PAIR = ModelPair(strong="large", weak="small")
 
@@ -57,7 +56,7 @@ def test_targets_are_one_a_half_and_none():
 
 
 def test_win_rates_that_are_true_are_found_calibrated():
-    found = [calibration(world(600, seed=seed), n_resamples=200) for seed in range(40)]
+    found = [calibration(world(600, seed=seed), bootstrap=Bootstrap(n_resamples=200)) for seed in range(40)]
     assert np.mean([one.miscalibrated for one in found]) <= 0.1
     assert all((one.ece.low == 0) == (not one.miscalibrated) for one in found)
     # without ties in the simulated targets, the range would lie a third too high
@@ -69,7 +68,7 @@ def test_win_rates_that_are_true_are_found_calibrated():
 @pytest.mark.parametrize(("slope", "shift", "way"), [(0.4, 0, "neither"), (1, 0.6, "too low"), (1, -0.6, "too high")])
 def test_win_rates_that_are_distorted_are_found_out_by_their_planted_error(slope, shift, way):
     curve = world(4000, slope, shift)
-    found = calibration(curve, n_resamples=300)
+    found = calibration(curve, bootstrap=Bootstrap(n_resamples=300))
     planted = expit(slope * logit(curve.win_rate) + shift)
     error = pd.Series(curve.win_rate - planted).groupby(pd.qcut(curve.win_rate, 10, labels=False)).mean().abs().mean()
     assert found.miscalibrated
@@ -77,16 +76,18 @@ def test_win_rates_that_are_distorted_are_found_out_by_their_planted_error(slope
     assert found.bias.low <= (curve.win_rate - planted).mean() <= found.bias.high
     assert str(found).startswith("Miscalibrated: ECE 0.")
     assert f"on average {way}" in str(found)
-    assert str(calibration(world(500), n_resamples=100)).startswith("No miscalibration beyond chance: ECE 0.0")
+    assert str(calibration(world(500), bootstrap=Bootstrap(n_resamples=100))).startswith(
+        "No miscalibration beyond chance: ECE 0.0"
+    )
 
 
 def test_the_interval_of_the_ece_holds_the_truth_where_a_percentile_interval_would_not():
     held, percentile = [], []
     for seed in range(60):
         curve = world(500, 0.7, ties=0, seed=seed)
-        found = calibration(curve, n_resamples=200)
+        found = calibration(curve, bootstrap=Bootstrap(n_resamples=200))
         truth = pd.Series(curve.win_rate - expit(0.7 * logit(curve.win_rate)))
-        rows = [literal(curve, counts)[0] for counts in np.concatenate(list(resample_counts(500, 40)))]
+        rows = [literal(curve, counts)[0] for counts in np.concatenate(list(Bootstrap(n_resamples=40).counts(500)))]
         error = truth.groupby(pd.qcut(curve.win_rate, 10, labels=False)).mean().abs().mean()
         held.append(found.ece.low <= error <= found.ece.high)
         percentile.append(np.quantile(rows, 0.025) <= error)
@@ -110,23 +111,25 @@ def literal(curve, counts, n_bins=10):
 
 def test_values_and_intervals_are_those_of_a_literal_loop():
     curve = world(83, 0.5)
-    found = calibration(curve, 7, level=0.9, n_resamples=60, random_state=3)
+    found = calibration(curve, 7, Bootstrap(confidence_level=0.9, n_resamples=60, random_state=3))
     once = literal(curve, np.ones(83), 7)
     np.testing.assert_allclose([found.ece.value, found.brier.value, found.bias.value], once)
-    draws = np.array([literal(curve, row, 7) for row in np.concatenate(list(resample_counts(83, 60, 3)))])
+    draws = np.array(
+        [literal(curve, row, 7) for row in np.concatenate(list(Bootstrap(n_resamples=60, random_state=3).counts(83)))]
+    )
     low, high = np.quantile(draws, [0.05, 0.95], axis=0)
     np.testing.assert_allclose([found.brier.low, found.brier.high], [low[1], high[1]])
     np.testing.assert_allclose([found.bias.low, found.bias.high], [low[2], high[2]])
     assert found.ece.high == pytest.approx(high[0] - (draws[:, 0].mean() - once[0]))
     floor = max(0, 2 * once[0] - high[0]) if found.miscalibrated else 0
     assert found.ece.low == pytest.approx(floor)
-    assert (found.n, found.level) == (83, 0.9)
+    assert (found.n, found.confidence_level) == (83, 0.9)
 
 
 @settings(max_examples=25)
 @given(small_worlds, st.integers(1, 12))
 def test_parts_add_up(curve, n_bins):
-    found = calibration(curve, n_bins, n_resamples=20)
+    found = calibration(curve, n_bins, Bootstrap(n_resamples=20))
     assert found.brier.value == pytest.approx(found.miscalibration - found.discrimination + found.uncertainty)
     assert found.miscalibration >= -1e-12
     assert found.discrimination >= -1e-12
@@ -145,17 +148,17 @@ def test_parts_add_up(curve, n_bins):
 
 
 def test_tied_win_rates_share_a_bin():
-    found = calibration(curve_of([0.2] * 50 + [0.8] * 30, [0.0] * 50 + [1.0] * 30), n_resamples=20)
+    found = calibration(curve_of([0.2] * 50 + [0.8] * 30, [0.0] * 50 + [1.0] * 30), bootstrap=Bootstrap(n_resamples=20))
     assert found.bins["n"].tolist() == [50, 30]
     assert found.bins["from"].tolist() == found.bins["to"].tolist() == [0.2, 0.8]
     assert found.ece.value == pytest.approx(0.2)
-    one = calibration(curve_of([0.5] * 40, [0.0, 1.0] * 20), n_resamples=20)
+    one = calibration(curve_of([0.5] * 40, [0.0, 1.0] * 20), bootstrap=Bootstrap(n_resamples=20))
     assert one.bins["n"].tolist() == [40]
     assert one.ece.value == 0
 
 
 def test_one_row_tells_all_but_the_bins():
-    found = calibration(world(100), n_resamples=20)
+    found = calibration(world(100), bootstrap=Bootstrap(n_resamples=20))
     row = found.row()
     assert isinstance(found.ece, Estimate)
     assert [row["ece"], row["ece_low"], row["ece_high"]] == list(found.ece)
@@ -165,7 +168,9 @@ def test_one_row_tells_all_but_the_bins():
 
 def test_equal_seeds_give_equal_results():
     curve = world(200)
-    first, second, other = (calibration(curve, n_resamples=50, random_state=seed) for seed in (1, 1, 2))
+    first, second, other = (
+        calibration(curve, bootstrap=Bootstrap(n_resamples=50, random_state=seed)) for seed in (1, 1, 2)
+    )
     assert first == second
     pd.testing.assert_frame_equal(first.bins, second.bins)
     assert first.brier.low != other.brier.low
@@ -181,7 +186,7 @@ def test_what_cannot_be_measured_is_refused():
         with pytest.raises(ParameterError, match=r"n_bins .* on toy\) must be a whole number from 1 to 20, got"):
             calibration(curve, bad)
     with pytest.raises(ParameterError, match="level"):
-        calibration(curve, 5, level=95)
+        calibration(curve, 5, Bootstrap(confidence_level=95))
 
 
 # -- repairing ---------------------------------------------------------------------------------------------------------
@@ -194,13 +199,15 @@ def test_a_planted_distortion_is_recovered(method, slope, shift):
     calibrator = WinRateCalibrator(method).fit(curve)
     at = np.linspace(0.2, 0.8, 13)
     np.testing.assert_allclose(calibrator.transform(at), expit(slope * logit(at) + shift), atol=0.05)
-    before = calibration(fresh, n_resamples=200)
-    after = calibration(replace(fresh, win_rate=calibrator.transform(fresh.win_rate)), n_resamples=200)
+    before = calibration(fresh, bootstrap=Bootstrap(n_resamples=200))
+    after = calibration(
+        replace(fresh, win_rate=calibrator.transform(fresh.win_rate)), bootstrap=Bootstrap(n_resamples=200)
+    )
     assert before.miscalibrated
     assert after.ece.value < before.ece.value / 2
     assert after.ece.value < 2 * after.ece_null.high
     assert after.brier.value < before.brier.value
-    crossed = calibration(cross_calibrated(curve, method), n_resamples=200)
+    crossed = calibration(cross_calibrated(curve, method), bootstrap=Bootstrap(n_resamples=200))
     assert crossed.ece.value < 2 * crossed.ece_null.high
 
 
@@ -229,7 +236,7 @@ def test_isotonic_is_increasing_and_the_best_on_its_own_prompts(curve):
     sigmoid = WinRateCalibrator("sigmoid").fit(curve)
     if sigmoid.slope_ > 0:
         assert own <= ((sigmoid.transform(curve.win_rate) - target) ** 2).mean() + 1e-12
-    found = calibration(curve, 5, n_resamples=5)
+    found = calibration(curve, 5, Bootstrap(n_resamples=5))
     assert found.miscalibration == pytest.approx(found.brier.value - own)
 
 
@@ -240,7 +247,7 @@ def test_an_increasing_sigmoid_changes_nothing_at_a_fixed_share(curve, share):
     assume(calibrator.slope_ > 0.01)
     after = replace(curve, win_rate=calibrator.transform(curve.win_rate))
     assume(len(np.unique(after.win_rate)) == len(np.unique(curve.win_rate)))  # none so close that rounding ties them
-    row = decisions_changed(curve, after, share=share, n_resamples=10).iloc[0]
+    row = decisions_changed(curve, after, share=share, bootstrap=Bootstrap(n_resamples=10)).iloc[0]
     assert row[["flips", "flips_high", "difference", "difference_low", "difference_high"]].tolist() == [0] * 5
     assert row["quality_after"] == pytest.approx(curve.quality(share))
 
@@ -348,7 +355,7 @@ def test_folds_that_cannot_be_made_are_refused():
 def test_decisions_at_a_threshold_move_with_the_win_rates():
     before = curve_of([0.1, 0.4, 0.5, 0.8], [0.0, 1.0, 0.5, 1.0])
     after = replace(before, win_rate=[0.2, 0.5, 0.4, 0.9])
-    frame = decisions_changed(before, after, threshold=0.5, n_resamples=50)
+    frame = decisions_changed(before, after, threshold=0.5, bootstrap=Bootstrap(n_resamples=50))
     assert len(frame) == 1
     row = frame.iloc[0].to_dict()
     assert row["rule"] == "win rate >= 0.5"
@@ -364,7 +371,7 @@ def test_decisions_at_a_threshold_move_with_the_win_rates():
 def test_ties_that_a_map_makes_are_decided_by_lot():
     before = curve_of([0.1, 0.4, 0.6, 0.8], [0.0, 1.0, 0.5, 1.0])
     after = replace(before, win_rate=[0.1, 0.5, 0.5, 0.5])
-    row = decisions_changed(before, after, share=0.5, n_resamples=50).iloc[0]
+    row = decisions_changed(before, after, share=0.5, bootstrap=Bootstrap(n_resamples=50)).iloc[0]
     assert row["rule"] == "50% strong calls"
     assert (row["strong_before"], row["strong_after"], row["distinct_after"]) == (0.5, 0.5, 2)
     # each of the upper three is now strong with a chance of 2/3: -1/3, -1/3, +2/3
@@ -376,7 +383,7 @@ def test_ties_that_a_map_makes_are_decided_by_lot():
 @given(small_worlds, st.floats(0, 1), st.sampled_from(METHODS))
 def test_quality_at_a_share_is_that_of_the_curve(curve, share, method):
     after = cross_calibrated(curve, method)
-    row = decisions_changed(curve, after, share=share, n_resamples=5).iloc[0]
+    row = decisions_changed(curve, after, share=share, bootstrap=Bootstrap(n_resamples=5)).iloc[0]
     assert row["strong_before"] == pytest.approx(share)
     assert row["strong_after"] == pytest.approx(share)
     assert row["quality_before"] == pytest.approx(curve.quality(share))
@@ -384,18 +391,21 @@ def test_quality_at_a_share_is_that_of_the_curve(curve, share, method):
     assert row["flips"] == pytest.approx(row["to_strong"] + row["to_weak"])
     shuffled = after.aligned(after.prompt_ids[::-1])
     pd.testing.assert_frame_equal(
-        decisions_changed(curve, shuffled, share=share, n_resamples=5), pd.DataFrame([row.to_dict()])
+        decisions_changed(curve, shuffled, share=share, bootstrap=Bootstrap(n_resamples=5)),
+        pd.DataFrame([row.to_dict()]),
     )
 
 
 def test_intervals_of_a_change_are_those_of_a_literal_loop():
     curve = world(40, 0.4, 0.5)
     after = cross_calibrated(curve, "sigmoid")
-    row = decisions_changed(curve, after, threshold=0.5, level=0.8, n_resamples=30, random_state=4).iloc[0]
+    row = decisions_changed(
+        curve, after, threshold=0.5, bootstrap=Bootstrap(confidence_level=0.8, n_resamples=30, random_state=4)
+    ).iloc[0]
     changes = (after.win_rate >= 0.5).astype(int) - (curve.win_rate >= 0.5)
     gap = curve.strong_scores - curve.weak_scores
     draws = []
-    for counts in np.concatenate(list(resample_counts(40, 30, 4))):
+    for counts in np.concatenate(list(Bootstrap(n_resamples=30, random_state=4).counts(40))):
         rows = np.repeat(np.arange(40), counts.astype(int))
         draws.append([np.abs(changes[rows]).mean(), (changes * gap)[rows].mean()])
     (flips_low, low), (flips_high, high) = np.quantile(draws, [0.1, 0.9], axis=0)
@@ -431,8 +441,8 @@ def title(figure):
 
 def test_the_diagram_shows_every_bin_and_says_who_is_off():
     found = {
-        "ridge": calibration(world(), n_resamples=100),
-        "best_one": calibration(world(shift=0.6, seed=1), n_resamples=100),
+        "ridge": calibration(world(), bootstrap=Bootstrap(n_resamples=100)),
+        "best_one": calibration(world(shift=0.6, seed=1), bootstrap=Bootstrap(n_resamples=100)),
     }
     figure = plots.reliability_diagram(found, simulated=True, name="mmlu")
     worst = found["best_one"]
@@ -454,7 +464,7 @@ def test_the_diagram_shows_every_bin_and_says_who_is_off():
 
 
 def test_the_diagram_of_one_router_praises_no_chance():
-    plain, off = (calibration(world(slope=slope), n_resamples=100) for slope in (1, 0.4))
+    plain, off = (calibration(world(slope=slope), bootstrap=Bootstrap(n_resamples=100)) for slope in (1, 0.4))
     figure = plots.reliability_diagram({"best_one": plain}, simulated=False)
     assert title(figure) == "Best one: win rates no further from what came out than chance explains"
     assert "SIMULATED" not in texts(figure)

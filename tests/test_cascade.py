@@ -15,6 +15,7 @@ from routellm_lab.costs.answer_log import AnswerLog
 from routellm_lab.costs.tokens import Tokens
 from routellm_lab.encoders import HashingEncoder
 from routellm_lab.errors import DataError, ParameterError
+from routellm_lab.evaluation import Bootstrap
 from routellm_lab.preferences import prompt_key
 from routellm_lab.routers import Training
 from routellm_lab.systems.base import systems_table
@@ -179,7 +180,7 @@ def test_a_text_scorer_ranks_and_a_cascade_plays_on_the_sample():
     scores = cascade.scorer_.score(part)
     assert scores.shape == part.scores.shape
     assert scores[part.scores == 1].mean() > scores[part.scores == 0].mean() + 0.05
-    assert len(systems_table([played], n_resamples=20)) == 1
+    assert len(systems_table([played], Bootstrap(n_resamples=20))) == 1
 
 
 def test_scores_in_part_are_weights():

@@ -12,7 +12,7 @@ from routellm_lab import ModelPair, RoutingCurve, load_outcomes
 from routellm_lab.benchmarks import outcomes_from_frames
 from routellm_lab.costs import Prices, count_tokens, load_prices
 from routellm_lab.errors import DataError, ParameterError
-from routellm_lab.evaluation import CostCurve, cost_savings
+from routellm_lab.evaluation import Bootstrap, CostCurve, cost_savings
 
 PAIR = ModelPair(strong="strong", weak="weak")
 
@@ -156,14 +156,14 @@ def test_equal_costs_give_the_share_of_calls_again():
 
 def test_intervals_hold_the_value_and_the_same_seed_gives_the_same():
     costs = costs_of(np.random.default_rng(0), n=300)
-    table = costs.intervals(n_resamples=200)
+    table = costs.intervals(bootstrap=Bootstrap(n_resamples=200))
     assert ((table["low"] <= table["value"]) & (table["value"] <= table["high"])).all()
-    pd.testing.assert_frame_equal(table, costs.intervals(n_resamples=200))
+    pd.testing.assert_frame_equal(table, costs.intervals(bootstrap=Bootstrap(n_resamples=200)))
 
 
 def test_points_are_cut_offs_of_the_curve_with_intervals():
     costs = costs_of(np.random.default_rng(1), n=500)
-    points = costs.points(11, n_resamples=200)
+    points = costs.points(11, Bootstrap(n_resamples=200))
     assert len(points) == 11
     assert points["threshold"].iloc[0] == np.inf
     for row in points.to_dict("records"):
@@ -221,7 +221,12 @@ def test_savings_in_calls_and_dollars_stand_beside_the_paper_of_real_data():
     )
     mmlu = outcomes_from_frames("mmlu", prompts, scores)
     curve = RoutingCurve.from_win_rates(rng.random(n), mmlu, PAIR)
-    table = cost_savings({"mmlu": curve}, {"mmlu": count_tokens(mmlu, mmlu.models)}, {"list": PRICES}, n_resamples=200)
+    table = cost_savings(
+        {"mmlu": curve},
+        {"mmlu": count_tokens(mmlu, mmlu.models)},
+        {"list": PRICES},
+        bootstrap=Bootstrap(n_resamples=200),
+    )
     assert table["measure"].unique().tolist() == ["in calls", "in dollars, list", "the paper, in calls"]
     found = table.set_index(["what", "measure"])["value"]
     assert found["mmlu, 50% of the gap", "in calls"] == pytest.approx(0.5 / curve.cpt(0.5))
@@ -229,7 +234,11 @@ def test_savings_in_calls_and_dollars_stand_beside_the_paper_of_real_data():
     ours = table[table["measure"] != "the paper, in calls"]
     assert ((ours["low"] <= ours["value"]) & (ours["value"] <= ours["high"])).all()
     told = cost_savings(
-        {"mmlu": replace(curve, simulated=True)}, {"mmlu": count_tokens(mmlu, mmlu.models)}, {}, 0, 0.9, 50
+        {"mmlu": replace(curve, simulated=True)},
+        {"mmlu": count_tokens(mmlu, mmlu.models)},
+        {},
+        0,
+        Bootstrap(confidence_level=0.9, n_resamples=50),
     )
     assert told["measure"].unique().tolist() == ["in calls"]
 

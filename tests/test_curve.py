@@ -163,13 +163,13 @@ def test_random_band_holds_random_rankings():
     rng = np.random.default_rng(0)
     strong, weak = rng.random(400) < 0.8, rng.random(400) < 0.6
     curve = curve_of(rng.random(400), strong, weak)
-    band = curve.random_band(level=0.9, shares=[0, 0.25, 0.5, 1])
+    band = curve.random_band(confidence_level=0.9, shares=[0, 0.25, 0.5, 1])
     draws = np.array([curve_of(rng.random(400), strong, weak).quality(band["share"]) for _ in range(500)])
     inside = (draws >= band["low"].to_numpy() - 1e-12) & (draws <= band["high"].to_numpy() + 1e-12)
     assert inside[:, [0, 3]].all()
     assert (np.abs(inside[:, [1, 2]].mean(axis=0) - 0.9) < 0.05).all()
     with pytest.raises(ParameterError, match="level"):
-        curve.random_band(level=95)
+        curve.random_band(confidence_level=95)
 
 
 @pytest.mark.filterwarnings("error")

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from test_cost import PAIR, curve_of
 
 from routellm_lab.errors import DataError, ParameterError
+from routellm_lab.evaluation import Bootstrap
 from routellm_lab.policies import OnlineThreshold, shares_over_time, threshold_transfer
 from routellm_lab.policies.thresholds import nearest_thresholds
 
@@ -71,7 +72,7 @@ def test_options_that_make_no_sense_are_refused(options, message):
 
 def test_a_threshold_keeps_its_share_at_home_and_its_interval_holds_it():
     curves = {"one": curve_of(np.random.default_rng(0), 400), "two": curve_of(np.random.default_rng(1), 300)}
-    table = threshold_transfer(curves, 0.3, n_resamples=300)
+    table = threshold_transfer(curves, 0.3, Bootstrap(n_resamples=300))
     assert len(table) == 4
     home = table[table["chosen_on"] == table["applied_to"]]
     assert home["share"].tolist() == pytest.approx([0.3, 0.3], abs=0.004)
@@ -86,7 +87,7 @@ def test_a_threshold_keeps_its_share_at_home_and_its_interval_holds_it():
 
 def test_an_interval_elsewhere_holds_the_luck_of_the_questions_there():
     curves = {"many": curve_of(np.random.default_rng(0), 5000), "few": curve_of(np.random.default_rng(1), 50)}
-    table = threshold_transfer(curves, 0.5, n_resamples=300).set_index(["chosen_on", "applied_to"])
+    table = threshold_transfer(curves, 0.5, Bootstrap(n_resamples=300)).set_index(["chosen_on", "applied_to"])
     width = table["high"] - table["low"]
     assert width["many", "few"] == pytest.approx(2 * 1.96 * 0.5 / 50**0.5, abs=0.06)
     assert width["many", "many"] < 0.04
@@ -96,7 +97,7 @@ def test_tied_win_rates_are_cut_in_the_interval_as_in_the_point():
     rates = np.repeat([0.2, 0.8], [70, 30])
     curve = replace(curve_of(np.random.default_rng(0), 100), win_rate=rates)
     with pytest.warns(UserWarning, match="no share nearer"):
-        row = threshold_transfer({"ties": curve}, 0.5, n_resamples=300).iloc[0]
+        row = threshold_transfer({"ties": curve}, 0.5, Bootstrap(n_resamples=300)).iloc[0]
     assert row[["share", "low", "high"]].tolist() == [0.3, 0.3, 0.3]
 
 

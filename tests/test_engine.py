@@ -24,7 +24,8 @@ from routellm_lab import evaluate, load_battles
 from routellm_lab.encoders import HashingEncoder, SentenceEncoder, make_encoder
 from routellm_lab.engine import Engine, check_engine, encoding, engine, parallel, place, processes
 from routellm_lab.errors import DataError, MissingExtraError, ParameterError, RoutellmLabError
-from routellm_lab.evaluation.significance import bootstrap, bootstrap_all
+from routellm_lab.evaluation import Bootstrap
+from routellm_lab.evaluation.significance import metric_draws, paired_draws
 from routellm_lab.preferences.sample import SAMPLE_PAIR
 from routellm_lab.routers import PromptLengthRouter, RidgeRouter
 from routellm_lab.settings import settings
@@ -348,8 +349,8 @@ def test_on_ray_ablations_bootstraps_and_validation_give_the_same_numbers(there,
         here, far = both(there, work)
         pd.testing.assert_frame_equal(here, far, check_exact=True)
     curves = [evaluate(PromptLengthRouter(SAMPLE_PAIR).fit(arena), some), evaluate(router.fit(arena), some)]
-    columns = parallel(bootstrap, [(curve, ["apgr"], 60, 7) for curve in curves], "bootstrap", 2)
-    np.testing.assert_array_equal(np.hstack(columns), bootstrap_all(curves, "apgr", 60, 7))
+    columns = parallel(metric_draws, [(curve, ["apgr"], Bootstrap(0.95, 60, 7)) for curve in curves], "bootstrap", 2)
+    np.testing.assert_array_equal(np.hstack(columns), paired_draws(curves, "apgr", Bootstrap(0.95, 60, 7)))
 
 
 # --- notebooks ------------------------------------------------------------------------------------------------------

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from routellm_lab import ModelPair, RoutingCurve, default_pair, load_outcomes
 from routellm_lab.costs import count_tokens, load_prices
 from routellm_lab.errors import DataError, MissingExtraError, ParameterError, RoutellmLabError
-from routellm_lab.evaluation import CostCurve
+from routellm_lab.evaluation import Bootstrap, CostCurve
 from routellm_lab.policies import ThresholdPolicy
 from routellm_lab.workbook.explorer import MOST_SHOWN, MOST_TRAFFIC, POINT_COLUMNS, Explorer
 from routellm_lab.workbook.explorer.formats import money
@@ -234,7 +234,7 @@ POINTS, QUESTIONS = world()
         ({"traffic": 2.5}, "traffic must be a whole number"),
         ({"traffic": True}, "traffic must be a whole number"),
         ({"traffic": MOST_TRAFFIC + 1}, "traffic must be a whole number"),
-        ({"level": 95}, "level must lie between 0 and 1"),
+        ({"confidence_level": 95}, "confidence_level must be a number between 0 and 1"),
         ({"strong_dollars": math.nan}, "strong_dollars must be US dollars"),
         ({"weak_dollars": -1}, "weak_dollars must be US dollars"),
     ],
@@ -660,9 +660,11 @@ def test_a_curve_in_dollars_can_be_explored_with_its_questions(asked):
 
 def test_intervals_of_a_curve_in_dollars_are_those_of_its_policy(asked):
     costs = sample_costs(asked, np.random.default_rng(0).uniform(size=200))
-    ours = Explorer.from_costs(costs, most_points=5, level=0.9)
+    ours = Explorer.from_costs(costs, most_points=5, bootstrap=Bootstrap(0.9, 1000))
     for row in ours.points.to_dict("records"):
-        told = ThresholdPolicy(costs.curve.pair, row["threshold"], "by hand").expect(costs, 0.9, 1000)
+        told = ThresholdPolicy(costs.curve.pair, row["threshold"], "by hand").expect(
+            costs, Bootstrap(confidence_level=0.9, n_resamples=1000)
+        )
         for name in ("share", "pgr", "saving"):
             expected = getattr(told, name)
             assert (row[f"{name}_low"], row[f"{name}_high"]) == pytest.approx(expected[1:], abs=1e-9)

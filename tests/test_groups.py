@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from routellm_lab.errors import DataError, ParameterError
-from routellm_lab.evaluation import RoutingCurve, apgr_by_group, rank_correlation
+from routellm_lab.evaluation import Bootstrap, RoutingCurve, apgr_by_group, rank_correlation
 from routellm_lab.preferences.models import ModelPair
 
 PAIR = ModelPair(strong="large", weak="small")
@@ -78,13 +78,13 @@ points = st.lists(st.tuples(st.integers(0, 6), st.integers(0, 6)), min_size=5, m
 def test_rho_is_scipys_and_knows_only_ranks(pairs):
     x, y = np.array(pairs, float).T
     assume(len(set(x)) > 2 and len(set(y)) > 2)
-    result = rank_correlation(x, y, n_resamples=50)
+    result = rank_correlation(x, y, Bootstrap(n_resamples=50))
     assert result.rho == pytest.approx(stats.spearmanr(x, y).statistic, abs=1e-12)
     assert -1 <= result.low <= result.high <= 1
     assert 0 < result.p_value <= 1
-    stretched = rank_correlation(np.exp(x), y**3, n_resamples=50)
+    stretched = rank_correlation(np.exp(x), y**3, Bootstrap(n_resamples=50))
     assert (stretched.rho, stretched.low, stretched.high) == pytest.approx((result.rho, result.low, result.high))
-    turned = rank_correlation(x, -y, n_resamples=50)
+    turned = rank_correlation(x, -y, Bootstrap(n_resamples=50))
     assert (turned.rho, turned.low, turned.high) == pytest.approx((-result.rho, -result.high, -result.low))
 
 
@@ -92,12 +92,12 @@ def test_interval_is_the_percentile_over_resampled_points():
     rng = np.random.default_rng(0)
     x = rng.random(30)
     y = x + 0.4 * rng.random(30)
-    result = rank_correlation(x, y, n_resamples=200, random_state=4, level=0.8)
+    result = rank_correlation(x, y, Bootstrap(confidence_level=0.8, n_resamples=200, random_state=4))
     rng, draws = np.random.default_rng(4), []
     for rows in rng.integers(30, size=(200, 30)):
         draws.append(stats.spearmanr(x[rows], y[rows]).statistic)
     np.testing.assert_allclose((result.low, result.high), np.quantile(draws, [0.1, 0.9]))
-    assert (result.n, result.level) == (30, 0.8)
+    assert (result.n, result.confidence_level) == (30, 0.8)
     assert result.p_value < 0.02
 
 
@@ -109,7 +109,10 @@ def test_all_permutations_of_few_points_give_the_exact_p_value():
 def test_p_values_of_unrelated_points_are_uniform():
     rng = np.random.default_rng(2)
     p_values = np.array(
-        [rank_correlation(*rng.random((2, 15)), n_resamples=150, random_state=seed).p_value for seed in range(200)]
+        [
+            rank_correlation(*rng.random((2, 15)), bootstrap=Bootstrap(n_resamples=150, random_state=seed)).p_value
+            for seed in range(200)
+        ]
     )
     shares = [(p_values <= level).mean() for level in (0.1, 0.5, 0.9)]
     np.testing.assert_allclose(shares, [0.1, 0.5, 0.9], atol=0.11)
@@ -117,7 +120,7 @@ def test_p_values_of_unrelated_points_are_uniform():
 
 def test_missing_pairs_are_left_out_and_too_few_refused():
     x, y = [1, 2, np.nan, 4, 5, 6.0], [1, 3, 2, np.nan, 5, 4.0]
-    result = rank_correlation(x, y, n_resamples=500)
+    result = rank_correlation(x, y, Bootstrap(n_resamples=500))
     assert (result.n, result.rho) == (4, pytest.approx(stats.spearmanr([1, 2, 5, 6], [1, 3, 5, 4]).statistic))
     with pytest.raises(DataError, match="got 2 pairs"):
         rank_correlation([1, 2, np.nan], [1, 2, 3])
@@ -126,6 +129,6 @@ def test_missing_pairs_are_left_out_and_too_few_refused():
     with pytest.raises(ParameterError, match="as long"):
         rank_correlation([1, 2, 3], [1, 2])
     with pytest.raises(ParameterError, match="n_resamples"):
-        rank_correlation([1, 2, 3], [1, 2, 4], n_resamples=0)
+        rank_correlation([1, 2, 3], [1, 2, 4], Bootstrap(n_resamples=0))
     with pytest.raises(ParameterError, match="level"):
-        rank_correlation([1, 2, 3], [1, 2, 4], level=95)
+        rank_correlation([1, 2, 3], [1, 2, 4], Bootstrap(confidence_level=95))

@@ -9,6 +9,7 @@ from scipy import stats
 
 from routellm_lab import RoutingCurve
 from routellm_lab.errors import DataError, FewQuestionsWarning, ParameterError
+from routellm_lab.evaluation import Bootstrap
 from routellm_lab.evaluation.influence import CARRIERS, apgr_interval, apgr_parts, gap_carriers
 from routellm_lab.evaluation.intervals import (
     design_effect,
@@ -61,7 +62,7 @@ def test_an_extra_variance_adds_to_that_of_the_ratio():
         assert widths[extra] / 2 == pytest.approx(half, rel=0.01)
     few = np.ptp(ratio_interval(top, bottom, extra_variance=0.04, extra_df=2))
     assert few > 2 * widths[0.04]  # the variance between three refits is itself hardly known
-    for bad in ({"extra_variance": -1}, {"extra_df": 0}, {"level": 95}):
+    for bad in ({"extra_variance": -1}, {"extra_df": 0}, {"confidence_level": 95}):
         with pytest.raises(ParameterError, match=next(iter(bad))):
             ratio_interval(top, bottom, **bad)
 
@@ -125,10 +126,14 @@ def test_apgr_is_the_ratio_of_its_parts_which_are_its_derivatives(seed):
 
 def test_below_500_questions_the_interval_of_apgr_is_fiellers():
     few, many = curve_of(499, wins=0.5), curve_of(500, wins=0.5)
-    assert few.interval("apgr") == pytest.approx(apgr_interval(few), abs=1e-12) == few.interval("apgr", random_state=9)
-    assert many.interval("apgr", random_state=9) != many.interval("apgr")
+    assert (
+        few.interval("apgr")
+        == pytest.approx(apgr_interval(few), abs=1e-12)
+        == few.interval("apgr", Bootstrap(random_state=9))
+    )
+    assert many.interval("apgr", Bootstrap(random_state=9)) != many.interval("apgr")
     np.testing.assert_allclose(many.interval("apgr", n_resamples=8000), apgr_interval(many), atol=0.012)
-    table = few.intervals(["cpt50", "apgr", "quality50"], n_resamples=100)
+    table = few.intervals(["cpt50", "apgr", "quality50"], Bootstrap(n_resamples=100))
     assert table.loc["apgr", ["low", "high"]].tolist() == list(apgr_interval(few))
     for other in ("cpt50", "quality50"):
         assert table.loc[other, ["low", "high"]].tolist() == list(few.interval(other, n_resamples=100))

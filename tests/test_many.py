@@ -19,6 +19,7 @@ from routellm_lab.benchmarks.outcomes import Outcomes
 from routellm_lab.costs.answer_log import log_answers
 from routellm_lab.costs.prices import Prices
 from routellm_lab.errors import DataError, ParameterError
+from routellm_lab.evaluation import Bootstrap
 from routellm_lab.evaluation.cost_quality import CostQuality
 from routellm_lab.evaluation.many_models import (
     at_budget,
@@ -30,7 +31,6 @@ from routellm_lab.evaluation.many_models import (
 )
 from routellm_lab.evaluation.model_panels import panel_against, panel_usage
 from routellm_lab.policies.many_models import route_many
-from routellm_lab.resampling import resample_counts
 
 
 def log_of(scores, prices, tokens=None, groups=None):
@@ -223,7 +223,9 @@ def test_models_that_cost_the_same_have_no_range_and_are_read_at_that_cost():
 def test_a_good_router_is_told_from_the_mix_and_saves():
     log, chances = world(1500, 4, seed=1)
     best = best_single_model(log)
-    table = many_table(log, {"good": chances, "means": constant(log, chances.mean())}, best, n_resamples=300)
+    table = many_table(
+        log, {"good": chances, "means": constant(log, chances.mean())}, best, bootstrap=Bootstrap(n_resamples=300)
+    )
     table = table.set_index("router")
     assert list(table.index) == ["good", "means", "random mix", "oracle"]
     assert table.loc["good", "aiq_low"] > table.loc["random mix", "aiq_high"]
@@ -246,7 +248,7 @@ def test_a_good_router_is_told_from_the_mix_and_saves():
 def test_the_correction_leaves_room_at_any_level():
     log, chances = world(400, 4, seed=1)
     routers = {"good": chances} | {f"blind {k}": constant(log, chances.mean() + 0.01 * k) for k in range(7)}
-    tests = many_tests(log, routers, "m3", metric="aiq_log", level=0.99)
+    tests = many_tests(log, routers, "m3", metric="aiq_log", bootstrap=Bootstrap(confidence_level=0.99))
     pairs = tests[(tests["router"] == "good") & tests["against"].str.startswith("blind")]
     assert len(tests) == 8 + 8 + 28
     assert (pairs["p_holm"] < 0.01).all()
@@ -263,7 +265,7 @@ def test_copies_of_a_question_share_a_half():
     once = twice.select(log.prompts.index[::2])
     both = utilities.iloc[::2]
     pairs = both.loc[np.repeat(both.index, 2)].set_axis(log.prompts.index)
-    options = {"n_resamples": 20, "random_state": 3}
+    options = {"bootstrap": Bootstrap(random_state=3), "n_resamples": 20}
     found = [
         many_tests(part, {"one": u}, "m0", **options)["difference"].to_numpy()
         for part, u in ((once, both), (twice, pairs))
@@ -278,7 +280,9 @@ def test_too_few_questions_and_unknown_names_are_refused_and_no_seed_still_pairs
     log, utilities = world(30, 3)
     with pytest.raises(ParameterError, match="no router 'two' among one"):
         many_tests(log, {"one": utilities}, "m0", against="two")
-    tests = many_tests(log, {"one": utilities, "same": utilities}, "m0", n_resamples=50, random_state=None)
+    tests = many_tests(
+        log, {"one": utilities, "same": utilities}, "m0", n_resamples=50, bootstrap=Bootstrap(random_state=None)
+    )
     assert tests.iloc[-1][["difference", "low", "high"]].tolist() == [0, 0, 0]
 
 
@@ -288,7 +292,9 @@ def test_routers_that_know_only_the_means_are_seldom_told_from_the_mix():
         log, chances = world(300, 6, seed=seed, noise=0)
         noise = np.random.default_rng(seed).normal(0, 0.01, chances.shape)
         blind = chances + noise  # the mean scores, and a little noise that makes hundreds of settings
-        tests = many_tests(log, {"blind": blind}, best_single_model(log), n_resamples=200, random_state=seed)
+        tests = many_tests(
+            log, {"blind": blind}, best_single_model(log), n_resamples=200, bootstrap=Bootstrap(random_state=seed)
+        )
         told += tests["low"].iloc[0] > 0
         flattered += CostQuality.from_utilities(log, blind).aiq > CostQuality.random_mix(log).aiq
     assert told <= 3
@@ -297,7 +303,7 @@ def test_routers_that_know_only_the_means_are_seldom_told_from_the_mix():
 
 def test_a_quality_out_of_reach_costs_without_end_and_is_counted():
     log = log_of([[0, 1]] * 30 + [[1, 0]] * 10, [1, 2])
-    table = many_table(log, {"cheap": constant(log, [1, 0])}, "m1", n_resamples=100).iloc[0]
+    table = many_table(log, {"cheap": constant(log, [1, 0])}, "m1", bootstrap=Bootstrap(n_resamples=100)).iloc[0]
     assert np.isinf(table["dollars"])
     assert table["saved"] == -np.inf
     assert table["reached"] < 0.1
@@ -307,7 +313,7 @@ def test_intervals_resample_the_questions_and_keep_the_choices():
     log, utilities = world(40, 3, seed=5)
     curve = CostQuality.from_utilities(log, utilities)
     draws = []
-    for counts in resample_counts(40, 50, 0):
+    for counts in Bootstrap(n_resamples=50).counts(40):
         for row in counts.astype(int):
             rows = np.repeat(np.arange(40), row)
             scores, costs = (values[rows[:, None], curve.choices.T[rows]] for values in (log.scores, log.costs))
@@ -317,7 +323,7 @@ def test_intervals_resample_the_questions_and_keep_the_choices():
             grid = np.linspace(alone.min(), alone.max(), 60)
             area = np.trapezoid([literal_quality(points, dollars) for dollars in grid], grid)
             draws.append(area / (grid[-1] - grid[0]))
-    found = many_table(log, {"one": curve}, "m0", n_resamples=50).iloc[0]
+    found = many_table(log, {"one": curve}, "m0", bootstrap=Bootstrap(n_resamples=50)).iloc[0]
     assert found[["aiq_low", "aiq_high"]].tolist() == pytest.approx(
         np.quantile(draws, [0.025, 0.975]).tolist(), abs=2e-3
     )
@@ -326,7 +332,7 @@ def test_intervals_resample_the_questions_and_keep_the_choices():
 def test_intervals_hold_the_estimate_and_points_begin_and_end_on_the_hull():
     log, utilities = world(300, 4)
     curve = CostQuality.from_utilities(log, utilities)
-    points, hull = curve.points(n_resamples=100), curve.hull()
+    points, hull = curve.points(bootstrap=Bootstrap(n_resamples=100)), curve.hull()
     assert points["dollars"].iloc[[0, -1]].tolist() == pytest.approx(hull["dollars"].iloc[[0, -1]].tolist())
     assert points[["low", "quality", "high"]].diff(axis=1).iloc[:, 1:].min(axis=None) > -0.01
     assert curve.dollars_for(curve.quality_at(1.0)) == pytest.approx(1.0)
@@ -344,7 +350,7 @@ def test_fewer_lambdas_than_changes_are_a_curve_close_by():
 
 def test_single_models_say_which_ones_matter():
     log = log_of([[0, 0, 1, 1], [0, 0, 0, 1], [1, 0, 1, 1], [0, 0, 0, 0]], [1, 2, 2.9, 3])
-    table = single_models(log, n_resamples=50).set_index("model")
+    table = single_models(log, Bootstrap(n_resamples=50)).set_index("model")
     assert table["pareto"].tolist() == [True, False, True, True]
     assert pareto_models(log) == ["m0", "m2", "m3"]
     assert table["in_mix"].tolist() == [True, False, False, True]
@@ -364,7 +370,7 @@ def test_a_panel_of_specialists_matches_a_dear_model_and_uses_each_for_its_own()
     scores = np.where(np.random.default_rng(0).random((400, 3)) < 0.9, own, 0)
     log = log_of(scores, [1, 1.1, 20], groups=groups)
     utilities = pd.DataFrame(own, columns=["m0", "m1", "m2"], index=log.prompts.index).astype(float)[log.models]
-    found = panel_against(log, ["m0", "m1"], utilities, ["m2"], "m0", n_resamples=300)
+    found = panel_against(log, ["m0", "m1"], utilities, ["m2"], "m0", bootstrap=Bootstrap(n_resamples=300))
     found = found.set_index(["panel", "against"])
     assert list(found.index) == [
         ("router", "m0 alone"),
@@ -393,7 +399,7 @@ def test_two_targets_and_a_panel_whose_router_adds_nothing():
     right = np.random.default_rng(0).random(300) < 0.6
     log = log_of(np.column_stack([right, right, right, np.ones(300)]), [1, 2, 3, 9])
     utilities = constant(log, [0.6, 0.6, 0.6, 1])
-    found = panel_against(log, ["m0", "m1"], utilities, ["m2", "m3"], "m0", n_resamples=200)
+    found = panel_against(log, ["m0", "m1"], utilities, ["m2", "m3"], "m0", bootstrap=Bootstrap(n_resamples=200))
     assert found["against"].tolist() == ["m0 alone", "m2", "m2", "m2", "m3", "m3", "m3"]
     assert (found["difference"].iloc[:4] == 0).all()
     assert found["p_value"].iloc[0] == 1
@@ -417,7 +423,7 @@ def test_a_lower_price_saves_what_it_should_without_a_fit():
     halved = log.repriced(Prices(half))
     new = CostQuality.from_utilities(halved, utilities)
     assert new.dollars_for(old.quality_at(1.0)) == pytest.approx(0.5, rel=1e-6)
-    found = at_budget({"as it is": old, "halved": new}, 1.0, n_resamples=200).set_index("curve")
+    found = at_budget({"as it is": old, "halved": new}, 1.0, Bootstrap(n_resamples=200)).set_index("curve")
     assert found.loc["as it is", ["gain", "low", "high", "saved"]].abs().max() == pytest.approx(0, abs=1e-9)
     assert found.loc["halved", ["saved", "saved_low", "saved_high"]].tolist() == pytest.approx([0.5] * 3, rel=1e-6)
     assert found.loc["halved", "gain"] == pytest.approx(old.quality_at(2.0) - old.quality_at(1.0), abs=1e-6)
@@ -428,7 +434,7 @@ def test_what_a_budget_buys_is_that_of_a_literal_loop_and_out_of_reach_is_said()
     log, utilities = world(60, 3, seed=2)
     curve, mix = CostQuality.from_utilities(log, utilities), CostQuality.random_mix(log)
     draws = []
-    for counts in np.concatenate(list(resample_counts(60, 40, 0))):
+    for counts in np.concatenate(list(Bootstrap(n_resamples=40).counts(60))):
         weights = counts / 60
         bought = []
         for one in (curve, mix):
@@ -441,10 +447,10 @@ def test_what_a_budget_buys_is_that_of_a_literal_loop_and_out_of_reach_is_said()
             points.append((1000 * weights @ log.costs[:, cheapest], weights @ log.scores[:, cheapest]))
             bought.append(literal_quality(points, 2.0))
         draws.append(bought[1] - bought[0])
-    found = at_budget({"router": curve, "mix": mix}, 2.0, n_resamples=40).set_index("curve").loc["mix"]
+    found = at_budget({"router": curve, "mix": mix}, 2.0, Bootstrap(n_resamples=40)).set_index("curve").loc["mix"]
     assert found[["low", "high"]].tolist() == pytest.approx(np.quantile(draws, [0.025, 0.975]).tolist(), abs=1e-9)
     worst = CostQuality.random_mix(log, log.models[:1])
-    assert at_budget({"router": curve, "worst": worst}, 5.0, n_resamples=40)["saved"].iloc[1] == -np.inf
+    assert at_budget({"router": curve, "worst": worst}, 5.0, Bootstrap(n_resamples=40))["saved"].iloc[1] == -np.inf
     with pytest.raises(ParameterError, match="buy nothing of"):
         at_budget({"router": curve}, 1e-6)
     with pytest.raises(ParameterError, match="no curves"):
@@ -470,7 +476,7 @@ def test_the_title_is_about_the_router_that_is_named_first_not_the_luckiest():
     log, chances = world(200, 4, seed=1)
     curves = {name: CostQuality.from_utilities(log, u) for name, u in (("blind", 0 * chances), ("good", chances))}
     assert curves["good"].aiq_log > curves["blind"].aiq_log
-    figure = plots.cost_quality(curves, simulated=True, n_resamples=20)
+    figure = plots.cost_quality(curves, simulated=True, bootstrap=Bootstrap(n_resamples=20))
     assert figure.get_suptitle().startswith("Blind lies")
     assert "below" in figure.get_suptitle()
     plt.close(figure)
@@ -564,6 +570,10 @@ def test_copies_of_a_question_are_resampled_together():
     }
     outcomes = replace(log.outcomes, **parts, tokens=None, responses=None, answer_chars=None, details=None)
     twice = replace(log, outcomes=outcomes, dollars=log.dollars.loc[rows].set_axis(copies))
-    drawn, alone = (np.concatenate(list(part.resampled(30, 3))) for part in (twice, log))
+    drawn, alone = (
+        np.concatenate(list(part.resampled(Bootstrap(n_resamples=30, random_state=3)))) for part in (twice, log)
+    )
     np.testing.assert_array_equal(drawn, np.repeat(alone, 2, axis=1))
-    pd.testing.assert_frame_equal(single_models(twice, n_resamples=30), single_models(log, n_resamples=30))
+    pd.testing.assert_frame_equal(
+        single_models(twice, Bootstrap(n_resamples=30)), single_models(log, Bootstrap(n_resamples=30))
+    )

@@ -10,7 +10,7 @@ from scipy.special import expit
 
 from routellm_lab import Outcomes, RoutingCurve
 from routellm_lab.errors import DataError, FewQuestionsWarning
-from routellm_lab.evaluation import CostCurve, rank_correlation
+from routellm_lab.evaluation import Bootstrap, CostCurve, rank_correlation
 from routellm_lab.evaluation.influence import apgr_interval
 from routellm_lab.judging import agreement
 from routellm_lab.policies import guarantee_pgr
@@ -140,16 +140,16 @@ def test_random_routers_are_called_significant_as_often_as_the_level_says(n_draw
 def test_copies_of_prompts_do_not_narrow_intervals_nor_make_significance(n_draws, n):
     gaps, skill = graded(0.35, 0.05), 0.5
     truth, rng, hits, rejected, covered = true_apgr(gaps, skill), np.random.default_rng(4), 0, 0, 0
-    keys, options = np.repeat(np.arange(n), 2).astype(str), {"n_resamples": 200}
+    keys, bootstrap = np.repeat(np.arange(n), 2).astype(str), Bootstrap(n_resamples=200)
     prices = np.full(2 * n, 1.0), np.full(2 * n, 0.1)
     cpt = true_cpt(gaps, skill)
     for _ in range(n_draws):
         gap = gaps(n, rng)
         rates, other = np.repeat(ranked(gap, skill, rng), 2), np.repeat(rng.random(n), 2)
         curve, random = (curve_of(values, np.repeat(gap, 2), keys) for values in (rates, other))
-        low, high = curve.interval(**options)
+        low, high = curve.interval(bootstrap=bootstrap)
         rejected += random.p_value_vs_random(99, int(rng.integers(2**31))) <= 0.05
-        dollars = CostCurve(curve, *prices).intervals(["dollars50"], **options).loc["dollars50"]
+        dollars = CostCurve(curve, *prices).intervals(["dollars50"], bootstrap).loc["dollars50"]
         hits += low <= truth <= high
         covered += dollars["low"] <= 1000 * (0.1 + 0.9 * cpt) <= dollars["high"]
     assert at_least(hits, n_draws, 0.93)
@@ -230,7 +230,7 @@ def test_intervals_of_agreement_cover_near_one(n_draws, votes, agrees):
         first = np.array(WINNERS[:2])[rng.integers(2, size=20 * votes)]
         other = np.where(first == "model_a", "model_b", "model_a")
         votes_of_both = pd.DataFrame({"prompt_key": prompts, "first": first, "second": np.where(same, first, other)})
-        found = agreement(votes_of_both, n_resamples=50)
+        found = agreement(votes_of_both, Bootstrap(n_resamples=50))
         hits += found.low <= agrees <= found.high
         carried += not found.kappa_low <= 2 * agrees - 1 <= found.kappa_high
     assert at_least(hits, n_draws, 0.95 if votes == 1 else 0.93)
@@ -246,7 +246,7 @@ def test_intervals_of_a_rank_correlation_cover_with_few_points(n_draws, n, stren
     rng, hits = np.random.default_rng(7), 0
     for _ in range(n_draws):
         x, noise = rng.standard_normal((2, n))
-        found = rank_correlation(x, strength * x + np.sqrt(1 - strength**2) * noise, n_resamples=1)
+        found = rank_correlation(x, strength * x + np.sqrt(1 - strength**2) * noise, Bootstrap(n_resamples=1))
         hits += found.low <= truth <= found.high
     assert at_least(hits, n_draws, 0.95)
 

@@ -29,6 +29,7 @@ from test_router_contract import OPTIONS, TRANSFORMERS, make
 from routellm_lab import ModelPair, load_battles, load_outcomes
 from routellm_lab.costs import Prices, count_tokens, load_prices, log_answers
 from routellm_lab.evaluation import (
+    Bootstrap,
     CostCurve,
     RoutingCurve,
     apgr_by_group,
@@ -86,7 +87,8 @@ PAIRS = [SAMPLE_PAIR, ModelPair(SAMPLE_PAIR.weak, SAMPLE_PAIR.strong), ModelPair
 SEEDS = [0, 1, None, np.int64(3)]
 SHARES = [*NUMBERS, [0.1, 0.2], np.linspace(0, 1, 3), pd.Series([0.5]), "half", [[0.5]], [0.5, None], np.array(["x"])]
 ARGUMENTS = {
-    "level": (0.9, NUMBERS),
+    "confidence_level": (0.9, NUMBERS),
+    "bootstrap": (Bootstrap(0.9, 20), [Bootstrap(0.9, 1), Bootstrap(1e-9, 30), Bootstrap(1 - 1e-9, 7, None)]),
     "x": (0.5, NUMBERS),
     "share": (0.5, SHARES),
     "shares": ([0.2, 0.5], SHARES),
@@ -353,6 +355,9 @@ def case_of_metrics(draw):
     outcome(lambda: evaluate(Given(odd_numbers(draw, good_rates())), odd_outcomes(draw), pick(draw, PAIRS)))
     numbers = odd_numbers(draw, draw.random(9))
     check(outcome(lambda: holm(numbers)))
+    made = call(draw, Bootstrap)
+    if made is not None:
+        check(outcome(lambda: made.interval(made.means(draw.random(9)))))
     check(call(draw, rank_correlation, x=(numbers, [numbers]), y=(draw.random(9), [odd_numbers(draw, draw.random(9))])))
 
 

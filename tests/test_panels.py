@@ -11,6 +11,7 @@ from test_judge import KEY, VARIABLE, server  # noqa: F401  (a fixture)
 from routellm_lab import load_battles, load_outcomes
 from routellm_lab.costs import load_prices, log_answers
 from routellm_lab.errors import DataError, ParameterError
+from routellm_lab.evaluation import Bootstrap
 from routellm_lab.judging.endpoint import BudgetError
 from routellm_lab.systems.best_of_n import best_of_n_gain
 from routellm_lab.systems.mixture import layered_mixture
@@ -53,7 +54,7 @@ def test_random_panels_of_equal_models_gain_nothing_at_any_size():
     names = "abcdefgh"
     answers = {name: said(1, 2, 3, 4) for name in names}
     log = log_of({name: [1, 0, 1, 1] for name in names}, dict.fromkeys(names, 1.0), answers)
-    table = panel_gains(log, log, n=10, n_resamples=50)
+    table = panel_gains(log, log, n=10, bootstrap=Bootstrap(n_resamples=50))
     assert table["size"].tolist() == [1, 3, 5, 7]
     assert table["panels"].tolist() == [8, 10, 10, 8]
     figures = [f"over_{what}{end}" for what in ("mean", "best") for end in ("", "_low", "_high")]
@@ -72,7 +73,7 @@ def test_random_panels_of_independent_models_gain_with_their_size():
         for number, name in enumerate(names)
     }
     log = log_of(right, dict.fromkeys(names, 1.0), answers)
-    table = panel_gains(log, log, n=20, n_resamples=200).set_index("size")
+    table = panel_gains(log, log, n=20, bootstrap=Bootstrap(n_resamples=200)).set_index("size")
     assert table.loc[1, ["over_mean_low", "over_mean_high", "over_best_low", "over_best_high"]].eq(0).all()
     assert table["over_mean"].is_monotonic_increasing
     of_two = 0.7**3 + 3 * 0.7**2 * 0.3 + 3 * 0.7 * 0.3**2 / 3  # two right, or one of three that all differ
@@ -81,14 +82,14 @@ def test_random_panels_of_independent_models_gain_with_their_size():
         assert 0 < table.loc[size, "over_best_low"] < table.loc[size, "over_best"] < table.loc[size, "over_mean"]
         assert table.loc[size, "over_best"] < table.loc[size, "over_best_high"]
     assert table.loc[7, "ahead"] == 1
-    again = panel_gains(log, log, n=20, n_resamples=200).set_index("size")
+    again = panel_gains(log, log, n=20, bootstrap=Bootstrap(n_resamples=200)).set_index("size")
     pd.testing.assert_frame_equal(table, again)
 
 
 def test_the_best_member_is_the_one_of_the_training_part():
     log = make_log()
     other = log_of({"a": [0, 0], "b": [0, 0], "c": [1, 1]}, USD)
-    (row,) = panel_gains(log, other, (3,), n_resamples=50).to_dict("records")
+    (row,) = panel_gains(log, other, (3,), bootstrap=Bootstrap(n_resamples=50)).to_dict("records")
     member = log.outcomes.scores.mean()
     assert row["over_best"] == pytest.approx(row["quality"] - member["c"])
     assert row["over_mean"] == pytest.approx(row["quality"] - member.mean())
@@ -215,13 +216,15 @@ def test_best_of_n_is_paired_over_prompts():
         for model, rate in (("base", 0.4), ("pairrm-base", 0.6)):
             rows.append((f"question {row}", "reference", model, "model_b" if rng.random() < rate else "model_a"))
     battles = pd.DataFrame(rows, columns=["prompt", "model_a", "model_b", "winner"]).assign(judge="j")
-    table = best_of_n_gain(battles, {"pairrm-base": ("base", "PairRM")}, n_resamples=200)
+    table = best_of_n_gain(battles, {"pairrm-base": ("base", "PairRM")}, Bootstrap(n_resamples=200))
     (row,) = table.to_dict("records")
     assert row["n"] == 200
     assert row["low"] < 0.2 < row["high"]
     assert row["gain"] == pytest.approx(row["best_win_rate"] - row["base_win_rate"])
     people = battles.assign(judge=[f"worker_{row % 90}" for row in range(len(battles))])
-    (pooled,) = best_of_n_gain(people, {"pairrm-base": ("base", "PairRM")}, n_resamples=200).to_dict("records")
+    (pooled,) = best_of_n_gain(people, {"pairrm-base": ("base", "PairRM")}, Bootstrap(n_resamples=200)).to_dict(
+        "records"
+    )
     assert (pooled["judge"], pooled["n"], pooled["gain"]) == ("human", 200, row["gain"])
     with pytest.raises(DataError, match="sample has none"):
         best_of_n_gain(load_battles("alpacaeval_judge", data="sample"))

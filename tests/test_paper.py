@@ -10,6 +10,7 @@ from routellm_lab.benchmarks import load_outcomes
 from routellm_lab.benchmarks.outcomes import Outcomes
 from routellm_lab.errors import DataError, ParameterError
 from routellm_lab.evaluation import (
+    Bootstrap,
     RoutingCurve,
     achieved_share,
     commercial_points,
@@ -87,7 +88,7 @@ def test_table_holds_every_metric_of_every_curve():
         ("arena", "matrix_factorization"): curve_of(outcomes, 2, skill=0.4),
         ("arena", "ridge"): curve_of(outcomes, 3, skill=0.2),
     }
-    table = comparison_table(curves, n_resamples=100, n_permutations=100)
+    table = comparison_table(curves, bootstrap=Bootstrap(n_resamples=100), n_permutations=100)
     assert not {"pair_used", "achieved_share"} & set(table)
     np.testing.assert_array_equal(table["paper_apgr"], [0.5, 0.524, np.nan])
     for row, curve in zip(table.itertuples(), curves.values(), strict=True):
@@ -96,7 +97,7 @@ def test_table_holds_every_metric_of_every_curve():
         assert (row.low, row.high) == curve.interval("apgr", n_resamples=100)
         assert row.p_value == curve.p_value_vs_random(100)
     np.testing.assert_allclose(table["p_holm"], holm(table["p_value"]))
-    plain = comparison_table(curves, paper=False, n_resamples=10, n_permutations=10)
+    plain = comparison_table(curves, paper=False, bootstrap=Bootstrap(n_resamples=10), n_permutations=10)
     assert not {"paper_apgr", "paper_inside"} & set(plain)
     assert {"protocol_low", "protocol_high"} <= set(plain)
 
@@ -108,9 +109,9 @@ def test_table_says_whether_the_papers_figure_lies_in_our_interval():
         ("arena", "matrix_factorization"): curve_of(outcomes, 2, skill=0.9),
         ("arena", "ridge"): curve_of(outcomes, 3),
     }
-    table = comparison_table(curves, n_resamples=100, n_permutations=10, random_state=4)
+    table = comparison_table(curves, bootstrap=Bootstrap(n_resamples=100, random_state=4), n_permutations=10)
     for row, curve in zip(table.itertuples(), curves.values(), strict=True):
-        span = curve.interval("apgr_paper", n_resamples=100, random_state=4)
+        span = curve.interval("apgr_paper", Bootstrap(n_resamples=100, random_state=4))
         assert (row.protocol_low, row.protocol_high) == span
         assert row.protocol_low < row.apgr_paper_protocol < row.protocol_high
         assert (row.low, row.high) != span
@@ -126,7 +127,7 @@ def test_table_names_the_pair_whose_votes_served():
         {"training": "none", "router": "random", "curve": curve_of(outcomes), "pair_used": None},
         {"training": "arena", "router": "knn", "curve": curve_of(outcomes, 2), "pair_used": used},
     ]
-    table = comparison_table(records, n_resamples=10, n_permutations=10)
+    table = comparison_table(records, bootstrap=Bootstrap(n_resamples=10), n_permutations=10)
     assert table.columns[:4].tolist() == ["training", "router", "pair_used", "prompts"]
     assert table["pair_used"].tolist() == ["", "gpt-4 / gpt-3.5-turbo"]
 
@@ -135,7 +136,9 @@ def test_simulated_tables_show_the_achieved_share_and_no_paper_figure():
     pair = ModelPair(strong="sim-a", weak="sim-b")
     outcomes = make_outcomes(pair=pair, simulated=True)
     curve = curve_of(outcomes, pair=pair)
-    table = comparison_table({("arena", "bert"): curve}, outcomes=outcomes, n_resamples=10, n_permutations=10)
+    table = comparison_table(
+        {("arena", "bert"): curve}, outcomes=outcomes, bootstrap=Bootstrap(n_resamples=10), n_permutations=10
+    )
     assert table["achieved_share"].tolist() == [achieved_share(curve, outcomes)]
     assert table["paper_apgr"].isna().all()
 

@@ -21,13 +21,12 @@ from routellm_lab.errors import (
     require_numbers,
     require_threshold,
 )
-from routellm_lab.evaluation import CostCurve, compare_all, holm, questions_needed, should_route
+from routellm_lab.evaluation import Bootstrap, CostCurve, compare_all, holm, questions_needed, should_route
 from routellm_lab.evaluation.calibration import calibration, decisions_changed
 from routellm_lab.evaluation.cost_quality import CostQuality
-from routellm_lab.evaluation.groups import rank_correlation
 from routellm_lab.evaluation.guarantees import verify_guarantee
 from routellm_lab.evaluation.intervals import share_interval
-from routellm_lab.evaluation.many_models import at_budget, single_models
+from routellm_lab.evaluation.many_models import at_budget
 from routellm_lab.evaluation.model_panels import panel_usage
 from routellm_lab.evaluation.required_labels import labels_needed, labels_needed_pgr
 from routellm_lab.policies import OnlineThreshold, ThresholdPolicy, shares_over_time
@@ -36,7 +35,7 @@ from routellm_lab.policies.guarantees import guarantee_missed, guarantee_pgr
 from routellm_lab.policies.many_models import route_many
 from routellm_lab.policies.online import threshold_transfer
 from routellm_lab.preferences.models import require_pair
-from routellm_lab.systems import mixed_at, played_choices, systems_table
+from routellm_lab.systems import mixed_at, played_choices
 from routellm_lab.systems.cascade import AutoMix, Cascade
 from routellm_lab.systems.hybrid import hybrid_labels
 from routellm_lab.systems.panels import sample_panels
@@ -82,23 +81,18 @@ def policy():
 PARAMETERS = {
     "curve.cpt": (lambda value: curve().cpt(value), (*SHARE, 0)),
     "curve.random_band level": (lambda value: curve().random_band(value), INSIDE),
-    "curve.interval level": (lambda value: curve().interval(level=value), INSIDE),
     "curve.interval n_resamples": (lambda value: curve().interval(n_resamples=value), COUNT),
     "curve.p_value_vs_random": (lambda value: curve().p_value_vs_random(value), COUNT),
-    "curve.compare level": (lambda value: curve().compare(curve(), level=value), INSIDE),
-    "compare_all level": (lambda value: compare_all({"a": curve(), "b": curve()}, level=value), INSIDE),
+    "Bootstrap confidence_level": (Bootstrap, INSIDE),
+    "Bootstrap n_resamples": (lambda value: Bootstrap(n_resamples=value), COUNT),
     "compare_all n_resamples": (lambda value: compare_all({"a": curve(), "b": curve()}, n_resamples=value), COUNT),
-    "rank_correlation n_resamples": (lambda value: rank_correlation([1, 2, 4], [3, 2, 1], value), COUNT),
-    "rank_correlation level": (lambda value: rank_correlation([1, 2, 4], [3, 2, 1], level=value), INSIDE),
     "questions_needed first": (lambda value: questions_needed(curve(), value, 0.6), (*MONEY, 50)),
-    "questions_needed level": (lambda value: questions_needed(curve(), 0.7, 0.6, level=value), INSIDE),
+    "questions_needed level": (lambda value: questions_needed(curve(), 0.7, 0.6, confidence_level=value), INSIDE),
     "questions_needed power": (lambda value: questions_needed(curve(), 0.7, 0.6, power=value), INSIDE),
     "questions_needed n_draws": (lambda value: questions_needed(curve(), 0.7, 0.6, n_draws=value), COUNT),
     "should_route price": (lambda value: should_route(curve(), value, 0.1), (*MONEY, 0)),
     "should_route tolerance": (lambda value: should_route(curve(), 2, 1, tolerance=value), (*SHARE, 0)),
-    "should_route level": (lambda value: should_route(curve(), 2, 1, level=value), INSIDE),
     "calibration n_bins": (lambda value: calibration(curve(), value), (*COUNT, 500)),
-    "calibration level": (lambda value: calibration(curve(), level=value), INSIDE),
     "cross_calibrated n_folds": (lambda value: cross_calibrated(curve(), n_folds=value), (*COUNT, 1, 500)),
     "decisions_changed share": (lambda value: decisions_changed(curve(), curve(), share=value), SHARE),
     "decisions_changed threshold": (
@@ -125,36 +119,30 @@ PARAMETERS = {
     "for_quality pgr": (lambda value: ThresholdPolicy.for_quality(costs(), pgr=value), SHARE),
     "guaranteed missed": (lambda value: ThresholdPolicy.guaranteed(costs(), missed=value), INSIDE),
     "guaranteed delta": (lambda value: ThresholdPolicy.guaranteed(costs(), missed=0.2, delta=value), INSIDE),
-    "expect level": (lambda value: policy().expect(costs(), level=value), INSIDE),
-    "expect n_resamples": (lambda value: policy().expect(costs(), n_resamples=value), COUNT),
     "threshold_transfer": (lambda value: threshold_transfer({"a": curve()}, value), INSIDE),
     "OnlineThreshold share": (lambda value: OnlineThreshold(PAIR, value), INSIDE),
     "OnlineThreshold window": (lambda value: OnlineThreshold(PAIR, 0.5, value), (*COUNT, 1)),
     "OnlineThreshold step": (lambda value: OnlineThreshold(PAIR, 0.5, step=value), INSIDE),
     "shares_over_time block": (lambda value: shares_over_time([True, False], value), COUNT),
-    "shares_over_time level": (lambda value: shares_over_time([True, False], level=value), INSIDE),
+    "shares_over_time level": (lambda value: shares_over_time([True, False], confidence_level=value), INSIDE),
     "count_tokens characters": (lambda value: count_tokens(outcomes(), [], characters_per_token=value), (*MONEY, 0)),
     "count_tokens assumed": (lambda value: count_tokens(outcomes(), ["strong"], value), (*MONEY, 0)),
     "CostCurve router": (lambda value: CostCurve(curve(), costs().strong, costs().weak, value), MONEY),
     "CostCurve.points": (lambda value: costs().points(value), (*COUNT, 1)),
-    "CostCurve.intervals level": (lambda value: costs().intervals(level=value), INSIDE),
     "route_many lam": (lambda value: route_many(expected(), dict.fromkeys(log().models, 1.0), value), LESS),
     "route_many price": (lambda value: route_many(expected(), dict.fromkeys(log().models, value), 0), (*MONEY, 0)),
     "CostQuality most": (lambda value: CostQuality.from_utilities(log(), expected(), most=value), (*COUNT, 1)),
     "CostQuality.lam_at": (lambda value: CostQuality.oracle(log()).lam_at(value), LESS),
-    "CostQuality.points level": (lambda value: CostQuality.oracle(log()).points(level=value), INSIDE),
     "at_budget": (lambda value: at_budget({"a": CostQuality.oracle(log())}, value), MONEY),
     "panel_usage lam": (lambda value: panel_usage(log(), expected(), value), LESS),
     "panel_usage minimum": (lambda value: panel_usage(log(), expected(), 0, minimum=value), COUNT),
-    "panel_usage level": (lambda value: panel_usage(log(), expected(), 0, level=value), INSIDE),
-    "single_models level": (lambda value: single_models(log(), value), INSIDE),
+    "panel_usage level": (lambda value: panel_usage(log(), expected(), 0, confidence_level=value), INSIDE),
     "Cascade budget": (lambda value: Cascade(budget=value).fit(log()), (*LESS, 0)),
     "Cascade max_length": (lambda value: Cascade(budget=1.0, max_length=value).fit(log()), COUNT),
     "AutoMix lam": (lambda value: AutoMix("m0", "m2", ["m1"], value).fit(log()), MONEY),
     "hybrid_labels t": (lambda value: hybrid_labels(np.array([0.5, -0.5]), t=value), MONEY),
     "sample_panels n": (lambda value: sample_panels(log(), [1], value), COUNT),
     "sample_panels sizes": (lambda value: sample_panels(log(), [value], 2), (*COUNT, 9)),
-    "systems_table level": (lambda value: systems_table(played(), level=value), INSIDE),
     "mixed_at": (lambda value: mixed_at(played(), value), LESS),
 }
 

@@ -16,7 +16,7 @@ from routellm_lab import load_outcomes, plots
 from routellm_lab.benchmarks.outcomes import Outcomes
 from routellm_lab.costs import load_prices, log_answers
 from routellm_lab.errors import DataError, ParameterError
-from routellm_lab.evaluation import Correlation, CostCurve, RoutingCurve, compare_all, comparison_table
+from routellm_lab.evaluation import Bootstrap, Correlation, CostCurve, RoutingCurve, compare_all, comparison_table
 from routellm_lab.evaluation.cost_quality import CostQuality
 from routellm_lab.policies import shares_over_time
 from routellm_lab.preferences.models import ModelPair
@@ -36,7 +36,7 @@ def curve_of(skill, seed=0, n=400, **options):
 def make_table(skills=(0.0, 0.3, 0.5)):
     names = [("none", "random"), ("arena", "ridge"), ("arena+gold", "matrix_factorization")]
     curves = {key: curve_of(skill, seed) for seed, (key, skill) in enumerate(zip(names, skills, strict=True))}
-    return comparison_table(curves, n_resamples=100, n_permutations=50)
+    return comparison_table(curves, bootstrap=Bootstrap(n_resamples=100), n_permutations=50)
 
 
 def make_battles():
@@ -154,10 +154,12 @@ POINTS = pd.DataFrame(
 
 FIGURES = {
     "routing_curves": lambda simulated: plots.routing_curves(
-        {"ridge": curve_of(0.2), "matrix_factorization": curve_of(0.5)}, simulated=simulated, n_resamples=50
+        {"ridge": curve_of(0.2), "matrix_factorization": curve_of(0.5)},
+        simulated=simulated,
+        bootstrap=Bootstrap(n_resamples=50),
     ),
     "routing_curves with points": lambda simulated: plots.routing_curves(
-        {"ridge": curve_of(0.2)}, simulated=simulated, n_resamples=50, points=POINTS
+        {"ridge": curve_of(0.2)}, simulated=simulated, bootstrap=Bootstrap(n_resamples=50), points=POINTS
     ),
     "who_beats_whom": lambda simulated: plots.who_beats_whom(PAIRS, simulated=simulated, name="toy"),
     "heat_map": lambda simulated: plots.heat_map(CELLS, simulated=simulated, name="ridge"),
@@ -230,7 +232,7 @@ def test_whether_data_is_simulated_must_be_said(name):
 
 def test_routing_curves_take_the_facts_from_the_curves():
     strong, weak = curve_of(0.2), curve_of(0.6, seed=1)
-    figure = plots.routing_curves({"ridge": strong, "best_one": weak}, n_resamples=50)
+    figure = plots.routing_curves({"ridge": strong, "best_one": weak}, bootstrap=Bootstrap(n_resamples=50))
     assert title(figure) == f"Best one needs {weak.cpt(0.5):.0%} strong calls for half of the gap, a random router 50%"
     low, high = weak.interval("apgr", n_resamples=50)
     for shown in (f"best one {weak.apgr:.3f} [{low:.3f}, {high:.3f}]", "toy, 400 prompts, large / small"):
@@ -248,7 +250,7 @@ def test_routing_curves_take_the_facts_from_the_curves():
 
 def test_routing_curves_show_routers_known_at_one_share_only():
     figure = FIGURES["routing_curves with points"](False)
-    plain = plots.routing_curves({"ridge": curve_of(0.2)}, n_resamples=50)
+    plain = plots.routing_curves({"ridge": curve_of(0.2)}, bootstrap=Bootstrap(n_resamples=50))
     marked = [line for line in figure.axes[0].lines if line.get_marker() != "None"]
     assert [line.get_xydata().tolist() for line in marked] == [[[0.5, 0.8]], [[1.0, 0.7]]]
     assert len({line.get_marker() for line in marked}) == len({line.get_color() for line in marked}) == 2
@@ -515,7 +517,9 @@ def test_transfer_dots_and_heat_maps_take_what_the_package_makes():
     scores = pd.DataFrame({model: (rng.random(120) < chance) * 1.0 for model, chance in chances.items()}, index=ids)
     pairs = [PAIR, ModelPair("medium", "small"), ModelPair("large", "medium")]
     outcomes = Outcomes("toy", text, scores, text, text)
-    table = transfer_table({"ridge": rng.random(120), "knn": rng.random(120)}, outcomes, pairs, n_resamples=50)
+    table = transfer_table(
+        {"ridge": rng.random(120), "knn": rng.random(120)}, outcomes, pairs, bootstrap=Bootstrap(n_resamples=50)
+    )
     points = [line.get_xdata()[0] for line in plots.transfer_dots(table, simulated=True).axes[0].lines]
     assert set(table["apgr"]) <= set(points)
     named = table.assign(pair=table["strong"] + " / " + table["weak"], apgr=table["apgr"] + 1)
@@ -575,7 +579,7 @@ def test_scatter_states_the_correlation():
     assert axes.lines[0].get_ydata()[0] == 0.5
     for shown in ("ridge, 6 groups, p = ", "area: prompts, up to 1,000", "mt bench", "random router"):
         assert shown in texts(figure)
-    told = Correlation(rho=-0.2, low=-0.5, high=0.1, p_value=0.3, n=6, level=0.9)
+    told = Correlation(rho=-0.2, low=-0.5, high=0.1, p_value=0.3, n=6, confidence_level=0.9)
     plain = GROUPS[["benchmark", "similarity", "apgr"]].rename(columns={"similarity": "votes_near"})
     figure = plots.similarity_scatter(plain, "votes_near", simulated=False, correlation=told)
     assert title(figure) == (
@@ -710,7 +714,7 @@ def make_costs(skill=0.5, router=0.0):
 
 
 def test_cost_curves_tell_what_is_saved_beside_a_random_mix():
-    figure = plots.cost_curves({"good": make_costs(), "none": make_costs(0.0)}, n_resamples=100)
+    figure = plots.cost_curves({"good": make_costs(), "none": make_costs(0.0)}, bootstrap=Bootstrap(n_resamples=100))
     assert "Half of the gap for" in title(figure)
     assert "a random mix saves" in title(figure)
     axes = figure.axes[0]
@@ -761,7 +765,7 @@ def make_log():
 def test_routers_among_many_models_stand_beside_the_models_their_mix_and_the_oracle():
     log = make_log()
     knows = CostQuality.from_utilities(log, 0.5 * log.outcomes.scores[log.models] + 0.5 * log.outcomes.competence)
-    figure = plots.cost_quality({"knows": knows}, n_resamples=50)
+    figure = plots.cost_quality({"knows": knows}, bootstrap=Bootstrap(n_resamples=50))
     assert title(figure).startswith("Knows lies")
     assert "above the best random mix" in title(figure)
     assert "SIMULATED" in figure.axes[0].get_title(loc="left")

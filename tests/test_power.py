@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from routellm_lab.errors import DataError, ParameterError
-from routellm_lab.evaluation import RoutingCurve, questions_needed, significance
+from routellm_lab.evaluation import Bootstrap, RoutingCurve, questions_needed, significance
 from routellm_lab.evaluation import power as module
 from routellm_lab.preferences.models import ModelPair
 
@@ -48,7 +48,7 @@ def share_told_apart(curve, strengths, n, repetitions, n_resamples=60):
     rng, told = np.random.default_rng(1), 0
     for seed in range(repetitions):
         pair = routers_of(curve, strengths, rng.integers(len(curve), size=n), rng)
-        draws = significance.bootstrap_all(pair, n_resamples=n_resamples, random_state=seed)
+        draws = significance.paired_draws(pair, "apgr", Bootstrap(n_resamples=n_resamples, random_state=seed))
         told += abs(pair[0].apgr - pair[1].apgr) > 1.96 * (draws[:, 0] - draws[:, 1]).std(ddof=1)
     return told / repetitions
 
@@ -99,7 +99,7 @@ def test_the_made_routers_hit_their_apgr(graded, target):
 
 
 def test_figures_follow_from_one_another():
-    result = questions_needed(benchmark(), 0.7, 0.8, level=0.9, power=0.7, n_draws=5, n_resamples=100)
+    result = questions_needed(benchmark(), 0.7, 0.8, confidence_level=0.9, power=0.7, n_draws=5, n_resamples=100)
     reach = NormalDist().inv_cdf(0.95) + NormalDist().inv_cdf(0.7)
     assert result.detectable == pytest.approx(reach * result.sd_difference)
     assert result.needed == np.ceil(500 * (result.detectable / 0.1) ** 2)
@@ -107,7 +107,9 @@ def test_figures_follow_from_one_another():
     shift = 0.1 / result.sd_difference
     either = NormalDist().cdf(shift - 1.6449) + NormalDist().cdf(-shift - 1.6449)
     assert result.power_now == pytest.approx(either, abs=1e-4)
-    assert result == questions_needed(benchmark(), 0.7, 0.8, level=0.9, power=0.7, n_draws=5, n_resamples=100)
+    assert result == questions_needed(
+        benchmark(), 0.7, 0.8, confidence_level=0.9, power=0.7, n_draws=5, n_resamples=100
+    )
 
 
 def test_only_the_benchmark_counts_and_not_its_router():
@@ -139,8 +141,8 @@ def test_what_cannot_be_is_refused():
     with pytest.raises(ParameterError, match=r"both 0.7"):
         questions_needed(curve, 0.7, 0.7)
     with pytest.raises(ParameterError, match="level must be a number between 0 and 1, got 95"):
-        questions_needed(curve, level=95)
-    with pytest.raises(ParameterError, match=r"power must be above 1 - level"):
+        questions_needed(curve, confidence_level=95)
+    with pytest.raises(ParameterError, match=r"power must be above 1 - confidence_level"):
         questions_needed(curve, power=0.04)
     with pytest.raises(ParameterError, match="n_draws"):
         questions_needed(curve, n_draws=0)

@@ -122,7 +122,7 @@ def test_other_questions_are_refused():
     with pytest.raises(DataError, match=OTHER_QUESTIONS):
         one.compare(two)
     with pytest.raises(ParameterError, match="level must be a number between 0 and 1, got 95"):
-        one.apgr(level=95)
+        one.apgr(confidence_level=95)
     with pytest.raises(ParameterError, match="at least one curve"):
         RefitCurves((), False, outcomes.keys)
     with pytest.raises(ParameterError, match="needs two recipes or more, got 1"):
@@ -213,14 +213,14 @@ def test_tables_of_recipes_and_of_what_they_gain():
     rng = np.random.default_rng(1)
     recipes = {name: curves_of(outcomes, noisy(score, rng, (1, 4), noise)) for name, noise in (("a", 1), ("b", 3))}
     keyed = {("world", name): recipe for name, recipe in recipes.items()}
-    table = apgr_table(keyed, ("benchmark", "router"), level=0.9)
+    table = apgr_table(keyed, ("benchmark", "router"), confidence_level=0.9)
     assert table[["benchmark", "router"]].to_numpy().tolist() == [["world", "a"], ["world", "b"]]
     found = recipes["b"].apgr(0.9)
     row = table.iloc[1]
     assert (row["apgr"], row["single_high"], row["fits"]) == (found.value, found.single_high, 4)
     assert row["random_sd"] == recipes["b"].first.null_sd
     recipes["c"] = recipes["a"]
-    gains = gains_over("a", recipes, level=0.9)
+    gains = gains_over("a", recipes, confidence_level=0.9)
     assert gains.index.tolist() == ["b", "c"]
     against = recipes["b"].compare(recipes["a"], 0.9)
     assert (gains.loc["b", "difference"], gains.loc["b", "low"]) == (against.value, against.low)

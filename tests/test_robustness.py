@@ -181,7 +181,7 @@ def test_a_row_says_what_route_does(arena, mmlu):
     }
     for router in routers.values():
         router.fit(arena)
-    frame = flip_rates(routers, prompts, share=0.3, level=0.9, random_state=4)
+    frame = flip_rates(routers, prompts, share=0.3, confidence_level=0.9, random_state=4)
     assert frame[["router", "perturbation"]].apply(tuple, axis=1).tolist() == list(
         itertools.product(routers, PERTURBATIONS)
     )
@@ -263,7 +263,7 @@ def test_flip_rates_refuse_what_cannot_be_routed(arena):
         flip_rates(toy, prompts, [])
     with pytest.raises(ParameterError, match="no perturbation 'noise'"):
         flip_rates(toy, prompts, ["noise"])
-    for option in ({"share": 0}, {"share": 1}, {"share": float("nan")}, {"level": 95}):
+    for option in ({"share": 0}, {"share": 1}, {"share": float("nan")}, {"confidence_level": 95}):
         with pytest.raises(ParameterError, match=f"{next(iter(option))} must be a number between 0 and 1"):
             flip_rates(toy, prompts, **option)
     with pytest.raises(DataError, match="no prompts"):
@@ -368,7 +368,7 @@ def test_adversarial_suffix_refuses_what_cannot_be_searched():
         ({"n_random": 2.5}, "n_random must be a whole number from 1"),
         ({"held_out": 1}, "held_out must be a number between 0 and 1"),
         ({"share": -1}, "share must be a number between 0 and 1"),
-        ({"level": 1}, "level must be a number between 0 and 1"),
+        ({"confidence_level": 1}, "confidence_level must be a number between 0 and 1"),
     ):
         with pytest.raises(ParameterError, match=message):
             adversarial_suffix(toy, PROMPTS, **option)

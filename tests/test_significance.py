@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from routellm_lab import resampling
 from routellm_lab.errors import DataError, ParameterError, RepeatedPromptsWarning
-from routellm_lab.evaluation import RoutingCurve, compare_all, holm, significance
+from routellm_lab.evaluation import Bootstrap, RoutingCurve, compare_all, holm, significance
 from routellm_lab.evaluation.significance import comparison_matrices
 from routellm_lab.preferences.models import ModelPair
 
@@ -65,10 +65,48 @@ def metrics_by_loop(win_rate, strong, weak):
     ]
 
 
+def test_a_bootstrap_refuses_what_it_cannot_use():
+    for level in (95, 0, 1, np.nan, "0.9", True):
+        with pytest.raises(ParameterError, match="confidence_level must be a number between 0 and 1"):
+            Bootstrap(level)
+    for n_resamples in (0, -1, 2.5, True, "9"):
+        with pytest.raises(ParameterError, match="n_resamples must be a whole number from 1"):
+            Bootstrap(n_resamples=n_resamples)
+    with pytest.raises(ParameterError, match="confidence_level"):
+        Bootstrap().replace(confidence_level=95)
+
+
+def test_intervals_are_percentiles_of_the_means_on_the_resamples():
+    bootstrap = Bootstrap(0.9, 300, 4)
+    values = np.random.default_rng(0).random((40, 2))
+    drawn = np.random.default_rng(4).integers(40, size=(300, 40))
+    means = bootstrap.means(values)
+    np.testing.assert_allclose(means, values[drawn].mean(axis=1))
+    ends = bootstrap.interval(means)
+    np.testing.assert_allclose(ends, np.quantile(means, [0.05, 0.95], axis=0))
+    np.testing.assert_array_equal(bootstrap.interval(means[:, 1]), ends[:, 1])
+    wide = bootstrap.replace(confidence_level=0.99).interval(means)
+    assert (wide[0] < ends[0]).all()
+    assert (wide[1] > ends[1]).all()
+
+
+def test_resamples_that_are_undefined_are_left_out_or_too_many():
+    bootstrap, draws = Bootstrap(0.5), np.arange(100.0)
+    draws[:5] = np.nan
+    np.testing.assert_array_equal(bootstrap.interval(draws), np.quantile(draws[5:], [0.25, 0.75]))
+    draws[5] = np.nan
+    with pytest.raises(DataError, match=r"toy: no interval.* in 6% of the resamples"):
+        bootstrap.interval(draws, "toy")
+    np.testing.assert_array_equal(bootstrap.interval_of_defined(draws), np.quantile(draws[6:], [0.25, 0.75]))
+    assert np.isnan(bootstrap.interval_of_defined(np.full(9, np.nan))).all()
+
+
 @pytest.mark.parametrize("tied", [False, True])
 def test_bootstrap_equals_the_plain_loop_on_the_same_resamples(tied):
     win_rate, strong, weak = world(tied=tied)
-    draws = significance.bootstrap(curve_of(win_rate, strong, weak), METRICS, n_resamples=200, random_state=5)
+    draws = significance.metric_draws(
+        curve_of(win_rate, strong, weak), METRICS, Bootstrap(n_resamples=200, random_state=5)
+    )
     rng = np.random.default_rng(5)
     for row in draws:
         drawn = rng.integers(len(win_rate), size=len(win_rate))
@@ -77,28 +115,28 @@ def test_bootstrap_equals_the_plain_loop_on_the_same_resamples(tied):
 
 def test_interval_is_the_percentile_of_the_resamples():
     curve = curve_of(*world(n=600))  # of fewer prompts that of APGR is Fieller's
-    draws = significance.bootstrap(curve, METRICS, 300, 1)
-    table = curve.intervals(METRICS, level=0.9, n_resamples=300, random_state=1)
+    draws = significance.metric_draws(curve, METRICS, Bootstrap(n_resamples=300, random_state=1))
+    table = curve.intervals(METRICS, Bootstrap(confidence_level=0.9, n_resamples=300, random_state=1))
     assert table.index.tolist() == METRICS
     for column, metric in enumerate(METRICS):
-        low, high = curve.interval(metric, level=0.9, n_resamples=300, random_state=1)
+        low, high = curve.interval(metric, Bootstrap(confidence_level=0.9, n_resamples=300, random_state=1))
         np.testing.assert_allclose((low, high), np.quantile(draws[:, column], [0.05, 0.95]), rtol=1e-12)
         np.testing.assert_allclose(table.loc[metric, ["low", "high"]].astype(float), (low, high), rtol=1e-12)
         assert low < table.loc[metric, "value"] == curve.value(metric) < high
 
 
 def test_draws_do_not_depend_on_the_chunks(monkeypatch):
-    whole = np.concatenate(list(resampling.resample_counts(50, 37, 2)))
+    whole = np.concatenate(list(Bootstrap(n_resamples=37, random_state=2).counts(50)))
     monkeypatch.setattr(resampling, "_CHUNK", 120)
-    np.testing.assert_array_equal(whole, np.concatenate(list(resampling.resample_counts(50, 37, 2))))
+    np.testing.assert_array_equal(whole, np.concatenate(list(Bootstrap(n_resamples=37, random_state=2).counts(50))))
     assert whole.shape == (37, 50)
     assert (whole.sum(axis=1) == 50).all()
 
 
 def test_seeds_repeat_and_differ():
     curve = curve_of(*world(n=600))
-    assert curve.interval("apgr", random_state=3) == curve.interval("apgr", random_state=3)
-    assert curve.interval("apgr", random_state=3) != curve.interval("apgr", random_state=4)
+    assert curve.interval("apgr", Bootstrap(random_state=3)) == curve.interval("apgr", Bootstrap(random_state=3))
+    assert curve.interval("apgr", Bootstrap(random_state=3)) != curve.interval("apgr", Bootstrap(random_state=4))
     assert curve.p_value_vs_random(random_state=3) == curve.p_value_vs_random(random_state=3)
 
 
@@ -109,7 +147,7 @@ def test_intervals_cover_the_truth_as_often_as_they_say():
     hits = 0
     for _ in range(200):
         rows = rng.integers(len(win_rate), size=250)
-        low, high = curve_of(win_rate[rows], strong[rows], weak[rows]).interval("apgr", 0.9, 200)
+        low, high = curve_of(win_rate[rows], strong[rows], weak[rows]).interval("apgr", Bootstrap(0.9, 200))
         hits += low <= truth <= high
     # 200 trials at .90: two-sided 99.9 % range
     assert 165 <= hits <= 193
@@ -165,7 +203,9 @@ def test_comparison_equals_the_plain_loop(metric):
     first, strong, weak = world(n=60, skill=0.5)
     second, _, _ = world(n=60, seed=0, skill=0.2, tied=True)
     result = curve_of(first, strong, weak).compare(
-        curve_of(second, strong, weak), metric=metric, n_resamples=150, random_state=2, level=0.8
+        curve_of(second, strong, weak),
+        metric=metric,
+        bootstrap=Bootstrap(confidence_level=0.8, n_resamples=150, random_state=2),
     )
     rng, column, draws = np.random.default_rng(2), METRICS.index(metric), []
     for _ in range(150):
@@ -179,7 +219,7 @@ def test_comparison_equals_the_plain_loop(metric):
     side = min((draws <= 1e-12).sum(), (draws >= -1e-12).sum())
     assert (result.low, result.high) == (pytest.approx(low, abs=1e-12), pytest.approx(high, abs=1e-12))
     assert result.p_value == pytest.approx(min(1, 2 * (1 + side) / 151))
-    assert (result.metric, result.n, result.level) == (metric, 60, 0.8)
+    assert (result.metric, result.n, result.confidence_level) == (metric, 60, 0.8)
 
 
 @settings(max_examples=40)
@@ -229,7 +269,7 @@ def test_comparison_refuses_other_prompts_pairs_and_scores():
 def test_no_interval_where_the_two_models_cannot_be_told_apart():
     strong, weak = np.array([1.0, 0, 1, 0, 1, 1]), np.array([0.0, 1, 0, 1, 0, 1])
     curve = curve_of(np.linspace(0, 1, 6), strong, weak)
-    draws = significance.bootstrap(curve, ["apgr", "quality50"], 300)
+    draws = significance.metric_draws(curve, ["apgr", "quality50"], Bootstrap(n_resamples=300))
     undefined = np.isnan(draws[:, 0])
     assert undefined.mean() > 0.05
     assert not np.isnan(draws[:, 1]).any()
@@ -244,7 +284,7 @@ def test_no_interval_where_the_two_models_cannot_be_told_apart():
 def test_bad_arguments_are_named():
     curve = curve_of(*world())
     with pytest.raises(ParameterError, match="level"):
-        curve.interval("apgr", level=95, n_resamples=10)
+        curve.interval("apgr", Bootstrap(confidence_level=95, n_resamples=10))
     with pytest.raises(ParameterError, match="n_resamples"):
         curve.interval("apgr", n_resamples=0)
     with pytest.raises(ParameterError, match="n_permutations"):
@@ -265,11 +305,13 @@ def routers(n=80, count=4, tied=False, **options):
 @given(st.integers(0, 10_000), st.booleans(), st.sampled_from(METRICS))
 def test_all_pairs_equal_their_comparisons(seed, tied, metric):
     curves = routers(tied=tied)
-    frame = compare_all(curves, metric, n_resamples=300, random_state=seed, level=0.9)
+    frame = compare_all(curves, metric, Bootstrap(0.9, random_state=seed), n_resamples=300)
     pairs = list(zip(frame["first"], frame["second"], strict=True))
     assert pairs == list(itertools.combinations(curves, 2))
     for row, (one, two) in zip(frame.itertuples(), pairs, strict=True):
-        told = curves[one].compare(curves[two], metric, n_resamples=300, random_state=seed, level=0.9)
+        told = curves[one].compare(
+            curves[two], metric, Bootstrap(confidence_level=0.9, n_resamples=300, random_state=seed)
+        )
         assert (row.difference, row.low, row.high, row.p_value) == (told.difference, told.low, told.high, told.p_value)
     np.testing.assert_array_equal(frame["p_holm"], holm(frame["p_value"]))
     assert frame.columns.tolist() == ["first", "second", "difference", "low", "high", "p_value", "p_holm"]
@@ -314,7 +356,7 @@ def test_all_pairs_are_refused_as_a_pair_is():
         with pytest.raises(DataError, match=message):
             compare_all({**curves, "odd": odd}, n_resamples=300)
     with pytest.raises(ParameterError, match="level"):
-        compare_all(curves, level=95)
+        compare_all(curves, bootstrap=Bootstrap(confidence_level=95))
     with pytest.raises(ParameterError, match="no metric"):
         compare_all(curves, "accuracy")
 
@@ -360,18 +402,18 @@ def test_clusters_of_different_size_are_drawn_whole():
     win_rate, _, weak = world(n=30)
     curve = with_copies(curve_of(win_rate, np.ones(30), weak), np.arange(30) % 3 + 1)
     assert curve.independent_prompts == 30
-    counts = np.concatenate(list(curve.resampled(40, 3)))
+    counts = np.concatenate(list(curve.resampled(Bootstrap(n_resamples=40, random_state=3))))
     assert counts.shape == (40, 60)
     for numbers in range(30):
         assert (np.ptp(counts[:, curve.clusters == numbers], axis=1) == 0).all()
     assert len(np.unique(counts.sum(axis=1))) > 1
-    draws = significance.bootstrap(curve, METRICS, 40, 3)
+    draws = significance.metric_draws(curve, METRICS, Bootstrap(n_resamples=40, random_state=3))
     for row, found in zip(counts, draws, strict=True):
         rows = np.repeat(np.arange(60), row.astype(int))
         drawn = curve.win_rate[rows], curve.strong_scores[rows], curve.weak_scores[rows]
         np.testing.assert_allclose(found, metrics_by_loop(*drawn), atol=1e-12)
     values = np.column_stack([curve.strong_scores, curve.win_rate])
-    means = resampling.mean_draws(values, 40, 3, curve.clusters)
+    means = Bootstrap(n_resamples=40, random_state=3).means(values, curve.clusters)
     np.testing.assert_allclose(means, counts @ values / counts.sum(axis=1, keepdims=True))
 
 

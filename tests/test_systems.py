@@ -7,6 +7,7 @@ from test_plots import make_log, title
 
 from routellm_lab import ModelPair, plots
 from routellm_lab.errors import DataError, ParameterError
+from routellm_lab.evaluation import Bootstrap
 from routellm_lab.systems import (
     FIGURES,
     Played,
@@ -44,15 +45,17 @@ def test_one_call_per_question_is_paid_and_scored():
 def test_systems_stand_side_by_side_with_paired_differences():
     log = make_log()
     alone = [played_choices(model, log, [model] * len(log)) for model in (log.models[0], log.models[-1])]
-    table = systems_table(alone, n_resamples=200)
+    table = systems_table(alone, Bootstrap(n_resamples=200))
     assert table["quality"].tolist() == pytest.approx([played.quality.mean() for played in alone])
     assert table["dollars"].tolist() == pytest.approx([1000 * played.dollars.mean() for played in alone])
     assert ((table["quality_low"] <= table["quality"]) & (table["quality"] <= table["quality_high"])).all()
-    apart = compare_systems(*alone[::-1], n_resamples=200)
+    apart = compare_systems(*alone[::-1], bootstrap=Bootstrap(n_resamples=200))
     assert apart.difference == pytest.approx(table["quality"].iloc[1] - table["quality"].iloc[0])
     assert apart.low > 0
-    assert compare_systems(*alone, what="dollars", n_resamples=200).high < 0
-    wide, narrow = (compare_systems(*alone, n_resamples=200, level=level) for level in (0.99, 0.5))
+    assert compare_systems(*alone, what="dollars", bootstrap=Bootstrap(n_resamples=200)).high < 0
+    wide, narrow = (
+        compare_systems(*alone, bootstrap=Bootstrap(confidence_level=level, n_resamples=200)) for level in (0.99, 0.5)
+    )
     assert wide.low < narrow.low < narrow.high < wide.high
     with pytest.raises(ParameterError, match="what must be one of quality, dollars, calls, rounds, got 'latency'"):
         compare_systems(*alone, what="latency")
@@ -86,17 +89,17 @@ def test_gains_over_one_model_and_over_a_router_at_the_same_cost():
     half = played_choices("half", log, np.where(np.arange(len(log)) % 2 == 0, low, middle))
     again = played_choices("half again", log, np.where(np.arange(len(log)) % 2 == 0, low, middle))
     router = [alone[low], alone[middle]]
-    found = paired_gains({"own": [half, again], "dear": [alone[high]]}, router, alone[high], n_resamples=200)
+    found = paired_gains({"own": [half, again], "dear": [alone[high]]}, router, alone[high], Bootstrap(n_resamples=200))
     assert found["system"].tolist() == ["half", high]  # what decides alike stands here once
     own, dear = found.to_dict("records")
     cost = 1000 * half.dollars.mean()
-    expected = compare_systems(half, mixed_at(router, cost), n_resamples=200)
+    expected = compare_systems(half, mixed_at(router, cost), bootstrap=Bootstrap(n_resamples=200))
     assert (own["over_router"], own["over_router_low"]) == (expected.difference, expected.low)
     assert own["dollars"] == pytest.approx(cost)
     assert own["gain"] == pytest.approx(half.quality.mean() - alone[high].quality.mean())
     assert (dear["gain"], dear["gain_low"], dear["gain_high"], dear["gain_p"]) == (0, 0, 0, 1)
     assert np.isnan([dear["over_router"], dear["over_router_low"], dear["over_router_p"]]).all()  # dearer than all
-    (edge,) = paired_gains({"own": [alone[middle]]}, router, alone[high], n_resamples=50).to_dict("records")
+    (edge,) = paired_gains({"own": [alone[middle]]}, router, alone[high], Bootstrap(n_resamples=50)).to_dict("records")
     assert edge["over_router"] == 0
 
 
@@ -127,7 +130,7 @@ def test_systems_on_other_questions_are_refused():
 def test_the_picture_of_systems_names_the_best():
     log = make_log()
     played = [played_choices(model, log, [model] * len(log)) for model in log.models[-3:]]
-    table = systems_table(played, n_resamples=100).assign(family=["a", "a", "b"])
+    table = systems_table(played, Bootstrap(n_resamples=100)).assign(family=["a", "a", "b"])
     best = table.loc[table["quality"].idxmax(), "system"]
     for x in ("dollars", "rounds"):
         figure = plots.systems(table, x, simulated=True, alone=table)

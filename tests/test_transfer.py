@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from routellm_lab.benchmarks.outcomes import Outcomes
 from routellm_lab.errors import DataError, ParameterError
-from routellm_lab.evaluation import RoutingCurve, apgr_by_group
+from routellm_lab.evaluation import Bootstrap, RoutingCurve, apgr_by_group
 from routellm_lab.preferences.augment import battles_from_outcomes
 from routellm_lab.preferences.models import ModelPair
 from routellm_lab.routers import ConstantRouter, KNNRouter, RidgeRouter
@@ -84,13 +84,15 @@ def oracle_of(outcomes, pair):
 def test_each_row_is_the_curve_of_its_router_and_pair():
     outcomes = toy()
     rates = {"noise": np.random.default_rng(1).random(400), "oracle of small": oracle_of(outcomes, PAIR)}
-    frame = transfer_table(rates, outcomes, [PAIR, OTHER], n_resamples=60, random_state=4, level=0.9)
+    frame = transfer_table(
+        rates, outcomes, [PAIR, OTHER], bootstrap=Bootstrap(confidence_level=0.9, n_resamples=60, random_state=4)
+    )
     assert frame[["strong", "weak", "router"]].apply(tuple, axis=1).tolist() == [
         (pair.strong, pair.weak, name) for pair in (PAIR, OTHER) for name in rates
     ]
     for row, pair in zip(frame.itertuples(), [PAIR, PAIR, OTHER, OTHER], strict=True):
         curve = RoutingCurve.from_win_rates(rates[row.router], outcomes, pair)
-        assert (row.low, row.high) == pytest.approx(curve.interval("apgr", 0.9, 60, 4), rel=1e-12)
+        assert (row.low, row.high) == pytest.approx(curve.interval("apgr", Bootstrap(0.9, 60, 4)), rel=1e-12)
         assert (row.apgr, row.random_sd, row.prompts) == (curve.apgr, curve.null_sd, len(curve))
         assert row.p_random == curve.p_value_vs_random(60, 4)
         assert (row.gap, row.ceiling) == (curve.strong_mean - curve.weak_mean, curve.oracle().apgr)
@@ -106,7 +108,9 @@ def test_the_oracle_achieves_one_its_reverse_minus_one_and_nothing_achieves_more
     outcomes = toy(60, seed)
     oracle = oracle_of(outcomes, OTHER)
     rates = {"oracle": oracle, "reverse": 1 - oracle, "any": np.random.default_rng(seed).random(60)}
-    achieved = transfer_table(rates, outcomes, [OTHER], n_resamples=5).set_index("router")["achieved"]
+    achieved = transfer_table(rates, outcomes, [OTHER], bootstrap=Bootstrap(n_resamples=5)).set_index("router")[
+        "achieved"
+    ]
     assert achieved["oracle"] == pytest.approx(1)
     assert achieved["reverse"] == pytest.approx(-1)
     assert -1 <= achieved["any"] <= 1
@@ -115,10 +119,14 @@ def test_the_oracle_achieves_one_its_reverse_minus_one_and_nothing_achieves_more
 def test_a_table_of_some_prompts_is_the_table_of_their_benchmark():
     outcomes = toy(200)
     rates, mask = {"noise": np.random.default_rng(1).random(200)}, np.arange(200) % 3 == 0
-    alone = transfer_table({"noise": rates["noise"][mask]}, outcomes.select(mask), [PAIR], n_resamples=20)
+    alone = transfer_table(
+        {"noise": rates["noise"][mask]}, outcomes.select(mask), [PAIR], bootstrap=Bootstrap(n_resamples=20)
+    )
     assert alone["prompts"].tolist() == [67]
     for prompts in (mask, list(outcomes.prompts.index[mask])):
-        pd.testing.assert_frame_equal(transfer_table(rates, outcomes, [PAIR], prompts, n_resamples=20), alone)
+        pd.testing.assert_frame_equal(
+            transfer_table(rates, outcomes, [PAIR], prompts, Bootstrap(n_resamples=20)), alone
+        )
 
 
 def test_pairs_that_cannot_be_routed_are_all_named():
@@ -141,9 +149,9 @@ def test_no_interval_where_the_strong_model_is_hardly_better():
     outcomes = toy(100)
     scores = outcomes.scores.assign(small=outcomes.scores["large"])
     scores.iloc[0, :2] = [1, 0]
-    row = transfer_table({"x": np.linspace(0, 1, 100)}, replace(outcomes, scores=scores), [PAIR], n_resamples=50).iloc[
-        0
-    ]
+    row = transfer_table(
+        {"x": np.linspace(0, 1, 100)}, replace(outcomes, scores=scores), [PAIR], bootstrap=Bootstrap(n_resamples=50)
+    ).iloc[0]
     assert row["gap"] == pytest.approx(0.01)
     assert np.isnan([row["low"], row["high"]]).all()
     assert row["apgr"] == pytest.approx(0.005)
@@ -316,7 +324,7 @@ def test_small_and_missing_groups_are_left_out_of_the_matrix():
 
 def test_a_group_of_its_own_kind_loses_most_when_left_out():
     outcomes = toy(600, groups=("a", "b", "odd"), flipped=("odd",))
-    frame = leave_group_out(RIDGE, outcomes, PAIR, n_resamples=100).set_index("group")
+    frame = leave_group_out(RIDGE, outcomes, PAIR, bootstrap=Bootstrap(n_resamples=100)).set_index("group")
     assert frame["difference"].to_numpy() == pytest.approx((frame["apgr_out"] - frame["apgr_in"]).to_numpy())
     assert frame["difference"].idxmin() == "odd"
     assert frame.loc["odd", "apgr_out"] < 0.5 - 4 * frame.loc["odd", "random_sd"]
@@ -329,7 +337,14 @@ def test_leaving_out_is_a_paired_comparison_of_two_cross_fits():
     scores = outcomes.scores.copy()
     scores.iloc[7, 0] = np.nan
     outcomes = replace(outcomes, scores=scores)
-    frame = leave_group_out(RIDGE, outcomes, PAIR, folds=3, n_resamples=50, random_state=2, level=0.8)
+    frame = leave_group_out(
+        RIDGE,
+        outcomes,
+        PAIR,
+        folds=3,
+        bootstrap=Bootstrap(confidence_level=0.8, n_resamples=50, random_state=2),
+        random_state=2,
+    )
     outside = cross_fitted(RIDGE, outcomes, PAIR, groups=outcomes.groups)
     inside = cross_fitted(RIDGE, outcomes, PAIR, 3, random_state=2)
     assert frame["group"].tolist() == ["a", "b"]
@@ -338,7 +353,7 @@ def test_leaving_out_is_a_paired_comparison_of_two_cross_fits():
         own = (outcomes.groups == row.group).to_numpy()
         part = outcomes.select(own)
         out, within = (RoutingCurve.from_win_rates(rates[own], part, PAIR) for rates in (outside, inside))
-        told = out.compare(within, "apgr", 50, 2, 0.8)
+        told = out.compare(within, "apgr", Bootstrap(0.8, 50, 2))
         assert (row.apgr_out, row.apgr_in, row.random_sd) == (out.apgr, within.apgr, out.null_sd)
         assert (row.difference, row.low, row.high, row.p_value) == (
             told.difference,
@@ -353,18 +368,20 @@ def test_groups_without_an_answer_stay_empty():
     worse = outcomes.groups == "worse"
     scores = outcomes.scores.assign(large=outcomes.scores["large"].where(~worse, 0.0))
     outcomes = replace(outcomes, scores=scores)
-    frame = leave_group_out(RIDGE, outcomes, PAIR, n_resamples=20).set_index("group")
+    frame = leave_group_out(RIDGE, outcomes, PAIR, bootstrap=Bootstrap(n_resamples=20)).set_index("group")
     assert frame["prompts"].tolist() == [120, 120]
     assert frame.loc["a"].notna().all()
     assert frame.loc["worse"].drop("prompts").isna().all()
-    none = leave_group_out(RIDGE, outcomes, PAIR, minimum=121, n_resamples=20)
+    none = leave_group_out(RIDGE, outcomes, PAIR, minimum=121, bootstrap=Bootstrap(n_resamples=20))
     assert none.drop(columns=["group", "prompts"]).isna().all(axis=None)
 
 
 def test_a_constant_router_carries_nothing_and_says_so():
     outcomes = toy(60)
     with pytest.warns(UserWarning, match="they rank nothing"):
-        row = transfer_table({"constant": np.full(60, 0.5)}, outcomes, [PAIR], n_resamples=20).iloc[0]
+        row = transfer_table(
+            {"constant": np.full(60, 0.5)}, outcomes, [PAIR], bootstrap=Bootstrap(n_resamples=20)
+        ).iloc[0]
     assert (row["apgr"], row["achieved"], row["p_random"]) == (0.5, 0, 1)
     assert (cross_fitted(ConstantRouter(PAIR, 0.3), outcomes, PAIR) == 0.3).all()
 

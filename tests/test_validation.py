@@ -9,7 +9,7 @@ from sklearn.base import BaseEstimator
 
 from routellm_lab import Outcomes, battles_from_outcomes, evaluate, load_outcomes
 from routellm_lab.errors import DataError, ParameterError
-from routellm_lab.evaluation import RoutingCurve
+from routellm_lab.evaluation import Bootstrap, RoutingCurve
 from routellm_lab.preferences import ModelPair, Tiers, pool_battles, prompt_key, validate_battles
 from routellm_lab.preferences.sample import SAMPLE_PAIR
 from routellm_lab.routers import KernelRouter, RandomRouter, RidgeRouter
@@ -180,7 +180,9 @@ class TestMetric:
         gap = outcomes.gap(PAIR).to_numpy()
         rates = 1 / (1 + np.exp(-gap - np.random.default_rng(6).normal(0, 2, 400)))
         row = validated(told(outcomes, rates), outcomes, n_resamples=1500)
-        low, high = curve_of(outcomes, rates).interval(n_resamples=1500, level=0.6827, random_state=1)
+        low, high = curve_of(outcomes, rates).interval(
+            bootstrap=Bootstrap(confidence_level=0.6827, n_resamples=1500, random_state=1)
+        )
         assert row["se"] == pytest.approx((high - low) / 2, rel=0.1)
         again, other = (
             validated(told(outcomes, rates), outcomes, n_resamples=50, random_state=seed) for seed in (0, 1)

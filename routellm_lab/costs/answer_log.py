@@ -11,7 +11,7 @@ from routellm_lab.benchmarks.outcomes import Outcomes
 from routellm_lab.costs.prices import Prices
 from routellm_lab.costs.tokens import PER, Tokens, count_tokens
 from routellm_lab.errors import DataError, ParameterError, listed, require_names, require_number
-from routellm_lab.resampling import prompt_clusters, resample_counts
+from routellm_lab.resampling import Bootstrap, prompt_clusters
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,16 +107,16 @@ class AnswerLog:
             }
         ).loc[self.models]
 
-    def resampled(self, n_resamples: int = 2000, random_state: Any = 0) -> Iterator[np.ndarray]:
+    def resampled(self, bootstrap: Bootstrap) -> Iterator[np.ndarray]:
         """Bootstrap resamples of the questions, copies of a prompt together.
 
         Yields
         ------
         (b, n) array
-            How often each question is drawn (`resample_counts`), scaled so that rows sum to n.
+            How often each question is drawn (`Bootstrap.counts`), scaled so that rows sum to n.
         """
         clusters = prompt_clusters(self.outcomes.keys)
-        for counts in resample_counts(len(self), n_resamples, random_state, clusters):
+        for counts in bootstrap.counts(len(self), clusters):
             yield counts if clusters is None else counts * (len(self) / counts.sum(axis=1, keepdims=True))
 
     def select(self, rows: Any) -> "AnswerLog":

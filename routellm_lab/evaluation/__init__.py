@@ -20,9 +20,11 @@ from routellm_lab.evaluation.refits import (
 from routellm_lab.evaluation.significance import Comparison, compare_all, holm
 from routellm_lab.evaluation.verdict import Estimate, Verdict, should_route, verdict_table
 from routellm_lab.paper import PAPER_SOURCE, paper_figure, paper_other_tables, paper_results
+from routellm_lab.resampling import Bootstrap
 
 __all__ = [
     "PAPER_SOURCE",
+    "Bootstrap",
     "Comparison",
     "Correlation",
     "CostCurve",

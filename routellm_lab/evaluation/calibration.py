@@ -11,7 +11,7 @@ from routellm_lab.errors import ParameterError, require_number, require_threshol
 from routellm_lab.evaluation.curve import RoutingCurve
 from routellm_lab.evaluation.significance import same_prompts
 from routellm_lab.evaluation.verdict import Estimate, flattened
-from routellm_lab.resampling import mean_draws, percentile_interval
+from routellm_lab.resampling import Bootstrap
 
 _CHUNK = 1 << 16
 """Prompts times simulations held at once."""
@@ -54,7 +54,7 @@ class Calibration:
         One row per bin: ``from``, ``to`` (smallest and largest win rate), ``n``, ``win_rate``, ``target`` (means), and
         the interval of the target, ``low``, ``high``.
     n : int
-    level : float
+    confidence_level : float
         Of all intervals and of the range.
     """
 
@@ -69,7 +69,7 @@ class Calibration:
     uncertainty: float
     bins: pd.DataFrame = field(repr=False, compare=False)
     n: int
-    level: float = 0.95
+    confidence_level: float = 0.95
 
     @property
     def miscalibrated(self) -> bool:
@@ -93,9 +93,7 @@ class Calibration:
 def calibration(
     curve: RoutingCurve,
     n_bins: int = 10,
-    level: float = 0.95,
-    n_resamples: int = 2000,
-    random_state: int | None = 0,
+    bootstrap: Bootstrap = Bootstrap(),
 ) -> Calibration:
     """Measure how far the win rates of a curve are from what they foretell.
 
@@ -104,10 +102,8 @@ def calibration(
     curve : RoutingCurve
     n_bins : int
         Bins of equally many prompts; fewer where win rates are tied, since ties stay together.
-    level : float
-    n_resamples : int
+    bootstrap : Bootstrap
         Of the prompts, with the bins as they are; and as many simulations for ``ece_null``.
-    random_state : int, optional
 
     Returns
     -------
@@ -116,7 +112,7 @@ def calibration(
     Raises
     ------
     ParameterError
-        When there are more bins than prompts, or ``level`` is outside (0, 1).
+        When there are more bins than prompts.
 
     Notes
     -----
@@ -141,22 +137,21 @@ def calibration(
     error, squared = win_rate - target, (win_rate - target) ** 2
 
     eces, means, targets = [], [], []
-    for counts in curve.resampled(n_resamples, random_state):
+    for counts in curve.resampled(bootstrap):
         drawn_prompts = counts.sum(axis=1)
         eces.append(np.abs(counts @ (member * error[:, None])).sum(axis=1) / drawn_prompts)
         means.append(counts @ np.column_stack([squared, error, win_rate, target]) / drawn_prompts[:, None])
         with np.errstate(invalid="ignore"):  # a small bin may be empty in a resample
             targets.append((counts @ (member * target[:, None])) / (counts @ member))
     drawn = np.column_stack([np.concatenate(eces), np.concatenate(means)])
-    low, high = percentile_interval(drawn, level, curve.name)
+    low, high = bootstrap.interval(drawn, curve.name)
     values = [np.abs(error @ member).sum() / n, squared.mean(), error.mean(), win_rate.mean(), target.mean()]
     ece, brier, bias, mean_win_rate, mean_target = (
         Estimate(*map(float, found)) for found in zip(values, low, high, strict=True)
     )
 
-    null = _calibrated_eces(win_rate, target, member, n_resamples, random_state)
-    null_low, null_high = percentile_interval(null[:, None], level, curve.name)[:, 0]
-    ece_null = Estimate(float(null.mean()), float(null_low), float(null_high))
+    null = _calibrated_eces(win_rate, target, member, bootstrap)
+    ece_null = Estimate(float(null.mean()), *bootstrap.interval(null, curve.name).tolist())
     floor = max(0.0, 2 * ece.value - ece.high) if ece.value > ece_null.high else 0.0
     ece = Estimate(ece.value, min(floor, ece.value), ece.high - (float(drawn[:, 0].mean()) - ece.value))
 
@@ -165,7 +160,7 @@ def calibration(
     of_bins = np.concatenate(targets)
     never = np.isnan(of_bins).all(axis=0)  # in so few resamples, a bin may be in none
     of_bins[:2, never] = np.array([[0.0], [1.0]])[: len(of_bins)]
-    target_low, target_high = np.nanquantile(of_bins, [(1 - level) / 2, (1 + level) / 2], axis=0)
+    target_low, target_high = np.nanquantile(of_bins, bootstrap.quantiles, axis=0)
     table = pd.DataFrame(
         {
             "from": edges["min"],
@@ -191,22 +186,21 @@ def calibration(
         uncertainty=uncertainty,
         bins=table,
         n=n,
-        level=level,
+        confidence_level=bootstrap.confidence_level,
     )
 
 
-def _calibrated_eces(
-    win_rate: np.ndarray, target: np.ndarray, member: np.ndarray, n_simulations: int, random_state: int | None
-) -> np.ndarray:
-    """ECE of targets drawn from the win rates, (n_simulations,); ``member`` says who is in which bin, (n, bins)."""
+def _calibrated_eces(win_rate: np.ndarray, target: np.ndarray, member: np.ndarray, bootstrap: Bootstrap) -> np.ndarray:
+    """ECE of targets drawn from the win rates, (n_resamples,); ``member`` says who is in which bin, (n, bins)."""
     n = len(win_rate)
     ties = member @ ((target == 0.5) @ member / member.sum(axis=0))
     half_tie = np.minimum(ties / 2, np.minimum(win_rate, 1 - win_rate))
-    rng = np.random.default_rng(np.random.SeedSequence(random_state).spawn(1)[0])  # not the draws of the bootstrap
+    of_simulations = np.random.SeedSequence(bootstrap.random_state).spawn(1)[0]  # not the draws of the bootstrap
+    rng = np.random.default_rng(of_simulations)
     size = max(1, _CHUNK // n)
     found = []
-    for start in range(0, n_simulations, size):
-        lot = rng.random((min(size, n_simulations - start), n))
+    for start in range(0, bootstrap.n_resamples, size):
+        lot = rng.random((min(size, bootstrap.n_resamples - start), n))
         drawn = ((lot < win_rate - half_tie).astype(float) + (lot < win_rate + half_tie)) / 2
         found.append(np.abs((win_rate - drawn) @ member).sum(axis=1) / n)
     return np.concatenate(found)
@@ -218,9 +212,7 @@ def decisions_changed(
     *,
     threshold: float | None = None,
     share: float | None = None,
-    level: float = 0.95,
-    n_resamples: int = 2000,
-    random_state: int | None = 0,
+    bootstrap: Bootstrap = Bootstrap(),
 ) -> pd.DataFrame:
     """What changes when one set of win rates takes the place of another: decisions, strong calls, quality.
 
@@ -237,8 +229,8 @@ def decisions_changed(
     share : float, optional
         Share of strong calls, in [0, 1]: those with the highest win rates. Ties at the cut-off are decided by lot, the
         same for both. Give this or the threshold.
-    level, n_resamples, random_state
-        Of the intervals: bootstrap over prompts, whose decisions stay as they are.
+    bootstrap : Bootstrap
+        Of the prompts, whose decisions stay as they are.
 
     Returns
     -------
@@ -270,8 +262,8 @@ def decisions_changed(
     gap = before.gap
     change = second - first
     per_prompt = np.column_stack([np.abs(change), change * gap])
-    drawn = mean_draws(per_prompt, n_resamples, random_state, before.clusters)
-    low, high = percentile_interval(drawn, level, before.name)
+    drawn = bootstrap.means(per_prompt, before.clusters)
+    low, high = bootstrap.interval(drawn, before.name)
     flips, difference = per_prompt.mean(axis=0)
     quality = before.weak_mean + float((first * gap).mean())
     row = {

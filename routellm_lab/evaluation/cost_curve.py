@@ -17,7 +17,7 @@ from routellm_lab.evaluation import metrics
 from routellm_lab.evaluation.curve import RoutingCurve
 from routellm_lab.evaluation.inputs import checked_amounts, checked_shares
 from routellm_lab.paper import paper_other_tables
-from routellm_lab.resampling import percentile_interval, warn_repeated
+from routellm_lab.resampling import Bootstrap, warn_repeated
 
 _METRIC = re.compile(r"(dollars|saving|ratio)(\d+(?:\.\d+)?)")
 
@@ -177,9 +177,7 @@ class CostCurve:
     def intervals(
         self,
         names: Iterable[str] = ("dollars50", "dollars80", "saving50", "saving80"),
-        level: float = 0.95,
-        n_resamples: int = 2000,
-        random_state: int | None = 0,
+        bootstrap: Bootstrap = Bootstrap(),
     ) -> pd.DataFrame:
         """Metrics in dollars with bootstrap intervals over prompts, copies of a prompt drawn together.
 
@@ -190,8 +188,8 @@ class CostCurve:
             recovers x, the call-performance threshold in dollars), ``saving50`` (share saved against the strong model
             alone), ``ratio50`` (dollars of the random mix that recovers x over the router's: Table 6's "cost saving"
             in dollars).
-        level, n_resamples, random_state
-            As in `RoutingCurve.intervals`.
+        bootstrap : Bootstrap
+            Of the prompts, as in `RoutingCurve.intervals`.
 
         Returns
         -------
@@ -212,9 +210,9 @@ class CostCurve:
         if not names:
             raise ParameterError("names: no metric given, such as 'dollars50'")
         warn_repeated(self.curve.clusters, self.curve.name)
-        counted = self.curve.resampled(n_resamples, random_state)
+        counted = self.curve.resampled(bootstrap)
         draws = np.concatenate([self._metrics(names, counts) for counts in counted])
-        low, high = percentile_interval(draws, level, self.curve.name)
+        low, high = bootstrap.interval(draws, self.curve.name)
         values = self._metrics(names, np.ones((1, len(self.curve))))[0]
         return pd.DataFrame({"value": values, "low": low, "high": high}, index=pd.Index(names, name="metric"))
 
@@ -230,17 +228,15 @@ class CostCurve:
             found.append({"dollars": spent, "saving": 1 - spent / strong, "ratio": mix / spent}[word])
         return np.stack(found, axis=1)
 
-    def points(
-        self, most: int = 201, level: float = 0.95, n_resamples: int = 1000, random_state: int | None = 0
-    ) -> pd.DataFrame:
+    def points(self, most: int = 201, bootstrap: Bootstrap = Bootstrap(n_resamples=1000)) -> pd.DataFrame:
         """The curve at evenly spread cut-offs, with intervals at fixed thresholds, to draw or to explore.
 
         Parameters
         ----------
         most : int
             Rows, at most; at least 2.
-        level, n_resamples, random_state
-            Of the bootstrap over prompts.
+        bootstrap : Bootstrap
+            Of the prompts.
 
         Returns
         -------
@@ -254,13 +250,13 @@ class CostCurve:
         rows = np.unique(np.abs(frame["share"].to_numpy()[:, None] - wanted).argmin(axis=0))
         qualities, dollars = [], []
         warn_repeated(self.curve.clusters, self.curve.name)
-        for counts in self.curve.resampled(n_resamples, random_state):
+        for counts in self.curve.resampled(bootstrap):
             sweep, spent = self._swept(counts)
             qualities.append(sweep.weak[:, None] + sweep.gain[:, rows] / sweep.n[:, None])
             dollars.append(spent[:, rows])
         shown = frame.iloc[rows].reset_index(drop=True)
         for name, draws in (("quality", qualities), ("dollars", dollars)):
-            shown[f"{name}_low"], shown[f"{name}_high"] = percentile_interval(np.concatenate(draws), level)
+            shown[f"{name}_low"], shown[f"{name}_high"] = bootstrap.interval(np.concatenate(draws))
         shown["random_quality"] = self.random_quality(shown["dollars"])
         order = ["threshold", "share", "quality", "quality_low", "quality_high", "pgr"]
         return shown[[*order, "dollars", "dollars_low", "dollars_high", "random_quality"]]
@@ -271,9 +267,7 @@ def cost_savings(
     tokens: Mapping[str, Tokens],
     price_lists: Mapping[str, Prices],
     router_usd_per_million: float = 0.0,
-    level: float = 0.95,
-    n_resamples: int = 2000,
-    random_state: int | None = 0,
+    bootstrap: Bootstrap = Bootstrap(),
 ) -> pd.DataFrame:
     """The paper's Table 6, "cost saving", in calls and in dollars: a random mix over the router, at equal quality.
 
@@ -286,8 +280,8 @@ def cost_savings(
     price_lists : dict of Prices
     router_usd_per_million : float
         As in `CostCurve.from_tokens`.
-    level, n_resamples, random_state
-        Of the bootstrap intervals over questions.
+    bootstrap : Bootstrap
+        Of the questions.
 
     Returns
     -------
@@ -298,13 +292,12 @@ def cost_savings(
     """
     table6 = paper_other_tables().query("table == '6 cost saving'")
     paper = dict(zip(zip(table6["row"], table6["column"], strict=True), table6["value"].astype(float), strict=True))
-    options: dict[str, Any] = {"level": level, "n_resamples": n_resamples, "random_state": random_state}
     rows: list[tuple[str, str, float, float, float]] = []
     for name, curve in curves.items():
-        calls = curve.intervals(["cpt50", "cpt80"], **options)
+        calls = curve.intervals(["cpt50", "cpt80"], bootstrap)
         priced = {
             list_name: CostCurve.from_tokens(curve, tokens[name], prices, router_usd_per_million).intervals(
-                ["ratio50", "ratio80"], **options
+                ["ratio50", "ratio80"], bootstrap
             )
             for list_name, prices in price_lists.items()
         }

@@ -15,7 +15,7 @@ from routellm_lab.errors import ParameterError, listed, require_number, require_
 from routellm_lab.evaluation.hulls import METRICS, Hulls, Singles, hull_metrics, hulls_of
 from routellm_lab.evaluation.inputs import checked_amounts
 from routellm_lab.evaluation.net_utility import choose, matched_utilities, model_prices, panel_models, switch_points
-from routellm_lab.resampling import percentile_interval
+from routellm_lab.resampling import Bootstrap
 
 
 @dataclass(frozen=True, eq=False)
@@ -196,9 +196,7 @@ class CostQuality:
     def points(
         self,
         dollars: Sequence[float] | np.ndarray | None = None,
-        level: float = 0.95,
-        n_resamples: int = 1000,
-        random_state: int | None = 0,
+        bootstrap: Bootstrap = Bootstrap(n_resamples=1000),
     ) -> pd.DataFrame:
         """The hull at some costs with its interval, to draw.
 
@@ -207,8 +205,8 @@ class CostQuality:
         dollars : array-like, optional
             USD per 1,000 questions, from the hull's first point on; by default 64, evenly spread on a log scale up to
             its last one.
-        level, n_resamples, random_state
-            Of the bootstrap over the questions.
+        bootstrap : Bootstrap
+            Of the questions.
 
         Returns
         -------
@@ -222,26 +220,24 @@ class CostQuality:
             else np.array(require_numbers("dollars", dollars, 0), float)
         )
         asked = np.clip(asked, None, corners[-1]) if dollars is None else asked  # rounding of the last one
-        draws = self._resampled(lambda hulls, _: hulls.quality_at(asked[None]), n_resamples, random_state)
-        low, high = percentile_interval(draws, level)
+        draws = self._resampled(lambda hulls, _: hulls.quality_at(asked[None]), bootstrap)
+        low, high = bootstrap.interval(draws)
         return pd.DataFrame({"dollars": asked, "quality": self.quality_at(asked), "low": low, "high": high})
 
-    def draws(self, metrics: Sequence[str], best: int, n_resamples: int, random_state: int | None) -> np.ndarray:
+    def draws(self, metrics: Sequence[str], best: int, bootstrap: Bootstrap) -> np.ndarray:
         def figures(hulls: "Hulls", singles: "Singles") -> np.ndarray:
             return hull_metrics(hulls, singles, metrics, best)
 
-        return self._resampled(figures, n_resamples, random_state)
+        return self._resampled(figures, bootstrap)
 
-    def _resampled(
-        self, function: "Callable[[Hulls, Singles], np.ndarray]", n_resamples: int, random_state: int | None
-    ) -> np.ndarray:
+    def _resampled(self, function: "Callable[[Hulls, Singles], np.ndarray]", bootstrap: Bootstrap) -> np.ndarray:
         """A function of hulls and single models, (b, j), on resamples; equal seeds draw equal questions."""
-        return np.concatenate([function(*drawn) for drawn in self.resampled_hulls(n_resamples, random_state)])
+        return np.concatenate([function(*drawn) for drawn in self.resampled_hulls(bootstrap)])
 
-    def resampled_hulls(self, n_resamples: int, random_state: int | None) -> "Iterator[tuple[Hulls, Singles]]":
+    def resampled_hulls(self, bootstrap: Bootstrap) -> "Iterator[tuple[Hulls, Singles]]":
         n = len(self.log)
         quality, dollars = self._chosen(self.log.scores / n).T, self._chosen(PER * self.log.costs / n).T
-        for counts in self.log.resampled(n_resamples, random_state):
+        for counts in self.log.resampled(bootstrap):
             singles = Singles.of(self.log, counts)
             yield hulls_of(counts @ dollars, counts @ quality, singles), singles
 

@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from routellm_lab import resampling
 from routellm_lab.benchmarks.outcomes import Outcomes
 from routellm_lab.errors import DataError, ParameterError, require_names, require_number
 from routellm_lab.evaluation import inference, influence, metrics, significance
 from routellm_lab.evaluation.inputs import checked_shares
 from routellm_lab.evaluation.ranked import RankedScores
 from routellm_lab.preferences.models import ModelPair
+from routellm_lab.resampling import Bootstrap, warn_repeated
 
 
 @dataclass(frozen=True, eq=False)
@@ -182,12 +182,12 @@ class RoutingCurve(RankedScores):
         spread = ((self.gap - self.gap.mean()) ** 2).sum()
         return float(np.sqrt(spread * n * (n + 1) / 12) / (n * self._sweep.total[0]))
 
-    def random_band(self, level: float = 0.95, shares: Any = None) -> pd.DataFrame:
+    def random_band(self, confidence_level: float = 0.95, shares: Any = None) -> pd.DataFrame:
         """Where a random router lies, share by share.
 
         Parameters
         ----------
-        level : float
+        confidence_level : float
             Of the pointwise band; the number of gains among k random prompts is taken as normal.
         shares : array-like, optional
             Shares of strong calls; 101 equal steps by default.
@@ -197,7 +197,7 @@ class RoutingCurve(RankedScores):
         DataFrame
             ``share``, ``quality`` (the expected one), ``low``, ``high``, in the benchmark's unit.
         """
-        return inference.random_band(self, level, shares)
+        return inference.random_band(self, confidence_level, shares)
 
     def facts(self) -> dict[str, float]:
         """What the benchmark gives whatever the router: sizes, both models, the oracle, the spread of a random router.
@@ -226,11 +226,11 @@ class RoutingCurve(RankedScores):
     def interval(
         self,
         metric: str = "apgr",
-        level: float = 0.95,
-        n_resamples: int = 2000,
-        random_state: int | None = 0,
+        bootstrap: Bootstrap = Bootstrap(),
         extra_variance: float = 0.0,
         extra_df: float = math.inf,
+        *,
+        n_resamples: int | None = None,
     ) -> tuple[float, float]:
         """Interval of a metric over prompts; copies of a prompt are drawn together.
 
@@ -241,13 +241,13 @@ class RoutingCurve(RankedScores):
         ----------
         metric : str
             See `value`.
-        level : float
-        n_resamples : int
-        random_state : int, optional
+        bootstrap : Bootstrap
             Equal seeds draw equal prompts, also for other routers on the same prompts.
         extra_variance, extra_df : float
             Of APGR only: variance that the prompts do not show, such as that between refits of the router, and its
             degrees of freedom. See `routellm_lab.evaluation.influence.apgr_interval`.
+        n_resamples : int, optional
+            Short for a bootstrap with so many resamples.
 
         Returns
         -------
@@ -268,24 +268,21 @@ class RoutingCurve(RankedScores):
         FewQuestionsWarning
             When few questions carry the performance gap, for an interval of APGR.
         """
+        bootstrap = bootstrap if n_resamples is None else bootstrap.replace(n_resamples=n_resamples)
         require_number("extra_variance", extra_variance, 0)
         require_number("extra_df", extra_df, 0, math.inf)
         if extra_variance == 0:
-            table = inference.metric_intervals(self, [metric], level, n_resamples, random_state)
+            table = inference.metric_intervals(self, [metric], bootstrap)
             return float(table["low"].iloc[0]), float(table["high"].iloc[0])
         if metric != "apgr":
             raise ParameterError(f"interval: extra_variance is of 'apgr' only, got metric {metric!r}")
-        resampling.warn_repeated(self.clusters, self.name)
-        ends = influence.apgr_interval(self, level, extra_variance, extra_df)
+        warn_repeated(self.clusters, self.name)
+        ends = influence.apgr_interval(self, bootstrap.confidence_level, extra_variance, extra_df)
         influence.warn_few_carriers(self)
         return ends
 
     def intervals(
-        self,
-        names: Iterable[str] = ("apgr", "cpt50", "cpt80"),
-        level: float = 0.95,
-        n_resamples: int = 2000,
-        random_state: int | None = 0,
+        self, names: Iterable[str] = ("apgr", "cpt50", "cpt80"), bootstrap: Bootstrap = Bootstrap()
     ) -> pd.DataFrame:
         """Several metrics with their intervals (see `interval`), those by bootstrap from the same resamples.
 
@@ -294,7 +291,7 @@ class RoutingCurve(RankedScores):
         DataFrame
             Indexed by metric: ``value``, ``low``, ``high``.
         """
-        return inference.metric_intervals(self, require_names("names", names), level, n_resamples, random_state)
+        return inference.metric_intervals(self, require_names("names", names), bootstrap)
 
     def p_value_vs_random(self, n_permutations: int = 2000, random_state: int | None = 0) -> float:
         """Two-sided permutation test that the win rates rank no better or worse than chance (APGR .5).
@@ -316,9 +313,9 @@ class RoutingCurve(RankedScores):
         self,
         other: "RoutingCurve",
         metric: str = "apgr",
-        n_resamples: int = 2000,
-        random_state: int | None = 0,
-        level: float = 0.95,
+        bootstrap: Bootstrap = Bootstrap(),
+        *,
+        n_resamples: int | None = None,
     ) -> significance.Comparison:
         """Paired bootstrap against another router on the same prompts, copies of a prompt drawn together.
 
@@ -327,6 +324,9 @@ class RoutingCurve(RankedScores):
         other : RoutingCurve
         metric : str
             See `value`.
+        bootstrap : Bootstrap
+        n_resamples : int, optional
+            Short for a bootstrap with so many resamples.
 
         Returns
         -------
@@ -343,7 +343,8 @@ class RoutingCurve(RankedScores):
         RepeatedPromptsWarning
             When more than 2 % of the prompts are copies of another.
         """
-        return significance.compare(self, other, metric, n_resamples, random_state, level)
+        bootstrap = bootstrap if n_resamples is None else bootstrap.replace(n_resamples=n_resamples)
+        return significance.compare(self, other, metric, bootstrap)
 
 
 def evaluate(router: Any, outcomes: Outcomes, pair: ModelPair | None = None) -> RoutingCurve:

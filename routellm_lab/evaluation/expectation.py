@@ -9,7 +9,7 @@ from routellm_lab.costs.tokens import PER
 from routellm_lab.evaluation.cost_curve import CostCurve
 from routellm_lab.evaluation.curve import RoutingCurve
 from routellm_lab.evaluation.verdict import UNKNOWN, Estimate, flattened
-from routellm_lab.resampling import mean_draws, percentile_interval
+from routellm_lab.resampling import Bootstrap
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Expectation:
         USD per 1,000 questions, the router included, and the share saved against the strong model alone; NaN where no
         costs are known.
     score_unit : str
-    level : float
+    confidence_level : float
         Of the intervals.
     """
 
@@ -44,7 +44,7 @@ class Expectation:
     dollars: Estimate = UNKNOWN
     saving: Estimate = UNKNOWN
     score_unit: str = "share correct"
-    level: float = 0.95
+    confidence_level: float = 0.95
 
     def row(self) -> dict[str, Any]:
         """The estimates side by side, as ``share``, ``share_low``, ``share_high`` and so on."""
@@ -56,9 +56,7 @@ def expectation(
     curve: RoutingCurve,
     costs: CostCurve | None,
     threshold: float,
-    level: float = 0.95,
-    n_resamples: int = 2000,
-    random_state: int | None = 0,
+    bootstrap: Bootstrap = Bootstrap(),
 ) -> Expectation:
     """What a threshold gives on a curve's questions: see `ThresholdPolicy.expect`."""
     called = curve.win_rate >= threshold
@@ -66,12 +64,11 @@ def expectation(
     if costs is not None:
         columns += [np.where(called, costs.strong, costs.weak) + costs.router, costs.strong]
     values = np.stack(columns, axis=1).astype(float)
-    draws = mean_draws(values, n_resamples, random_state, curve.clusters)
+    draws = bootstrap.means(values, curve.clusters)
     means = values.mean(axis=0)
 
     def estimate(value: float, drawn: np.ndarray) -> Estimate:
-        low, high = percentile_interval(drawn[:, None], level, curve.name)[:, 0]
-        return Estimate(float(value), float(low), float(high))
+        return Estimate(float(value), *bootstrap.interval(drawn, curve.name).tolist())
 
     share, quality, strong, weak = (estimate(means[column], draws[:, column]) for column in range(4))
     gap = estimate(means[2] - means[3], draws[:, 2] - draws[:, 3])
@@ -82,5 +79,5 @@ def expectation(
     if costs is not None:
         dollars = estimate(PER * means[4], PER * draws[:, 4])
         saving = estimate(1 - means[4] / means[5], 1 - draws[:, 4] / draws[:, 5])
-    n = len(curve)
-    return Expectation(curve.name, n, share, quality, strong, weak, pgr, dollars, saving, curve.score_unit, level)
+    n, unit, level = len(curve), curve.score_unit, bootstrap.confidence_level
+    return Expectation(curve.name, n, share, quality, strong, weak, pgr, dollars, saving, unit, level)

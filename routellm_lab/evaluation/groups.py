@@ -11,7 +11,7 @@ from routellm_lab.columns import float_array
 from routellm_lab.errors import DataError, ParameterError, listed, require_number
 from routellm_lab.evaluation.curve import RoutingCurve
 from routellm_lab.evaluation.intervals import rank_correlation_interval
-from routellm_lab.resampling import percentile_interval
+from routellm_lab.resampling import Bootstrap
 
 FEW_POINTS = 30
 """Points below which the interval of a rank correlation is not a bootstrap's."""
@@ -32,7 +32,7 @@ class Correlation:
         Two-sided, by permutation of one of the two.
     n : int
         Points.
-    level : float
+    confidence_level : float
         Of the interval.
     """
 
@@ -41,7 +41,7 @@ class Correlation:
     high: float
     p_value: float
     n: int
-    level: float = 0.95
+    confidence_level: float = 0.95
 
 
 def apgr_by_group(curve: RoutingCurve, groups: pd.Series, minimum: int = 100) -> pd.DataFrame:
@@ -108,20 +108,15 @@ def matched_groups(prompt_ids: pd.Index, groups: pd.Series, name: str) -> pd.Ser
     return groups.loc[prompt_ids]
 
 
-def rank_correlation(
-    x: Any, y: Any, n_resamples: int = 2000, random_state: int | None = 0, level: float = 0.95
-) -> Correlation:
+def rank_correlation(x: Any, y: Any, bootstrap: Bootstrap = Bootstrap()) -> Correlation:
     """Spearman's rank correlation with an interval and a permutation test.
 
     Parameters
     ----------
     x, y : array-like (n,)
         Pairs with a NaN are left out.
-    n_resamples : int
-        Of the points, for the interval; and permutations. Where all permutations are no more, each counts once.
-    random_state : int, optional
-    level : float
-        Of the interval.
+    bootstrap : Bootstrap
+        Of the points, for the interval; as many permutations. Where all permutations are no more, each counts once.
 
     Returns
     -------
@@ -134,7 +129,6 @@ def rank_correlation(
     """
     from scipy.stats import permutation_test
 
-    require_number("n_resamples", n_resamples, 1, whole=True)
     first, second = (float_array(given, f"rank_correlation: {axis}") for axis, given in (("x", x), ("y", y)))
     if first.ndim != 1 or first.shape != second.shape:
         raise ParameterError(f"rank_correlation: x and y must be as long, got shapes {first.shape} and {second.shape}")
@@ -145,19 +139,19 @@ def rank_correlation(
             f"rank_correlation: needs three pairs that differ in both, got {len(first)} pairs with "
             f"{len(np.unique(first))} and {len(np.unique(second))} different values"
         )
-    rng = np.random.default_rng(random_state)
+    rng, level = np.random.default_rng(bootstrap.random_state), bootstrap.confidence_level
     if len(first) < FEW_POINTS:
         low, high = rank_correlation_interval(float(_spearman(first, second)), len(first), level)
     else:
-        drawn = rng.integers(len(first), size=(n_resamples, len(first)))
+        drawn = rng.integers(len(first), size=(bootstrap.n_resamples, len(first)))
         values = _spearman(first[drawn], second[drawn])
-        low, high = percentile_interval(values[~np.isnan(values)][:, None], level)[:, 0]
+        low, high = bootstrap.interval_of_defined(values)
     test = permutation_test(
         (first,),
         lambda shuffled, axis=-1: _spearman(np.moveaxis(shuffled, axis, -1), second),
         permutation_type="pairings",
         vectorized=True,
-        n_resamples=n_resamples,
+        n_resamples=bootstrap.n_resamples,
         random_state=rng,  # its name in every version of scipy so far
     )
     return Correlation(float(test.statistic), float(low), float(high), float(test.pvalue), len(first), level)

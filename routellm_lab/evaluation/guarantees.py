@@ -103,7 +103,7 @@ def promise_table(
     sizes: Iterable[int],
     held_out: bool = False,
     n_draws: int = 1000,
-    level: float = 0.95,
+    confidence_level: float = 0.95,
     random_state: int | None = 0,
     groups: Mapping[str, pd.Series] | None = None,
 ) -> pd.DataFrame:
@@ -119,7 +119,7 @@ def promise_table(
         Numbers of labelled questions; those that a benchmark has not are left out.
     held_out, n_draws, random_state
         As in `verify_guarantee`.
-    level : float
+    confidence_level : float
         Of Clopper and Pearson's interval of the share of broken promises.
     groups : dict of Series, optional
         By benchmark, as in `verify_guarantee`.
@@ -142,7 +142,7 @@ def promise_table(
     rows = []
     for name, promise, labels in tqdm(cells, desc="promises", disable=not settings().progress):
         found = verify_guarantee(curves[name], rules[promise], labels, n_draws, held_out, random_state, own.get(name))
-        low, high = share_interval(int(found["broken"].sum()), n_draws, level)
+        low, high = share_interval(int(found["broken"].sum()), n_draws, confidence_level)
         weak_low, weak_high = found["weak_share"].quantile([0.1, 0.9])
         told = {"benchmark": name, "promise": promise, "labels": labels, "broken": found["broken"].mean()}
         told |= {"broken_low": low, "broken_high": high, "abstained": found["abstained"].mean()}

@@ -102,14 +102,14 @@ def gap_carriers(curve: "RoutingCurve") -> float:
 
 
 def apgr_interval(
-    curve: "RoutingCurve", level: float = 0.95, extra_variance: float = 0.0, extra_df: float = math.inf
+    curve: "RoutingCurve", confidence_level: float = 0.95, extra_variance: float = 0.0, extra_df: float = math.inf
 ) -> tuple[float, float]:
     """Fieller's interval of APGR over prompts, with a quantile of Student's t.
 
     Parameters
     ----------
     curve : RoutingCurve
-    level : float
+    confidence_level : float
     extra_variance : float
         Variance of APGR that the prompts do not show, such as that between refits of the router: over their number for
         the mean of several refits, whole for a single one. See `ratio_interval` for how it enters.
@@ -126,7 +126,7 @@ def apgr_interval(
         When the strong model is not significantly better at this level: any APGR is then possible.
     """
     curve._require_gap()
-    low, high = ratio_interval(*apgr_parts(curve), level, extra_variance, extra_df)
+    low, high = ratio_interval(*apgr_parts(curve), confidence_level, extra_variance, extra_df)
     if not math.isfinite(low):
         raise DataError(
             f"{curve.name}: no interval of APGR, since the strong model is not significantly better (mean score of "

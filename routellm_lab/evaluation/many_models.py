@@ -1,7 +1,6 @@
 """Routers among many models, and the models alone: tables with intervals, and tests."""
 
 import itertools
-import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -18,9 +17,9 @@ from routellm_lab.evaluation.net_utility import (
     finite_utilities,
     model_prices,
 )
-from routellm_lab.evaluation.significance import holm
+from routellm_lab.evaluation.significance import enough_for_holm, holm
 from routellm_lab.preferences.splits import prompt_ranks
-from routellm_lab.resampling import bootstrap_p_value, percentile_interval
+from routellm_lab.resampling import Bootstrap
 
 RANDOM_MIX, ORACLE = "random mix", "oracle"
 """What tables and plots call the two baselines."""
@@ -43,9 +42,7 @@ def pareto_models(log: AnswerLog) -> list[str]:
     return [model for model, is_beaten in zip(log.models, beaten, strict=True) if not is_beaten]
 
 
-def single_models(
-    log: AnswerLog, level: float = 0.95, n_resamples: int = 2000, random_state: int | None = 0
-) -> pd.DataFrame:
+def single_models(log: AnswerLog, bootstrap: Bootstrap = Bootstrap()) -> pd.DataFrame:
     """Every model alone, with bootstrap intervals over the questions.
 
     Returns
@@ -56,13 +53,13 @@ def single_models(
         of the hull: the best random mixes are of these).
     """
     n = len(log)
-    draws = [Singles.of(log, counts) for counts in log.resampled(n_resamples, random_state)]
+    draws = [Singles.of(log, counts) for counts in log.resampled(bootstrap)]
     whole = Singles.of(log, np.ones((1, n)))
     frame = pd.DataFrame({"model": log.models})
     for name in ("quality", "dollars"):
         frame[name] = getattr(whole, name)[0]
         drawn = np.concatenate([getattr(part, name) for part in draws])
-        frame[f"{name}_low"], frame[f"{name}_high"] = percentile_interval(drawn, level, log.outcomes.name)
+        frame[f"{name}_low"], frame[f"{name}_high"] = bootstrap.interval(drawn, log.outcomes.name)
     frame["pareto"] = frame["model"].isin(pareto_models(log)).to_numpy()
     corners = CostQuality.random_mix(log).hull().to_numpy()
     alone = frame[["dollars", "quality"]].to_numpy()[:, None]
@@ -75,9 +72,7 @@ def many_table(
     routers: "Mapping[str, pd.DataFrame | CostQuality]",
     best: str,
     prices: Mapping[str, float] | pd.Series | None = None,
-    level: float = 0.95,
-    n_resamples: int = 2000,
-    random_state: int | None = 0,
+    bootstrap: Bootstrap = Bootstrap(),
 ) -> pd.DataFrame:
     """Routers among many models side by side, with bootstrap intervals over the questions.
 
@@ -91,8 +86,8 @@ def many_table(
         The best single model, chosen on another part (`best_single_model`).
     prices : dict or Series of float, optional
         For utilities.
-    level, n_resamples, random_state
-        Of the bootstrap.
+    bootstrap : Bootstrap
+        Of the questions.
 
     Returns
     -------
@@ -116,8 +111,8 @@ def many_table(
     asked = checked_metrics(log, METRICS, best)
     rows = []
     for name, curve in curves.items():
-        draws = curve.draws(*asked, n_resamples, random_state)
-        low, high = _percentiles(draws, level)
+        draws = curve.draws(*asked, bootstrap)
+        low, high = bootstrap.interval_of_endless(draws)
         row: dict[str, Any] = {"router": name}
         for place, figure in enumerate(METRICS):
             row |= {figure: curve.value(figure, best), f"{figure}_low": low[place], f"{figure}_high": high[place]}
@@ -132,23 +127,25 @@ def many_tests(
     prices: Mapping[str, float] | pd.Series | None = None,
     metric: str = "aiq",
     against: str | None = None,
-    level: float = 0.95,
+    bootstrap: Bootstrap = Bootstrap(),
+    *,
     n_resamples: int | None = None,
-    random_state: int | None = 0,
 ) -> pd.DataFrame:
     """Paired comparisons of routers with the random mix, the best single model and each other.
 
     Parameters
     ----------
-    log, routers, best, prices, level, random_state
+    log, routers, best, prices
         As in `many_table`.
     metric : {"aiq", "aiq_log"}
         For the comparisons with the random mix and among the routers. With the best single model it is ``quality`` at
         its cost.
     against : str, optional
         One of the routers: all others are compared with it. By default every two are compared.
+    bootstrap : Bootstrap
+        Of the questions, with more resamples where the correction needs them (see `compare_all`).
     n_resamples : int, optional
-        2,000 by default, more where the correction needs them: 2.5 / (1 - level) per comparison (see `compare_all`).
+        Exactly so many resamples.
 
     Returns
     -------
@@ -173,37 +170,30 @@ def many_tests(
     if metric not in ("aiq", "aiq_log"):
         raise ParameterError(f"metric must be 'aiq' or 'aiq_log', got {metric!r}")
     curves = _curves(log, routers, prices)
-    require_number("level", level, 0, 1, inside=True)
-    if n_resamples is not None:
-        require_number("n_resamples", n_resamples, 1, whole=True)
     if against is not None and against not in list(curves):
         raise ParameterError(f"against: no router {against!r} among {listed(curves)}")
     _, at = checked_metrics(log, ["quality"], best)
     distinct = log.outcomes.keys.nunique()
     if distinct < _FEWEST:
         raise DataError(f"many_tests: {log.outcomes.name} has {distinct} different questions; it takes {_FEWEST}")
-    random_state = _one_seed(random_state)
     pairs = list(itertools.combinations(curves, 2))
     if against is not None:
         pairs = [(name, against) for name in curves if name != against]
-    if n_resamples is None:
-        n_resamples = max(2000, math.ceil(2.5 * max(len(pairs), len(curves)) / (1 - level)))
-    mix = _cross_measured(CostQuality.random_mix(log), metric, at, n_resamples, random_state)[:, 0]
-    found = {name: _cross_measured(curve, metric, at, n_resamples, random_state) for name, curve in curves.items()}
+    bootstrap, _ = enough_for_holm(bootstrap.seeded(), max(len(pairs), len(curves)), n_resamples)
+    mix = _cross_measured(CostQuality.random_mix(log), metric, at, bootstrap)[:, 0]
+    found = {name: _cross_measured(curve, metric, at, bootstrap) for name, curve in curves.items()}
     tables = [
-        difference_table([(name, RANDOM_MIX, values[:, 0] - mix) for name, values in found.items()], level, metric),
-        difference_table([(name, best, values[:, 1]) for name, values in found.items()], level, "quality"),
+        difference_table([(name, RANDOM_MIX, values[:, 0] - mix) for name, values in found.items()], bootstrap, metric),
+        difference_table([(name, best, values[:, 1]) for name, values in found.items()], bootstrap, "quality"),
     ]
     apart = [(one, two, found[one][:, 0] - found[two][:, 0]) for one, two in pairs]
-    return pd.concat([*tables, *([difference_table(apart, level, metric)] if apart else [])], ignore_index=True)
+    return pd.concat([*tables, *([difference_table(apart, bootstrap, metric)] if apart else [])], ignore_index=True)
 
 
 def at_budget(
     curves: Mapping[str, CostQuality],
     dollars: float,
-    level: float = 0.95,
-    n_resamples: int = 2000,
-    random_state: int | None = 0,
+    bootstrap: Bootstrap = Bootstrap(),
 ) -> pd.DataFrame:
     """What curves buy for one budget, and what each takes for the quality that the first buys: paired intervals.
 
@@ -213,8 +203,8 @@ def at_budget(
         By name, on the same questions; their logs may differ in prices and models.
     dollars : float
         USD per 1,000 questions.
-    level, n_resamples, random_state
-        Of the bootstrap over the questions.
+    bootstrap : Bootstrap
+        Of the questions.
 
     Returns
     -------
@@ -240,36 +230,29 @@ def at_budget(
         raise ParameterError(f"at_budget: {dollars!r} USD buy nothing of {dear!r}, which takes {least[dear]:g} or more")
     if not all(curve.log.prompts.index.equals(first.log.prompts.index) for curve in curves.values()):
         raise DataError("at_budget: the curves are of different questions")
-    random_state = _one_seed(random_state)
+    bootstrap = bootstrap.seeded()
     goal, bought, drawn = first.quality_at(dollars), np.array([[dollars]]), []
-    for parts in zip(*(curve.resampled_hulls(n_resamples, random_state) for curve in curves.values()), strict=True):
+    for parts in zip(*(curve.resampled_hulls(bootstrap) for curve in curves.values()), strict=True):
         hulls = [part for part, _ in parts]
         goals = hulls[0].quality_at(bought)
         drawn.append([(h.quality_at(bought) - goals, 1 - h.dollars_for(goals) / dollars) for h in hulls])
     draws = np.concatenate(drawn, axis=2)[..., 0]  # (curves, 2, b)
     rows = []
     for (name, curve), found in zip(curves.items(), draws, strict=True):
-        (low, saved_low), (high, saved_high) = _percentiles(found.T, level)
+        (low, saved_low), (high, saved_high) = bootstrap.interval_of_endless(found.T)
         quality, saved = curve.quality_at(dollars), 1 - curve.dollars_for(goal) / dollars
         row = {"curve": name, "quality": quality, "gain": quality - goal, "low": low, "high": high}
         rows.append(row | {"saved": saved, "saved_low": saved_low, "saved_high": saved_high})
     return pd.DataFrame(rows)
 
 
-def _one_seed(random_state: int | None) -> int:
-    """A seed that all curves share, as comparisons are paired: a random one for None."""
-    return int(np.random.default_rng().integers(2**32)) if random_state is None else random_state
-
-
-def _cross_measured(
-    curve: CostQuality, metric: str, best: int, n_resamples: int, random_state: int | None
-) -> np.ndarray:
+def _cross_measured(curve: CostQuality, metric: str, best: int, bootstrap: Bootstrap) -> np.ndarray:
     """(1 + n_resamples, 2): an AIQ, and the quality at the cost of the single model ``best`` less that model's, both
     with corners chosen on other questions (see `many_tests`); first as observed, then on resamples."""
     log, n = curve.log, len(curve.log)
-    half = prompt_ranks(log.outcomes.keys, random_state) % 2  # copies of a question share a half
+    half = prompt_ranks(log.outcomes.keys, bootstrap.random_state) % 2  # copies of a question share a half
     singles = np.broadcast_to(np.arange(len(log.models))[:, None], (len(log.models), n))
-    found = np.zeros((1 + n_resamples, 2))
+    found = np.zeros((1 + bootstrap.n_resamples, 2))
     for side in (0, 1):
         chosen, measured = half == side, half != side
         cheapest = singles[[log.costs[chosen].mean(axis=0).argmin()]]
@@ -281,7 +264,7 @@ def _cross_measured(
         questions = np.flatnonzero(measured)
         scores, costs = (values[questions, corners[:, questions]].T for values in (log.scores, PER * log.costs))
         drawn = []
-        for counts in itertools.chain([np.ones((1, n))], log.resampled(n_resamples, random_state)):
+        for counts in itertools.chain([np.ones((1, n))], log.resampled(bootstrap)):
             weights = counts[:, questions] / counts[:, questions].sum(axis=1, keepdims=True)
             models = Singles(weights @ log.scores[questions], PER * (weights @ log.costs[questions]))
             spent, gained = weights @ costs, weights @ scores
@@ -294,23 +277,16 @@ def _cross_measured(
     return found
 
 
-def _percentiles(draws: np.ndarray, level: float) -> np.ndarray:
-    """(2, k) `percentile_interval` of each column of draws (b, k); values that are out of reach count as infinite."""
-    require_number("level", level, 0, 1, inside=True)
-    ends, found = [(1 - level) / 2, (1 + level) / 2], percentile_interval(np.where(np.isfinite(draws), draws, 0), level)
-    endless = ~np.isfinite(draws).all(axis=0)
-    found[:, endless] = np.quantile(draws[:, endless], ends, axis=0, method="inverted_cdf")
-    return found
-
-
-def difference_table(differences: list[tuple[str, str, np.ndarray]], level: float, metric: str = "") -> pd.DataFrame:
+def difference_table(
+    differences: list[tuple[str, str, np.ndarray]], bootstrap: Bootstrap, metric: str = ""
+) -> pd.DataFrame:
     """One row per comparison, from (router, against, the difference followed by its draws)."""
     rows = []
     for name, against, found in differences:
         values = np.where(np.abs(found) < 1e-12, 0, found)  # what is equal differs by rounding
-        low, high = percentile_interval(values[1:, None], level)[:, 0]
+        low, high = bootstrap.interval(values[1:])
         row: dict[str, Any] = {"router": name, "against": against} | ({"metric": metric} if metric else {})
-        row |= {"difference": values[0], "low": low, "high": high, "p_value": bootstrap_p_value(values[1:])}
+        row |= {"difference": values[0], "low": low, "high": high, "p_value": bootstrap.p_value(values[1:])}
         rows.append(row)
     frame = pd.DataFrame(rows)
     frame["p_holm"] = holm(frame["p_value"])

@@ -12,7 +12,7 @@ from routellm_lab.evaluation.intervals import share_interval
 from routellm_lab.evaluation.many_models import ORACLE, difference_table
 from routellm_lab.evaluation.net_utility import checked_lam, choose, matched_utilities, model_prices, panel_models
 from routellm_lab.evaluation.significance import holm
-from routellm_lab.resampling import mean_draws, percentile_interval, prompt_clusters
+from routellm_lab.resampling import Bootstrap, prompt_clusters
 
 
 def panel_usage(
@@ -22,7 +22,7 @@ def panel_usage(
     prices: Mapping[str, float] | pd.Series | None = None,
     models: Iterable[str] | None = None,
     minimum: int = 2,
-    level: float = 0.95,
+    confidence_level: float = 0.95,
 ) -> pd.DataFrame:
     """Which model of a panel is used for which group of questions.
 
@@ -36,7 +36,7 @@ def panel_usage(
         See `route_many`; `CostQuality.lam_at` gives the one for an amount of dollars.
     minimum : int
         Questions that a group must have.
-    level : float
+    confidence_level : float
         Of the intervals (Clopper and Pearson's).
 
     Returns
@@ -77,7 +77,7 @@ def panel_usage(
         inside = chosen if group == "all" else chosen[groups == group]
         for model in ordered:
             used, n = int((inside == model).sum()), len(inside)
-            low, high = share_interval(used, n, level)
+            low, high = share_interval(used, n, confidence_level)
             row = {"group": group, "model": model, "questions": n, "share": used / n, "low": low, "high": high}
             rows.append(row)
     return pd.DataFrame(rows)
@@ -90,9 +90,7 @@ def panel_against(
     targets: Iterable[str],
     best: str,
     prices: Mapping[str, float] | pd.Series | None = None,
-    level: float = 0.95,
-    n_resamples: int = 2000,
-    random_state: int | None = 0,
+    bootstrap: Bootstrap = Bootstrap(),
 ) -> pd.DataFrame:
     """Whether a panel with a router is as good as models outside it and as its own best model, and at what cost.
 
@@ -110,8 +108,8 @@ def panel_against(
         The best single model of the panel, chosen on another part.
     prices : dict or Series of float, optional
         Only to tell models of equal utility apart.
-    level, n_resamples, random_state
-        Of the bootstrap over the questions.
+    bootstrap : Bootstrap
+        Of the questions.
 
     Returns
     -------
@@ -151,10 +149,10 @@ def panel_against(
     values = np.stack(
         [log.scores[rows, way] for way in ways.values()] + [PER * log.costs[rows, way] for way in ways.values()], axis=1
     )
-    draws = mean_draws(values, n_resamples, random_state, prompt_clusters(log.outcomes.keys))
+    draws = bootstrap.means(values, prompt_clusters(log.outcomes.keys))
     drawn = np.vstack([values.mean(axis=0), draws])
     quality, dollars = (dict(zip(order, part, strict=True)) for part in np.split(drawn.T, 2))
-    frame = difference_table([(way, other, quality[way] - quality[other]) for way, other in held], level)
+    frame = difference_table([(way, other, quality[way] - quality[other]) for way, other in held], bootstrap)
     frame = frame.rename(columns={"router": "panel"})
     frame.insert(2, "quality", [quality[way][0] for way, _ in held])
     frame.insert(3, "dollars", [dollars[way][0] for way, _ in held])
@@ -163,5 +161,5 @@ def panel_against(
     frame.loc[told, "p_holm"] = holm(frame.loc[told, "p_value"])
     ratios = np.stack([dollars[other] / dollars[way] for way, other in held], axis=1)
     frame["cost_ratio"] = ratios[0]
-    frame["cost_ratio_low"], frame["cost_ratio_high"] = percentile_interval(ratios[1:], level, log.outcomes.name)
+    frame["cost_ratio_low"], frame["cost_ratio_high"] = bootstrap.interval(ratios[1:], log.outcomes.name)
     return frame

@@ -14,6 +14,7 @@ from routellm_lab.evaluation.curve import RoutingCurve
 from routellm_lab.evaluation.refits import RefitCurves
 from routellm_lab.evaluation.significance import holm
 from routellm_lab.paper import paper_figure
+from routellm_lab.resampling import Bootstrap
 
 COMMERCIAL: Mapping[str, tuple[float, str]] = {
     "unify": (0.45625, "Unify"),
@@ -26,14 +27,14 @@ GPT-4's; of Martian's calls only the price is known, from which the authors took
 models than the paper's pair (a later GPT-4; for Martian also a Llama 2)."""
 
 
-def commercial_points(outcomes: Outcomes, level: float = 0.95) -> pd.DataFrame:
+def commercial_points(outcomes: Outcomes, confidence_level: float = 0.95) -> pd.DataFrame:
     """The commercial routers of a benchmark whose outcomes hold their scores, for `routellm_lab.plots.routing_curves`.
 
     Parameters
     ----------
     outcomes : Outcomes
         MT Bench, as released.
-    level : float
+    confidence_level : float
         Of the normal interval of the mean score over prompts.
 
     Returns
@@ -46,7 +47,7 @@ def commercial_points(outcomes: Outcomes, level: float = 0.95) -> pd.DataFrame:
     for name, (share, label) in COMMERCIAL.items():
         if name in outcomes.scores:
             scores = outcomes.scores[name].dropna()
-            half = NormalDist().inv_cdf((1 + level) / 2) * scores.std() / np.sqrt(len(scores))
+            half = NormalDist().inv_cdf((1 + confidence_level) / 2) * scores.std() / np.sqrt(len(scores))
             rows.append((label, share, scores.mean(), scores.mean() - half, scores.mean() + half))
     return pd.DataFrame(rows, columns=["label", "share", "quality", "low", "high"])
 
@@ -54,10 +55,8 @@ def commercial_points(outcomes: Outcomes, level: float = 0.95) -> pd.DataFrame:
 def comparison_table(
     curves: Mapping[tuple[str, str], RoutingCurve | RefitCurves] | Iterable[Mapping[str, Any]],
     paper: bool = True,
-    level: float = 0.95,
-    n_resamples: int = 2000,
+    bootstrap: Bootstrap = Bootstrap(),
     n_permutations: int = 2000,
-    random_state: int | None = 0,
     outcomes: Outcomes | None = None,
 ) -> pd.DataFrame:
     """Routers by training set, with intervals, tests against random and the paper's figure.
@@ -68,11 +67,10 @@ def comparison_table(
         Records hold ``training``, ``router``, ``curve`` and, where known, ``pair_used``: the pair whose votes served.
     paper : bool
         Whether to set the paper's figure beside ours (missing where it prints none for this benchmark and pair).
-    level : float
-        Of the intervals of APGR (see `RoutingCurve.interval`).
-    n_resamples, n_permutations : int
-    random_state : int, optional
-        The same resamples for every row on the same number of prompts.
+    bootstrap : Bootstrap
+        Of the intervals of APGR (see `RoutingCurve.interval`): the same resamples for every row on the same number of
+        prompts. The permutations have the same seed.
+    n_permutations : int
     outcomes : Outcomes, optional
         Simulated outcomes; adds ``achieved_share``.
 
@@ -114,9 +112,9 @@ def comparison_table(
         if "pair_used" in row:
             row["pair_used"] = str(row["pair_used"]) if row["pair_used"] is not None else ""
         if isinstance(curve, RefitCurves):
-            row |= _of_refits(curve, level)
+            row |= _of_refits(curve, bootstrap.confidence_level)
         else:
-            row |= _of_curve(curve, level, n_resamples, n_permutations, random_state)
+            row |= _of_curve(curve, bootstrap, n_permutations)
         if paper:
             figure = paper_figure(curve.name, row["training"], row["router"], pair=curve.pair)
             row["paper_apgr"] = np.nan if figure is None else figure
@@ -137,11 +135,9 @@ def comparison_table(
     return table
 
 
-def _of_curve(
-    curve: RoutingCurve, level: float, n_resamples: int, n_permutations: int, random_state: int | None
-) -> dict[str, Any]:
+def _of_curve(curve: RoutingCurve, bootstrap: Bootstrap, n_permutations: int) -> dict[str, Any]:
     """The figures of one fit: bootstrap over prompts, permutation test."""
-    spans = curve.intervals(["apgr", "apgr_paper"], level, n_resamples, random_state)[["low", "high"]]
+    spans = curve.intervals(["apgr", "apgr_paper"], bootstrap)[["low", "high"]]
     (low, high), (protocol_low, protocol_high) = spans.to_numpy().tolist()
     return {
         "prompts": len(curve),
@@ -150,7 +146,7 @@ def _of_curve(
         "apgr": curve.apgr,
         "low": low,
         "high": high,
-        "p_value": curve.p_value_vs_random(n_permutations, random_state),
+        "p_value": curve.p_value_vs_random(n_permutations, bootstrap.random_state),
         "p_holm": np.nan,
         "random_sd": curve.null_sd,
         "oracle_apgr": curve.oracle().apgr,

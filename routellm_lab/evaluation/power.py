@@ -9,8 +9,8 @@ import numpy as np
 
 from routellm_lab.errors import DataError, ParameterError, require_number
 from routellm_lab.evaluation.curve import RoutingCurve
-from routellm_lab.evaluation.significance import bootstrap_all
-from routellm_lab.resampling import defined
+from routellm_lab.evaluation.significance import paired_draws
+from routellm_lab.resampling import Bootstrap, defined
 
 _STEPS = 40
 """Halvings of the bracket of the signal: to a millionth of a millionth of its width."""
@@ -37,8 +37,8 @@ class Power:
         Chance that n questions tell them apart, in [0, 1].
     detectable : float
         Smallest difference of APGR that n questions tell apart with the wanted power.
-    level : float
-        1 - level is the chance to tell apart two that are the same.
+    confidence_level : float
+        1 - confidence_level is the chance to tell apart two that are the same.
     power : float
         The wanted chance to tell them apart.
     """
@@ -51,7 +51,7 @@ class Power:
     needed: int
     power_now: float
     detectable: float
-    level: float = 0.95
+    confidence_level: float = 0.95
     power: float = 0.8
 
 
@@ -59,7 +59,7 @@ def questions_needed(
     curve: RoutingCurve,
     first: float = 0.75,
     second: float = 0.80,
-    level: float = 0.95,
+    confidence_level: float = 0.95,
     power: float = 0.8,
     n_draws: int = 20,
     n_resamples: int = 500,
@@ -73,7 +73,7 @@ def questions_needed(
         Of any router: only its benchmark and its pair count.
     first, second : float
         Expected APGR of the two routers, between that of the worst and of the best ranking of these prompts.
-    level, power : float
+    confidence_level, power : float
         Of the two-sided test, in (0, 1).
     n_draws : int
         Pairs of routers that are made.
@@ -90,7 +90,7 @@ def questions_needed(
     DataError
         When the strong model is not better, or no ranking of these prompts has such an APGR.
     ParameterError
-        When ``first`` and ``second`` are the same, or ``level`` or ``power`` is not in (0, 1).
+        When ``first`` and ``second`` are the same, or ``confidence_level`` or ``power`` is not in (0, 1).
 
     Notes
     -----
@@ -107,7 +107,7 @@ def questions_needed(
     the number is on the safe side: .9 instead of .8 for .60 against .75 on 312 questions.
     Real routers err on the same prompts. Then their difference varies less, and fewer questions are needed.
     """
-    _require_odds(level, power)
+    _require_odds(confidence_level, power)
     for name, apgr in (("first", first), ("second", second)):
         require_number(f"questions_needed: {name}", apgr)
     if first == second:
@@ -130,10 +130,10 @@ def questions_needed(
     for part, target in zip(noise, (first, second), strict=True):
         strength = _strength(signal, part, gap, target)
         made += [_ranked(curve, strength * signal + row) for row in part]
-    draws = defined(bootstrap_all(made, "apgr", n_resamples, random_state), curve.name)
+    draws = defined(paired_draws(made, "apgr", Bootstrap(confidence_level, n_resamples, random_state)), curve.name)
     differences = draws[:, n_draws:] - draws[:, :n_draws]
     sd = float(np.sqrt(differences.var(axis=0, ddof=1).mean()))
-    return _power(curve.name, len(curve), first, second, sd, level, power)
+    return _power(curve.name, len(curve), first, second, sd, confidence_level, power)
 
 
 def _strength(signal: np.ndarray, noise: np.ndarray, gap: np.ndarray, target: float) -> float:
@@ -178,13 +178,13 @@ def _power(name: str, n: int, first: float, second: float, sd: float, level: flo
         needed=math.ceil(n * (reach / difference) ** 2),
         power_now=normal.cdf(shift - quantile) + normal.cdf(-shift - quantile),
         detectable=reach,
-        level=level,
+        confidence_level=level,
         power=power,
     )
 
 
-def _require_odds(level: Any, power: Any) -> None:
-    for name, value in (("level", level), ("power", power)):
+def _require_odds(confidence_level: Any, power: Any) -> None:
+    for name, value in (("confidence_level", confidence_level), ("power", power)):
         require_number(name, value, 0, 1, inside=True)
-    if power <= 1 - level:
-        raise ParameterError(f"power must be above 1 - level = {1 - level:g}, got {power!r}")
+    if power <= 1 - confidence_level:
+        raise ParameterError(f"power must be above 1 - confidence_level = {1 - confidence_level:g}, got {power!r}")

@@ -146,15 +146,15 @@ class RankedScores:
         """Number of prompts, copies counted once."""
         return len(self) if self.clusters is None else int(self.clusters.max()) + 1
 
-    def resampled(self, n_resamples: int = 2000, random_state: Any = 0) -> Iterator[np.ndarray]:
+    def resampled(self, bootstrap: resampling.Bootstrap) -> Iterator[np.ndarray]:
         """Bootstrap resamples of the prompts, copies of a prompt together.
 
         Yields
         ------
         (b, n) array
-            See `routellm_lab.resampling.resample_counts`.
+            See `Bootstrap.counts`.
         """
-        return resampling.resample_counts(len(self), n_resamples, random_state, self.clusters)
+        return bootstrap.counts(len(self), self.clusters)
 
     @cached_property
     def gap(self) -> np.ndarray:

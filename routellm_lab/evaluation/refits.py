@@ -80,7 +80,7 @@ class Spread:
         Questions of one fit.
     n_fits : int
         Distinct fits.
-    level : float
+    confidence_level : float
     """
 
     value: float
@@ -93,7 +93,7 @@ class Spread:
     p_value: float
     n: int
     n_fits: int
-    level: float
+    confidence_level: float
 
 
 @dataclass(frozen=True, eq=False)
@@ -166,11 +166,11 @@ class RefitCurves:
         )
         return RefitCurves(tuple(rows), self.drawn, part.keys)
 
-    def apgr(self, level: float = 0.95) -> Spread:
+    def apgr(self, confidence_level: float = 0.95) -> Spread:
         """Mean APGR with its two intervals and a test against random (.5)."""
-        return _spread(self._terms, self.drawn, self.apgr_of_fits, 0.5, level)
+        return _spread(self._terms, self.drawn, self.apgr_of_fits, 0.5, confidence_level)
 
-    def compare(self, other: "RefitCurves", level: float = 0.95) -> Spread:
+    def compare(self, other: "RefitCurves", confidence_level: float = 0.95) -> Spread:
         """This recipe's APGR minus another's, paired by draw, seed and question.
 
         Draws and seeds that only one of the two has are left out. A recipe with one fit is compared with every fit of
@@ -191,7 +191,7 @@ class RefitCurves:
                 _refuse_other_questions(one[1], two[1])
             terms.append([one[0] - two[0] for one, two in pairs])
             values.append([one[1].apgr - two[1].apgr for one, two in pairs])
-        return _spread(terms, self.drawn or other.drawn, np.array(values), 0.0, level)
+        return _spread(terms, self.drawn or other.drawn, np.array(values), 0.0, confidence_level)
 
     @cached_property
     def _terms(self) -> "list[list[_Terms]]":
@@ -260,7 +260,7 @@ class _Terms:
 
 
 def _spread(
-    terms: Sequence[Sequence[_Terms]], drawn: bool, values: np.ndarray, reference: float, level: float
+    terms: Sequence[Sequence[_Terms]], drawn: bool, values: np.ndarray, reference: float, confidence_level: float
 ) -> Spread:
     """Fieller's interval of a mean over fits; the variance over fits enters the numerator."""
     from scipy import stats
@@ -278,7 +278,7 @@ def _spread(
     not_averaged = [whole, (max(0.0, one - mean.variance(value)), clusters - 1)]
 
     def interval(extra: list[tuple[float, int]]) -> tuple[float, float]:
-        return ratio_interval(*means, level, sum(variance for variance, _ in extra), _satterthwaite(extra))
+        return ratio_interval(*means, confidence_level, sum(variance for variance, _ in extra), _satterthwaite(extra))
 
     low, high = interval(parts)
     single_low, single_high = interval([*parts, *not_averaged])
@@ -298,7 +298,7 @@ def _spread(
         p_value=float(p_value),
         n=cells[0].n,
         n_fits=int(values.shape[1] * (values.shape[0] if drawn else 1)),
-        level=level,
+        confidence_level=confidence_level,
     )
 
 
@@ -372,14 +372,14 @@ def evaluate_fits(fits: Fits, benchmark: Outcomes, left_out: Sequence[Iterable[s
     return RefitCurves(tuple(rows), len(fits) > 1, benchmark.keys)
 
 
-def compare_recipes(curves: Mapping[Any, RefitCurves], level: float = 0.95) -> pd.DataFrame:
+def compare_recipes(curves: Mapping[Any, RefitCurves], confidence_level: float = 0.95) -> pd.DataFrame:
     """Every recipe against every other, paired by question, draw and seed, with Holm's correction.
 
     Parameters
     ----------
     curves : dict of RefitCurves
         Two or more. A key names its recipe; it may be a tuple such as (training, router).
-    level : float
+    confidence_level : float
         Of the intervals.
 
     Returns
@@ -399,7 +399,7 @@ def compare_recipes(curves: Mapping[Any, RefitCurves], level: float = 0.95) -> p
     rows = []
     for place, first in enumerate(names):
         for second in names[place + 1 :]:
-            found = curves[first].compare(curves[second], level)
+            found = curves[first].compare(curves[second], confidence_level)
             rows.append(
                 {
                     "first": first,
@@ -419,7 +419,7 @@ def compare_recipes(curves: Mapping[Any, RefitCurves], level: float = 0.95) -> p
 
 
 def apgr_table(
-    curves: Mapping[Any, RefitCurves], names: Sequence[str] = ("router",), level: float = 0.95
+    curves: Mapping[Any, RefitCurves], names: Sequence[str] = ("router",), confidence_level: float = 0.95
 ) -> pd.DataFrame:
     """APGR of several recipes with both intervals, for `routellm_lab.plots.apgr_forest`.
 
@@ -429,7 +429,7 @@ def apgr_table(
         A key is a recipe's name, or a tuple with one part per name in ``names``.
     names : list of str
         Columns that the parts of a key go to.
-    level : float
+    confidence_level : float
         Of the intervals.
 
     Returns
@@ -440,21 +440,21 @@ def apgr_table(
     """
     rows = []
     for key, recipe in curves.items():
-        found = vars(recipe.apgr(level))
+        found = vars(recipe.apgr(confidence_level))
         row = dict(zip(names, key if isinstance(key, tuple) else (key,), strict=True)) | {"apgr": found["value"]}
         row |= {name: found[name] for name in (*_INTERVALS, "question_sd", "refit_sd", "p_value")}
         rows.append(row | {"fits": found["n_fits"], "prompts": found["n"], "random_sd": recipe.first.null_sd})
     return pd.DataFrame(rows)
 
 
-def gains_over(reference: Any, curves: Mapping[Any, RefitCurves], level: float = 0.95) -> pd.DataFrame:
+def gains_over(reference: Any, curves: Mapping[Any, RefitCurves], confidence_level: float = 0.95) -> pd.DataFrame:
     """Every other recipe's APGR minus that of one, paired by question, draw and seed, with Holm's correction.
 
     Parameters
     ----------
     reference : key of ``curves``
     curves : dict of RefitCurves
-    level : float
+    confidence_level : float
         Of the intervals.
 
     Returns
@@ -469,7 +469,11 @@ def gains_over(reference: Any, curves: Mapping[Any, RefitCurves], level: float =
     """
     if reference not in curves or len(curves) < 2:
         raise ParameterError(f"gains_over: needs {reference!r} and another recipe, got {listed(curves) or 'none'}")
-    found = {key: vars(recipe.compare(curves[reference], level)) for key, recipe in curves.items() if key != reference}
+    found = {
+        key: vars(recipe.compare(curves[reference], confidence_level))
+        for key, recipe in curves.items()
+        if key != reference
+    }
     rows = [{"difference": row["value"]} | {name: row[name] for name in _GAINS} for row in found.values()]
     frame = pd.DataFrame(rows, index=pd.Index(list(found), tupleize_cols=False))
     return frame.assign(p_holm=holm(frame["p_value"]))

@@ -11,9 +11,9 @@ import numpy as np
 import pandas as pd
 
 from routellm_lab.columns import float_array
-from routellm_lab.errors import DataError, ParameterError, require_number
+from routellm_lab.errors import DataError, ParameterError
 from routellm_lab.evaluation import metrics
-from routellm_lab.resampling import bootstrap_p_value, defined, percentile_interval, warn_repeated
+from routellm_lab.resampling import Bootstrap, defined, warn_repeated
 
 if TYPE_CHECKING:
     from routellm_lab.evaluation.curve import RoutingCurve
@@ -31,7 +31,7 @@ class Difference:
         Two-sided: twice the smaller share of resamples on either side of 0.
     n : int
         Prompts, or votes on them.
-    level : float
+    confidence_level : float
         Of the interval.
     """
 
@@ -40,7 +40,7 @@ class Difference:
     high: float
     p_value: float
     n: int
-    level: float = 0.95
+    confidence_level: float = 0.95
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,11 +60,8 @@ class Comparison(Difference):
         return "better than" if self.low > 0 else "worse than" if self.high < 0 else "not distinguishable from"
 
 
-def bootstrap(
-    curve: "RoutingCurve",
-    names: Iterable[str | Callable[[metrics.Sweep], np.ndarray]],
-    n_resamples: int = 2000,
-    random_state: Any = 0,
+def metric_draws(
+    curve: "RoutingCurve", names: Iterable[str | Callable[[metrics.Sweep], np.ndarray]], bootstrap: Bootstrap
 ) -> np.ndarray:
     """Metrics of a curve, by name or as functions of a sweep, on resamples of its prompts.
 
@@ -75,7 +72,7 @@ def bootstrap(
     """
     functions = [name if callable(name) else metrics.metric(name) for name in names]
     rows = []
-    for counts in curve.resampled(n_resamples, random_state):
+    for counts in curve.resampled(bootstrap):
         sweep = curve.sweep(counts)
         rows.append(np.stack([function(sweep) for function in functions], axis=1))
     return np.concatenate(rows)
@@ -85,21 +82,17 @@ def compare(
     first: "RoutingCurve",
     second: "RoutingCurve",
     metric: str = "apgr",
-    n_resamples: int = 2000,
-    random_state: Any = 0,
-    level: float = 0.95,
+    bootstrap: Bootstrap = Bootstrap(),
 ) -> Comparison:
     """Paired bootstrap of two routers on the same prompts (see `RoutingCurve.compare`)."""
-    return compare_pairs([first, second], [(0, 1)], metric, n_resamples, random_state, level)[0]
+    return compare_pairs([first, second], [(0, 1)], metric, bootstrap)[0]
 
 
 def compare_pairs(
     curves: Sequence["RoutingCurve"],
     pairs: Iterable[tuple[int, int]],
     metric: str = "apgr",
-    n_resamples: int = 2000,
-    random_state: Any = 0,
-    level: float = 0.95,
+    bootstrap: Bootstrap = Bootstrap(),
 ) -> list[Comparison]:
     """Paired bootstraps of several routers on the same resamples, each router swept once.
 
@@ -109,6 +102,9 @@ def compare_pairs(
         On the same prompts; these are resampled in the order of the first curve, copies of a prompt together.
     pairs : iterable of (int, int)
         Positions in ``curves``: the first router and the one that is taken off it.
+    metric : str
+        See `RoutingCurve.value`.
+    bootstrap : Bootstrap
 
     Returns
     -------
@@ -125,17 +121,16 @@ def compare_pairs(
     RepeatedPromptsWarning
         When more than `REPEATED_SHARE` of the prompts are copies of another.
     """
-    require_number("level", level, 0, 1, inside=True)
     curves = same_prompts(curves)
     warn_repeated(curves[0].clusters, curves[0].name)
     values = [curve.value(metric) for curve in curves]
-    draws = bootstrap_all(curves, metric, n_resamples, random_state)
-    found = []
+    draws = paired_draws(curves, metric, bootstrap)
+    n, level, found = len(curves[0]), bootstrap.confidence_level, []
     for first, second in pairs:
-        differences = defined((draws[:, first] - draws[:, second])[:, None], curves[0].name)
-        low, high = percentile_interval(differences, level)[:, 0]
-        difference, p_value = values[first] - values[second], bootstrap_p_value(differences)
-        found.append(Comparison(difference, float(low), float(high), p_value, len(curves[0]), level, metric=metric))
+        differences = defined(draws[:, first] - draws[:, second], curves[0].name)
+        low, high = bootstrap.interval(differences).tolist()
+        difference, p_value = values[first] - values[second], bootstrap.p_value(differences)
+        found.append(Comparison(difference, low, high, p_value, n, level, metric=metric))
     return found
 
 
@@ -164,9 +159,7 @@ def same_prompts(curves: Sequence["RoutingCurve"]) -> list["RoutingCurve"]:
     return found
 
 
-def bootstrap_all(
-    curves: Sequence["RoutingCurve"], metric: str = "apgr", n_resamples: int = 2000, random_state: Any = 0
-) -> np.ndarray:
+def paired_draws(curves: Sequence["RoutingCurve"], metric: str, bootstrap: Bootstrap) -> np.ndarray:
     """A metric of several curves on the same resamples of the same prompts.
 
     Returns
@@ -178,7 +171,7 @@ def bootstrap_all(
     return np.concatenate(
         [
             np.stack([function(curve.sweep(counts)) for curve in curves], axis=1)
-            for counts in curves[0].resampled(n_resamples, random_state)
+            for counts in curves[0].resampled(bootstrap)
         ]
     )
 
@@ -186,9 +179,9 @@ def bootstrap_all(
 def compare_all(
     curves: Mapping[Any, "RoutingCurve"],
     metric: str = "apgr",
+    bootstrap: Bootstrap = Bootstrap(),
+    *,
     n_resamples: int | None = None,
-    random_state: Any = 0,
-    level: float = 0.95,
 ) -> pd.DataFrame:
     """Every router against every other, on the same resamples of the same prompts.
 
@@ -198,13 +191,12 @@ def compare_all(
         Two or more, on the same prompts. A key names its router; it may be a tuple such as (training, router).
     metric : str
         See `RoutingCurve.value`.
+    bootstrap : Bootstrap
+        Its resamples are drawn in the prompt order of the first curve, and more of them where Holm's correction over
+        many pairs needs more: 2.5 / (1 - confidence_level) per pair. The smallest p-value of k resamples is
+        2 / (k + 1), and the correction multiplies it by the number of pairs.
     n_resamples : int, optional
-        2,000 by default, more where Holm's correction over many pairs needs them: 2.5 / (1 - level) per pair. The
-        smallest p-value of k resamples is 2 / (k + 1), and the correction multiplies it by the number of pairs.
-    random_state : int, optional
-        Of the resamples. They are drawn in the prompt order of the first curve.
-    level : float
-        Of the intervals.
+        Exactly so many resamples.
 
     Returns
     -------
@@ -222,22 +214,19 @@ def compare_all(
     Warns
     -----
     UserWarning
-        When the resamples are so few that no pair can stay below 1 - level after the correction.
+        When the resamples are so few that no pair can stay below 1 - confidence_level after the correction.
     """
     names = list(curves)
     if len(names) < 2:
         raise ParameterError(f"compare_all: needs two curves or more, got {len(names)}")
-    require_number("level", level, 0, 1, inside=True)
     pairs = list(itertools.combinations(range(len(names)), 2))
-    if n_resamples is None:
-        n_resamples = max(2000, math.ceil(2.5 * len(pairs) / (1 - level)))
-    found = compare_pairs([curves[name] for name in names], pairs, metric, n_resamples, random_state, level)
-    smallest = 2 * len(pairs) / (1 + n_resamples)
-    if smallest >= 1 - level:
+    bootstrap, needed = enough_for_holm(bootstrap, len(pairs), n_resamples)
+    found = compare_pairs([curves[name] for name in names], pairs, metric, bootstrap)
+    smallest = 2 * len(pairs) / (1 + bootstrap.n_resamples)
+    if smallest >= 1 - bootstrap.confidence_level:
         warnings.warn(
-            f"compare_all: with {n_resamples:,} resamples no p-value of {len(pairs)} pairs is below "
-            f"{min(1, smallest):.2g} after Holm's correction; use n_resamples="
-            f"{math.ceil(2.5 * len(pairs) / (1 - level))}",
+            f"compare_all: with {bootstrap.n_resamples:,} resamples no p-value of {len(pairs)} pairs is below "
+            f"{min(1, smallest):.2g} after Holm's correction; use n_resamples={needed}",
             UserWarning,
             stacklevel=2,
         )
@@ -253,6 +242,15 @@ def compare_all(
         frame.insert(place, column, pd.Series([names[pair[side]] for pair in pairs]))
     frame["p_holm"] = holm(frame["p_value"])
     return frame
+
+
+def enough_for_holm(bootstrap: Bootstrap, n_tests: int, n_resamples: int | None = None) -> tuple[Bootstrap, int]:
+    """The bootstrap with as many resamples as Holm's correction of so many tests needs, or with exactly so many; and
+    the number that the correction needs."""
+    needed = math.ceil(2.5 * n_tests / (1 - bootstrap.confidence_level))
+    return bootstrap.replace(
+        n_resamples=max(bootstrap.n_resamples, needed) if n_resamples is None else n_resamples
+    ), needed
 
 
 def comparison_matrices(comparisons: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:

@@ -12,9 +12,9 @@ from routellm_lab.errors import DataError, ParameterError, nearest, require_numb
 from routellm_lab.evaluation.curve import RoutingCurve
 from routellm_lab.evaluation.inference import FIELLER_BELOW
 from routellm_lab.evaluation.metrics import Sweep
-from routellm_lab.evaluation.significance import bootstrap
+from routellm_lab.evaluation.significance import metric_draws
 from routellm_lab.preferences.models import ModelPair
-from routellm_lab.resampling import percentile_interval
+from routellm_lab.resampling import Bootstrap
 
 
 class Estimate(NamedTuple):
@@ -71,7 +71,7 @@ class Verdict:
         once, so that the choice of the best one does not flatter it.
     price_strong, price_weak : float
     tolerance : float
-    level : float
+    confidence_level : float
         Of all intervals.
     """
 
@@ -89,7 +89,7 @@ class Verdict:
     price_strong: float
     price_weak: float
     tolerance: float = 0.95
-    level: float = 0.95
+    confidence_level: float = 0.95
 
     @property
     def best_model(self) -> str:
@@ -139,9 +139,7 @@ def should_route(
     curve: RoutingCurve,
     price_strong: float,
     price_weak: float,
-    level: float = 0.95,
-    n_resamples: int = 2000,
-    random_state: int | None = 0,
+    bootstrap: Bootstrap = Bootstrap(),
     tolerance: float = 0.95,
 ) -> Verdict:
     """Whether to route, against the best single model and the best random mix at the same price.
@@ -152,11 +150,8 @@ def should_route(
     price_strong, price_weak : float
         Per call, or per any one number of calls, such as dollars per 1,000. A share c of strong calls costs
         c price_strong + (1 - c) price_weak.
-    level : float
-        Of all intervals. "Surely" means: by the interval.
-    n_resamples : int
-        Of the prompts, the same for all intervals.
-    random_state : int, optional
+    bootstrap : Bootstrap
+        Of the prompts, the same for all intervals. "Surely" means: by the interval.
     tolerance : float
         Share of the quality gap, in (0, 1], that is good enough: where the saving is read off.
 
@@ -174,14 +169,15 @@ def should_route(
         When a price is not a number above 0, the strong model costs no more than the weak one, or ``tolerance`` is
         outside (0, 1].
     DataError
-        When ``level`` is so low that the strong model is surely better and yet not in more than 5 % of the resamples.
+        When the confidence level is so low that the strong model is surely better and yet not in more than 5 % of the
+        resamples.
 
     Notes
     -----
     The best single model is the strong one where it is surely better, else the weak one. Of the highest point of a
     curve it is not enough to know an interval at that point, since it was chosen for being high. The interval of
-    ``best_gain`` is as wide as the ``level`` quantile of the largest distance, over all thresholds, between the
-    resampled and the observed gain over that model: a simultaneous band.
+    ``best_gain`` is as wide as the ``confidence_level`` quantile of the largest distance, over all thresholds, between
+    the resampled and the observed gain over that model: a simultaneous band.
     """
     _require_prices(price_strong, price_weak, curve.pair)
     if isinstance(tolerance, bool) or not isinstance(tolerance, (int, float, np.number)) or not 0 < tolerance <= 1:
@@ -196,11 +192,11 @@ def should_route(
         _distance(over_weak, 0),
         _distance(over_strong, -1),
     ]
-    weak, strong, apgrs, cpts, from_weak, from_strong = bootstrap(curve, names, n_resamples, random_state).T
+    weak, strong, apgrs, cpts, from_weak, from_strong = metric_draws(curve, names, bootstrap).T
+    level = bootstrap.confidence_level
 
     def estimate(value: float, draws: np.ndarray) -> Estimate:
-        low, high = percentile_interval(draws[:, None], level, curve.name)[:, 0]
-        return Estimate(value, float(low), float(high))
+        return Estimate(value, *bootstrap.interval(draws, curve.name).tolist())
 
     gap = estimate(curve.strong_mean - curve.weak_mean, strong - weak)
     apgr = cpt = saving = saving_over_mix = UNKNOWN
@@ -208,7 +204,7 @@ def should_route(
         apgr, cpt = estimate(curve.apgr, apgrs), estimate(curve.cpt(tolerance), cpts)
         if curve.independent_prompts < FIELLER_BELOW:
             with suppress(DataError):  # the gap is just significant by one of both methods
-                apgr = Estimate(curve.apgr, *curve.interval("apgr", level))
+                apgr = Estimate(curve.apgr, *curve.interval("apgr", bootstrap))
         # the price rises with the share of strong calls: the ends of the interval change places
         prices = [share * price_strong + (1 - share) * price_weak for share in (cpt.value, cpt.high, cpt.low)]
         mix = tolerance * price_strong + (1 - tolerance) * price_weak
@@ -238,16 +234,14 @@ def should_route(
         price_strong=float(price_strong),
         price_weak=float(price_weak),
         tolerance=float(tolerance),
-        level=level,
+        confidence_level=level,
     )
 
 
 def verdict_table(
     curves: Mapping[Any, RoutingCurve],
     prices: Mapping[str, float],
-    level: float = 0.95,
-    n_resamples: int = 2000,
-    random_state: int | None = 0,
+    bootstrap: Bootstrap = Bootstrap(),
     tolerance: float = 0.95,
 ) -> pd.DataFrame:
     """`should_route` for many routers, benchmarks or pairs.
@@ -258,7 +252,7 @@ def verdict_table(
         By any name.
     prices : dict of str to float
         Of each model in the curves, all per the same number of calls.
-    level, n_resamples, random_state, tolerance
+    bootstrap, tolerance
         As in `should_route`.
 
     Returns
@@ -283,7 +277,7 @@ def verdict_table(
         _require_prices(*priced[name], curve.pair)
     rows = []
     for name, curve in curves.items():
-        verdict = should_route(curve, *priced[name], level, n_resamples, random_state, tolerance)
+        verdict = should_route(curve, *priced[name], bootstrap, tolerance)
         told = {"beats_models": verdict.beats_models, "beats_mix": verdict.beats_mix, "verdict": str(verdict)}
         rows.append({"name": name, **verdict.row(), **told})
     return pd.DataFrame(rows)

@@ -17,7 +17,7 @@ from routellm_lab.evaluation.intervals import design_effect, share_interval
 from routellm_lab.evaluation.significance import Difference
 from routellm_lab.preferences.battles import WINNERS, answer_length, keys_of
 from routellm_lab.preferences.splits import prompt_numbers
-from routellm_lab.resampling import bootstrap_p_value, percentile_interval, resample_counts
+from routellm_lab.resampling import Bootstrap
 
 _TURNED = {"model_a": "model_b", "model_b": "model_a", "tie": "tie"}
 FEW_VOTES = 10
@@ -43,7 +43,7 @@ class Agreement:
         by chance.
     n, n_prompts : int
         Votes, and prompts. With a single prompt all intervals are NaN.
-    level : float
+    confidence_level : float
         Of the intervals.
     """
 
@@ -56,7 +56,7 @@ class Agreement:
     kappa_high: float
     n: int
     n_prompts: int
-    level: float = 0.95
+    confidence_level: float = 0.95
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -150,15 +150,14 @@ def _sides(frame: pd.DataFrame, keyed: bool) -> pd.DataFrame:
     return sides
 
 
-def agreement(
-    matched: pd.DataFrame, level: float = 0.95, n_resamples: int = 2000, random_state: int | None = 0
-) -> Agreement:
+def agreement(matched: pd.DataFrame, bootstrap: Bootstrap = Bootstrap()) -> Agreement:
     """Share of equal verdicts and Cohen's kappa of votes from `match_votes` (DataError: none, or an unknown winner)."""
     first, second = _numbers(matched, "first"), _numbers(matched, "second")
-    total, draws = _resampled(matched, np.eye(9)[3 * first + second], n_resamples, random_state)
+    total, draws = _resampled(matched, np.eye(9)[3 * first + second], bootstrap)
+    level = bootstrap.confidence_level
     share, kappa = (float(values[0]) for values in _share_and_kappa(total[None]))
     prompts, n, same = _prompt_numbers(matched), len(matched), int((first == second).sum())
-    ends = kappa_ends = _interval(_share_and_kappa(draws)[1], level)
+    ends = kappa_ends = tuple(bootstrap.interval_of_defined(_share_and_kappa(draws)[1]).tolist())
     if prompts.max() > 0:  # one prompt says nothing about others
         effect = design_effect(first == second, prompts)
         ends = share_interval(same, n, level, effect)
@@ -219,16 +218,14 @@ def _share_and_kappa(tables: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return same / n, np.where(room > 0, (n * same - chance) / np.where(room > 0, room, 1), np.nan)
 
 
-def _resampled(
-    matched: pd.DataFrame, values: np.ndarray, n_resamples: int, random_state: int | None
-) -> tuple[np.ndarray, np.ndarray]:
+def _resampled(matched: pd.DataFrame, values: np.ndarray, bootstrap: Bootstrap) -> tuple[np.ndarray, np.ndarray]:
     """Sums of the columns of ``values`` (n, k): over all votes, (k,), and over resamples of prompts, (b, k)."""
     if matched.empty:
         raise DataError("no matched votes to compare; match_votes makes them")
     prompts = _prompt_numbers(matched)
     sums = np.zeros((prompts.max() + 1, values.shape[1]))
     np.add.at(sums, prompts, values)
-    draws = np.concatenate([counts @ sums for counts in resample_counts(len(sums), n_resamples, random_state)])
+    draws = np.concatenate([counts @ sums for counts in bootstrap.counts(len(sums))])
     if len(sums) < 2:  # one prompt says nothing about others
         draws[:] = np.nan
     return sums.sum(axis=0), draws
@@ -239,22 +236,11 @@ def _prompt_numbers(matched: pd.DataFrame) -> np.ndarray:
     return prompt_numbers(matched["prompt_key"])
 
 
-def _interval(draws: np.ndarray, level: float) -> tuple[float, float]:
-    """Percentile interval of the resamples that are defined, NaN where none is."""
-    draws = draws[~np.isnan(draws)]
-    if not len(draws):
-        return np.nan, np.nan
-    low, high = percentile_interval(draws[:, None], level)[:, 0]
-    return float(low), float(high)
-
-
 def agreement_by(
     matched: pd.DataFrame,
     groups: pd.Series | str,
     bins: int | None = None,
-    level: float = 0.95,
-    n_resamples: int = 2000,
-    random_state: int | None = 0,
+    bootstrap: Bootstrap = Bootstrap(),
 ) -> pd.DataFrame:
     """Agreement in each group of votes.
 
@@ -265,6 +251,8 @@ def agreement_by(
         Group of every vote, in the order of ``matched``, or the name of a column; votes without a group are left out.
     bins : int, optional
         Cut numbers into so many groups of about equal size. See `length_groups` for groups by difference in length.
+    bootstrap : Bootstrap
+        Of the prompts of each group.
 
     Returns
     -------
@@ -290,7 +278,7 @@ def agreement_by(
         groups = _quantile_groups(groups, bins, " to ")
     rows = []
     for group, part in matched.reset_index(drop=True).groupby(groups, observed=True):
-        found = agreement(part, level, n_resamples, random_state)
+        found = agreement(part, bootstrap)
         row = {name: getattr(found, name) for name in ("share", "low", "high", "kappa", "kappa_low", "kappa_high")}
         rows.append({"group": group, "votes": found.n} | row)
     if not rows:
@@ -327,9 +315,7 @@ def _quantile_groups(values: pd.Series, bins: int, between: str, unit: str = "")
     )
 
 
-def position_bias(
-    matched: pd.DataFrame, level: float = 0.95, n_resamples: int = 2000, random_state: int | None = 0
-) -> Bias:
+def position_bias(matched: pd.DataFrame, bootstrap: Bootstrap = Bootstrap()) -> Bias:
     """How much more often the second judge names the answer shown first (A) than the first judge does.
 
     Only votes that both saw with the same sides count (else DataError): on swapped ones the better answer and the
@@ -338,12 +324,10 @@ def position_bias(
     same = matched[~matched["swapped"]]
     if same.empty:
         raise DataError(f"position_bias: all {len(matched)} matched votes were shown with swapped sides")
-    return _bias(same, np.ones(len(same)), level, n_resamples, random_state)
+    return _bias(same, np.ones(len(same)), bootstrap)
 
 
-def length_bias(
-    matched: pd.DataFrame, level: float = 0.95, n_resamples: int = 2000, random_state: int | None = 0
-) -> Bias:
+def length_bias(matched: pd.DataFrame, bootstrap: Bootstrap = Bootstrap()) -> Bias:
     """How much more often the second judge names the longer answer than the first judge does.
 
     Votes with answers of equal or unknown length are left out (DataError when none is left). The values of one judge
@@ -353,21 +337,22 @@ def length_bias(
     differ = np.abs(longer) == 1
     if not differ.any():
         raise DataError("length_bias: no vote with two answers of known and different length")
-    return _bias(matched[differ], longer[differ], level, n_resamples, random_state)
+    return _bias(matched[differ], longer[differ], bootstrap)
 
 
-def _bias(matched: pd.DataFrame, favoured: np.ndarray, level: float, n_resamples: int, seed: int | None) -> Bias:
+def _bias(matched: pd.DataFrame, favoured: np.ndarray, bootstrap: Bootstrap) -> Bias:
     """``favoured`` is 1 where the taste is for A, -1 where it is for B.
 
     Where fewer than `FEW_VOTES` verdicts differ, a bootstrap is too narrow, [0, 0] for equal judges: then the interval
     also covers the upper limit of the share of different verdicts, and the p-value is at least that of a sign test.
     """
     scores = [_SIGN[_numbers(matched, judge)] * favoured for judge in ("first", "second")]
-    total, draws = _resampled(matched, np.column_stack([*scores, np.ones(len(matched))]), n_resamples, seed)
+    total, draws = _resampled(matched, np.column_stack([*scores, np.ones(len(matched))]), bootstrap)
+    level = bootstrap.confidence_level
     first, second = (float(value / total[2]) for value in total[:2])
     differences = (draws[:, 1] - draws[:, 0]) / draws[:, 2]
-    low, high = _interval(differences, level)
-    p_value = np.nan if np.isnan(low) else bootstrap_p_value(differences)
+    low, high = bootstrap.interval_of_defined(differences).tolist()
+    p_value = np.nan if np.isnan(low) else bootstrap.p_value(differences)
     steps = np.abs(scores[1] - scores[0])
     count, effect = int((steps > 0).sum()), design_effect(steps > 0, _prompt_numbers(matched))
     if not np.isnan(low) and count / effect < FEW_VOTES:

@@ -8,6 +8,7 @@ from routellm_lab.errors import DataError, ParameterError, listed
 from routellm_lab.evaluation.cost_curve import CostCurve
 from routellm_lab.plots import theme
 from routellm_lab.plots.theme import words
+from routellm_lab.resampling import Bootstrap
 
 
 @theme.figure
@@ -16,9 +17,7 @@ def cost_curves(
     *,
     simulated: bool | None = None,
     title: str | None = None,
-    level: float = 0.95,
-    n_resamples: int = 1000,
-    random_state: int | None = 0,
+    bootstrap: Bootstrap = Bootstrap(n_resamples=1000),
 ) -> Figure:
     """Quality against dollars, between the two models alone, a random mix of them and the oracle.
 
@@ -30,10 +29,8 @@ def cost_curves(
         By default as the curves say.
     title : str, optional
         By default what the best router saves at half of the gap.
-    level : float
+    bootstrap : Bootstrap
         Of the bands (at fixed thresholds) and of the savings in the legend.
-    n_resamples, random_state
-        Of the bootstrap.
 
     Returns
     -------
@@ -53,11 +50,11 @@ def cost_curves(
     handles, saved = [], {}
     for number, (name, costs) in enumerate(curves.items()):
         look = theme.line_look(number)
-        points, frame = costs.points(101, level, n_resamples, random_state), costs.frame()
+        points, frame = costs.points(101, bootstrap), costs.frame()
         band = (points["quality_low"], points["quality_high"])
         axes.fill_between(points["dollars"], *band, color=look["color"], alpha=0.12, linewidth=0)
         axes.plot(frame["dollars"], frame["quality"], **look)
-        saved[name] = costs.intervals(["saving50"], level, n_resamples, random_state).iloc[0]
+        saved[name] = costs.intervals(["saving50"], bootstrap).iloc[0]
         value, low, high = saved[name]
         handles.append(theme.entry(f"{words(name)}   {value:.0%} [{low:.0%}, {high:.0%}]", **look))
     handles += [theme.entry("random mix of both models", **theme.CHANCE), theme.entry("oracle", **theme.DASHED)]
@@ -71,7 +68,8 @@ def cost_curves(
     theme.quality_axis(axes, first.curve.score_unit)
     axes.set_xlim(0, 1.02 * max(ends))
     axes.margins(y=0.08)
-    theme.legend_below(figure, handles, f"saved at half of the gap, against strong alone  [{level:.0%}]", columns=2)
+    heading = f"saved at half of the gap, against strong alone  [{bootstrap.confidence_level:.0%}]"
+    theme.legend_below(figure, handles, heading, columns=2)
     best = max(saved, key=lambda name: saved[name]["value"])
     value, low, high = saved[best]
     finding = (

@@ -51,7 +51,7 @@ def reliability_diagram(
     axes.axline((0, 0), slope=1, zorder=1, **theme.CHANCE)
     axes.set(xlim=ends, ylim=ends, ylabel="win rate as it came out (mean of the bin)")
     axes.set_xlabel("win rate of the strong model as foretold (mean of the bin; a tie counts one half)")
-    level = next(iter(calibrations.values())).level
+    level = next(iter(calibrations.values())).confidence_level
     theme.legend_below(figure, handles, f"mean distance from the diagonal (ECE)  [{level:.0%} interval]", columns=2)
     detail = theme.counted((found.n for found in calibrations.values()), "prompts in bins of equal size")
     finding = title or _calibration_finding(calibrations)

@@ -15,6 +15,7 @@ from routellm_lab.plots import theme
 from routellm_lab.plots.shapes import name_cells
 from routellm_lab.plots.theme import capital, words
 from routellm_lab.policies.many import CostQuality, many_tests, single_models
+from routellm_lab.resampling import Bootstrap
 
 
 @theme.figure
@@ -23,9 +24,7 @@ def cost_quality(
     *,
     simulated: bool | None = None,
     title: str | None = None,
-    level: float = 0.95,
-    n_resamples: int = 500,
-    random_state: int | None = 0,
+    bootstrap: Bootstrap = Bootstrap(n_resamples=500),
 ) -> Figure:
     """Quality against dollars of routers among many models, between the single models, their best mix and the oracle.
 
@@ -38,10 +37,8 @@ def cost_quality(
         By default as the log says.
     title : str, optional
         By default where the first router lies beside the mix, held out (see `many_tests`).
-    level : float
-        Of the bands.
-    n_resamples, random_state
-        Of the bootstrap.
+    bootstrap : Bootstrap
+        Of the bands and of the title.
 
     Returns
     -------
@@ -53,9 +50,8 @@ def cost_quality(
     odd = [name for name, curve in curves.items() if not curve.log.prompts.index.equals(log.prompts.index)]
     if odd:
         raise DataError(f"cost_quality: {listed(odd)} are of other questions than {next(iter(curves))}")
-    options: dict[str, Any] = {"level": level, "n_resamples": n_resamples, "random_state": random_state}
     figure, axes = theme.canvas(6.4)
-    alone, mix = single_models(log, **options), CostQuality.random_mix(log)
+    alone, mix = single_models(log, bootstrap), CostQuality.random_mix(log)
     dearest = alone["dollars"].max()
     models = {"color": "#999999", "marker": "o", "markersize": 4, "linestyle": "none"}
     axes.plot(alone["dollars"], alone["quality"], zorder=2, **models)
@@ -67,7 +63,7 @@ def cost_quality(
     _hull_line(axes, CostQuality.oracle(log).hull(), dearest, **theme.DASHED)
     handles = []
     for number, (name, curve) in enumerate(curves.items()):
-        look, points = theme.line_look(number), curve.points(**options)
+        look, points = theme.line_look(number), curve.points(bootstrap=bootstrap)
         band = {"color": look["color"], "alpha": 0.12, "linewidth": 0}
         axes.fill_between(points["dollars"], points["low"], points["high"], **band)
         axes.plot(points["dollars"], points["quality"], **look)
@@ -83,6 +79,7 @@ def cost_quality(
     theme.legend_below(figure, handles, heading, columns=2)
     if title is None:
         name, curve = next(iter(curves.items()))
+        options: dict[str, Any] = {"bootstrap": bootstrap, "n_resamples": bootstrap.n_resamples}
         tested = many_tests(log, {name: curve}, log.models[0], metric="aiq_log", **options)
         apart, low, high = (float(tested[column].iloc[0]) for column in ("difference", "low", "high"))
         away = Estimate(apart, low, high) if apart > 0 else Estimate(-apart, -high, -low)

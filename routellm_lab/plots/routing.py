@@ -15,6 +15,7 @@ from routellm_lab.evaluation.curve import RoutingCurve
 from routellm_lab.evaluation.intervals import normal_interval
 from routellm_lab.plots import theme
 from routellm_lab.plots.theme import capital, words
+from routellm_lab.resampling import Bootstrap
 
 
 @theme.figure
@@ -25,9 +26,7 @@ def routing_curves(
     simulated: bool | None = None,
     title: str | None = None,
     intervals: bool = True,
-    level: float = 0.95,
-    n_resamples: int = 2000,
-    random_state: int | None = 0,
+    bootstrap: Bootstrap = Bootstrap(),
     points: pd.DataFrame | None = None,
 ) -> Figure:
     """Quality against the share of strong calls, between the two models alone, a random router and the oracle.
@@ -44,10 +43,8 @@ def routing_curves(
         By default what the best router does.
     intervals : bool
         Whether the legend gives the bootstrap interval of every APGR.
-    level : float
-        Of the intervals and of the band of random routers.
-    n_resamples, random_state
-        Of the bootstrap.
+    bootstrap : Bootstrap
+        Of the intervals; the band of random routers is drawn at the same confidence level.
     points : DataFrame, optional
         Routers known at one share only: ``label``, ``share`` in [0, 1], ``quality`` in the benchmark's unit, and where
         known ``low``, ``high``. Each has its own marker.
@@ -64,6 +61,7 @@ def routing_curves(
         raise DataError(f"routing_curves: {listed(odd)} differ in benchmark or pair from {next(iter(curves))}")
     figure, axes = theme.canvas(6.2)
 
+    level = bootstrap.confidence_level
     band, oracle = first.random_band(level), first.oracle()
     axes.fill_between(band["share"], band["low"], band["high"], color="#cccccc", alpha=0.6, linewidth=0)
     axes.plot(band["share"], band["quality"], **theme.CHANCE)
@@ -73,7 +71,7 @@ def routing_curves(
         look, label = theme.line_look(number), f"{words(name)}   {curve.apgr:.3f}"
         axes.plot("share", "quality", data=curve.frame(), **look)
         if intervals:
-            low, high = curve.interval("apgr", level, n_resamples, random_state)
+            low, high = curve.interval("apgr", bootstrap)
             label += f"  [{low:.3f}, {high:.3f}]"
         handles.append(theme.entry(label, **look))
     heading = f"APGR  [{level:.0%} interval]" if intervals else "APGR"

@@ -23,7 +23,7 @@ def apgr_forest(
     simulated: bool,
     name: str = "",
     title: str | None = None,
-    level: float = 0.95,
+    confidence_level: float = 0.95,
     by: str = "training",
 ) -> Figure:
     """APGR of every router with its interval, grouped by training votes, over the range of random routers.
@@ -38,7 +38,7 @@ def apgr_forest(
     name : str
         The benchmark.
     title : str, optional
-    level : float
+    confidence_level : float
         Of the table's intervals; the band of random routers is drawn at the same level.
     by : str
         Another column to group by.
@@ -59,7 +59,10 @@ def apgr_forest(
         look = theme.marker_look(number)
         for row, y in zip(rows.itertuples(), heights, strict=True):
             axes.fill_betweenx(
-                [y - 0.5, y + 0.5], *normal_interval(0.5, row.random_sd, level), color=theme.PALE, linewidth=0
+                [y - 0.5, y + 0.5],
+                *normal_interval(0.5, row.random_sd, confidence_level),
+                color=theme.PALE,
+                linewidth=0,
             )
             if single:
                 axes.plot([row.single_low, row.single_high], [y, y], color=look["color"], linewidth=0.9)
@@ -71,9 +74,9 @@ def apgr_forest(
     axes.axvline(0.5, **theme.CHANCE)
     axes.set_xlabel("APGR (area under the share of the quality gap recovered; .5 is random)")
     handles: list[Any] = [
-        theme.entry(f"here, {level:.0%} interval", color=theme.INK, marker="o", markersize=7),
+        theme.entry(f"here, {confidence_level:.0%} interval", color=theme.INK, marker="o", markersize=7),
         *([theme.entry("the same for one fit", color=theme.INK, linewidth=0.9)] if single else []),
-        Patch(color=theme.PALE, label=f"random router, {level:.0%} range"),
+        Patch(color=theme.PALE, label=f"random router, {confidence_level:.0%} range"),
     ]
     if "paper_apgr" in table and table["paper_apgr"].notna().any():
         handles.append(theme.entry("the paper (11 thresholds)", linestyle="none", **hollow))

@@ -16,7 +16,7 @@ from routellm_lab.studies.transfer import pairs_won
 
 @theme.figure
 def transfer_dots(
-    frame: pd.DataFrame, *, simulated: bool, name: str = "", title: str | None = None, level: float = 0.95
+    frame: pd.DataFrame, *, simulated: bool, name: str = "", title: str | None = None, confidence_level: float = 0.95
 ) -> Figure:
     """APGR of routers used unchanged on several pairs of models, with intervals, between random and the oracle.
 
@@ -29,7 +29,7 @@ def transfer_dots(
     name : str
         The benchmark.
     title : str, optional
-    level : float
+    confidence_level : float
         Of the frame's intervals; the band of random routers is drawn at the same level.
 
     Returns
@@ -44,7 +44,7 @@ def transfer_dots(
     figure, axes = theme.canvas(2.4 + len(pairs) * max(0.42, 0.2 + 0.13 * len(routers)))
     axes.axvline(0.5, zorder=1, **theme.CHANCE)
     for row in pairs.to_dict("records"):
-        y, chance = place[row["strong"], row["weak"]], normal_interval(0.5, row["random_sd"], level)
+        y, chance = place[row["strong"], row["weak"]], normal_interval(0.5, row["random_sd"], confidence_level)
         axes.fill_betweenx([y - 0.45, y + 0.45], *chance, color=theme.PALE, linewidth=0, zorder=0)
         axes.plot([row["ceiling"]] * 2, [y - 0.4, y + 0.4], color=theme.INK, linewidth=1.8)
     looks = {router: theme.marker_look(number, markersize=6) for number, router in enumerate(routers)}
@@ -59,7 +59,7 @@ def transfer_dots(
     handles: list[Any] = [theme.entry(words(router), **look) for router, look in looks.items()]
     handles += [
         theme.entry("oracle", color=theme.INK, marker="|", markersize=12, markeredgewidth=1.8, ls="none"),
-        Patch(color=theme.PALE, label=f"random router, {level:.0%} range"),
+        Patch(color=theme.PALE, label=f"random router, {confidence_level:.0%} range"),
         theme.entry("hollow: interval with .5", color=theme.INK, marker="o", markerfacecolor="white"),
     ]
     theme.legend_below(figure, handles, columns=4)
@@ -137,7 +137,7 @@ def similarity_scatter(
     axes.margins(0.05)
     theme.legend_below(figure, handles, columns=5)
     if title is None:
-        span = f"{correlation.level:.0%} interval [{correlation.low:+.2f}, {correlation.high:+.2f}]"
+        span = f"{correlation.confidence_level:.0%} interval [{correlation.low:+.2f}, {correlation.high:+.2f}]"
         what = f"{words(x)}: Spearman's rho {correlation.rho:+.2f}, {span}"
         label = words(y.upper()) if y.startswith("apgr") else capital(words(y))
         title = f"{label} shows no sure relation to {what}"

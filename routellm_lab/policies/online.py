@@ -14,15 +14,13 @@ from routellm_lab.evaluation.inputs import checked_rates
 from routellm_lab.evaluation.intervals import share_interval
 from routellm_lab.policies.thresholds import ThresholdPolicy, nearest_thresholds
 from routellm_lab.preferences.models import ModelPair, require_pair
-from routellm_lab.resampling import percentile_interval
+from routellm_lab.resampling import Bootstrap
 
 
 def threshold_transfer(
     curves: Mapping[str, RoutingCurve],
     share: float,
-    level: float = 0.95,
-    n_resamples: int = 1000,
-    random_state: int | None = 0,
+    bootstrap: Bootstrap = Bootstrap(n_resamples=1000),
 ) -> pd.DataFrame:
     """What a threshold for a share of strong calls on one benchmark gives on another.
 
@@ -32,8 +30,8 @@ def threshold_transfer(
         By benchmark; of one router.
     share : float
         Of strong calls that the threshold is chosen for, in (0, 1).
-    level, n_resamples, random_state
-        Of the intervals. The threshold is chosen again on resamples of the questions it is chosen on; on another
+    bootstrap : Bootstrap
+        Of the questions. The threshold is chosen again on resamples of the questions it is chosen on; on another
         benchmark the luck of its own questions is added (of a home row, whose questions are those that the threshold
         was chosen on, the interval tells only how far the luck of the choice moves the share).
 
@@ -57,19 +55,16 @@ def threshold_transfer(
     for chosen_on, source in curves.items():
         threshold = ThresholdPolicy.for_share(source.win_rate, share, source.pair).threshold
         drawn = np.concatenate(
-            [
-                nearest_thresholds(source.win_rate, counts, share)
-                for counts in source.resampled(n_resamples, random_state)
-            ]
+            [nearest_thresholds(source.win_rate, counts, share) for counts in source.resampled(bootstrap)]
         )
         for applied_to, target in curves.items():
             ascending = np.sort(target.win_rate)
             shares = (len(target) - np.searchsorted(ascending, drawn)) / len(target)
             if applied_to != chosen_on:
                 # the target's own sampling noise, given the threshold; not the draws of the bootstrap
-                rng = np.random.default_rng(np.random.SeedSequence(random_state).spawn(1)[0])
+                rng = np.random.default_rng(np.random.SeedSequence(bootstrap.random_state).spawn(1)[0])
                 shares = rng.binomial(len(target), shares) / len(target)
-            low, high = percentile_interval(shares[:, None], level)[:, 0]
+            low, high = bootstrap.interval(shares)
             called = target.win_rate >= threshold
             gap = target.gap
             pgr = gap[called].sum() / gap.sum() if gap.sum() > 0 else np.nan
@@ -160,7 +155,7 @@ class OnlineThreshold:
         insort(self._sorted, rate)
 
 
-def shares_over_time(called: Any, block: int = 200, level: float = 0.95) -> pd.DataFrame:
+def shares_over_time(called: Any, block: int = 200, confidence_level: float = 0.95) -> pd.DataFrame:
     """Share of strong calls in blocks of questions.
 
     Parameters
@@ -169,7 +164,7 @@ def shares_over_time(called: Any, block: int = 200, level: float = 0.95) -> pd.D
         Such as ``policy.decide(win_rates) == policy.pair.strong``.
     block : int
         Questions per block, at least 1; the last one may be shorter.
-    level : float
+    confidence_level : float
         Of Clopper and Pearson's intervals.
 
     Returns
@@ -201,6 +196,6 @@ def shares_over_time(called: Any, block: int = 200, level: float = 0.95) -> pd.D
     rows = []
     for start in range(0, len(strong), block):
         part = strong[start : start + block]
-        low, high = share_interval(int(part.sum()), len(part), level)
+        low, high = share_interval(int(part.sum()), len(part), confidence_level)
         rows.append({"question": start + len(part), "share": float(part.mean()), "low": low, "high": high})
     return pd.DataFrame(rows)

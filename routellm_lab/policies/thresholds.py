@@ -18,6 +18,7 @@ from routellm_lab.evaluation.inputs import checked_rates, require_ranking
 from routellm_lab.evaluation.verdict import Estimate
 from routellm_lab.policies.guarantees import Guarantee, guarantee_missed, guarantee_pgr
 from routellm_lab.preferences.models import ModelPair, require_pair
+from routellm_lab.resampling import Bootstrap
 
 
 @dataclass(frozen=True)
@@ -248,26 +249,20 @@ class ThresholdPolicy:
         """
         return np.where(checked_rates(win_rates, fewest=0) >= self.threshold, self.pair.strong, self.pair.weak)
 
-    def expect(
-        self,
-        questions: CostCurve | RoutingCurve,
-        level: float = 0.95,
-        n_resamples: int = 2000,
-        random_state: int | None = 0,
-    ) -> Expectation:
+    def expect(self, questions: CostCurve | RoutingCurve, bootstrap: Bootstrap = Bootstrap()) -> Expectation:
         """What the threshold gives on labelled questions, with bootstrap intervals over them.
 
         Parameters
         ----------
         questions : CostCurve or RoutingCurve
             Best of other questions than the threshold was chosen on.
-        level, n_resamples, random_state
-            Of the intervals.
+        bootstrap : Bootstrap
+            Of the questions.
         """
         curve, costs, _ = _parts(questions)
         if curve is None:
             raise ParameterError("expect: needs a RoutingCurve or CostCurve: win rates alone know no quality")
-        return expectation(curve, costs, self.threshold, level, n_resamples, random_state)
+        return expectation(curve, costs, self.threshold, bootstrap)
 
     def explain(self, questions: CostCurve | RoutingCurve | None = None) -> str:
         """The policy as a sentence, with what is expected of it: quality, share of strong calls, cost.
@@ -298,7 +293,7 @@ class ThresholdPolicy:
                 f"{told.dollars:.{digits}f} USD per {PER:,} questions, {off:.0%} {'more' if dearer else 'less'} than "
                 "the strong model alone"
             )
-        where = f"{told.benchmark} ({told.prompts:,} questions, {told.level:.0%} intervals)"
+        where = f"{told.benchmark} ({told.prompts:,} questions, {told.confidence_level:.0%} intervals)"
         if questions is None:
             where = f"the questions it was chosen on, {where}"
         return f"{head} (chosen for {self.rule}). On {where}: {'; '.join(parts)}.{promised}"

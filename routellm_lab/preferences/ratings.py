@@ -12,6 +12,7 @@ from routellm_lab.errors import DataError, ParameterError, listed, require_numbe
 from routellm_lab.files import disk_errors, read_json, replacing
 from routellm_lab.preferences.battles import models_of, score_a, validate_battles, vote_weights, win_matrix
 from routellm_lab.preferences.models import STAND_INS, ModelPair, find_model
+from routellm_lab.resampling import Bootstrap
 
 ELO_SCALE = 400 / np.log(10)
 """Elo points per unit of a Bradley-Terry log-strength."""
@@ -24,13 +25,7 @@ _CLOSE = 1e-11
 """A step, in log-strength, after which the solution is reached: to a billionth of an Elo point."""
 
 
-def fit_ratings(
-    battles: pd.DataFrame,
-    prior: float = 1.0,
-    n_resamples: int = 0,
-    level: float = 0.95,
-    random_state: int | None = 0,
-) -> pd.DataFrame:
+def fit_ratings(battles: pd.DataFrame, prior: float = 1.0, bootstrap: Bootstrap | None = None) -> pd.DataFrame:
     """Bradley-Terry ratings with ties as half wins: by evalica, and Newton's method from there on.
 
     Parameters
@@ -40,10 +35,8 @@ def fit_ratings(
     prior : float
         Ties of every model against one virtual opponent, in votes: keeps a model that never won finite. 0 gives the
         maximum-likelihood ratings, which need every model to have won and lost.
-    n_resamples : int
-        Bootstrap resamples of the votes for the interval; 0 leaves it out.
-    level : float
-        Level of the percentile interval, in (0, 1).
+    bootstrap : Bootstrap, optional
+        Of the votes, for the interval; by default there is none.
 
     Returns
     -------
@@ -66,8 +59,6 @@ def fit_ratings(
     are rated as if each were as good as the others.
     """
     require_number("prior", prior, 0)
-    require_number("n_resamples", n_resamples, 0, whole=True)
-    require_number("level", level, 0, 1, inside=True)
     battles = _checked(battles)
     models = models_of(battles)
     index = pd.Index([*models, _VIRTUAL])
@@ -84,17 +75,16 @@ def fit_ratings(
             )
     ratings = pd.DataFrame({"rating": _ratings(wins, prior)}, index=pd.Index(models, name="model"))
     ratings["votes"] = pd.concat([battles["model_a"], battles["model_b"]]).value_counts().reindex(models).to_numpy()
-    if n_resamples:
-        rng = np.random.default_rng(random_state)
-        draws = np.empty((n_resamples, len(models)))
-        for row in range(n_resamples):
+    if bootstrap is not None:
+        rng = np.random.default_rng(bootstrap.random_state)
+        draws = np.empty((bootstrap.n_resamples, len(models)))
+        for row in range(bootstrap.n_resamples):
             count = rng.multinomial(len(battles), np.full(len(battles), 1 / len(battles)))
             resampled = np.zeros_like(wins)
             np.add.at(resampled, (a, b), count * weight * score)
             np.add.at(resampled, (b, a), count * weight * (1 - score))
             draws[row] = _ratings(resampled, max(prior, 1e-3))
-        tail = (1 - level) / 2
-        ratings["low"], ratings["high"] = np.quantile(draws, [tail, 1 - tail], axis=0)
+        ratings["low"], ratings["high"] = bootstrap.interval(draws)
     # equal ratings differ by rounding errors, which must not decide their order
     return ratings.iloc[np.argsort(-ratings["rating"].round(_DIGITS).to_numpy(), kind="stable")]
 

@@ -26,7 +26,7 @@ def ablation(
     seeds: Iterable[int] = (0,),
     left_out: Mapping[str, Sequence[Iterable[str]]] | None = None,
     references: "Mapping[Router, Fits] | None" = None,
-    level: float = 0.95,
+    confidence_level: float = 0.95,
 ) -> pd.DataFrame:
     """Fit routers in several settings on the same votes, and compare each setting with its router as it is.
 
@@ -45,7 +45,7 @@ def ablation(
         By benchmark and draw, the prompt keys that are not scored (see `evaluate_fits`).
     references : dict of Router to fits, optional
         Routers that are fitted already.
-    level : float
+    confidence_level : float
         Of the intervals.
 
     Returns
@@ -86,12 +86,17 @@ def ablation(
     for router, setting in keys:
         for benchmark in evaluations:
             here, other = (curves[router, name][benchmark] for name in (AS_HERE, setting))
-            row = {"router": router.name, "setting": setting, "benchmark": benchmark, "apgr": other.apgr(level).value}
+            row = {
+                "router": router.name,
+                "setting": setting,
+                "benchmark": benchmark,
+                "apgr": other.apgr(confidence_level).value,
+            }
             if setting == AS_HERE:
                 nothing = dict.fromkeys(("low", "high", "refit_sd", "p_value"), np.nan)
                 rows.append(row | {"difference": 0.0, "fits": other.n_fits} | nothing)
                 continue
-            found = other.compare(here, level)
+            found = other.compare(here, confidence_level)
             row |= {"difference": found.value, "low": found.low, "high": found.high, "refit_sd": found.refit_sd}
             rows.append(row | {"fits": found.n_fits, "p_value": found.p_value})
     frame = pd.DataFrame(rows)

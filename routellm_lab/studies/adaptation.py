@@ -17,7 +17,7 @@ from routellm_lab.evaluation.curve import RoutingCurve
 from routellm_lab.evaluation.inputs import checked_win_rates
 from routellm_lab.preferences.models import ModelPair
 from routellm_lab.preferences.splits import prompt_ranks
-from routellm_lab.resampling import bootstrap_p_value, defined, percentile_interval, resample_counts
+from routellm_lab.resampling import Bootstrap, defined
 from routellm_lab.routers.scores.base import ScoreRouter
 
 CHOICES = ("random", "diverse", "uncertain")
@@ -102,15 +102,13 @@ class Adaptation:
     call_cost: float
     simulated: bool = False
 
-    def summary(self, level: float = 0.95, n_resamples: int = 1000, random_state: int | None = 0) -> pd.DataFrame:
+    def summary(self, bootstrap: Bootstrap = Bootstrap(n_resamples=1000)) -> pd.DataFrame:
         """Means over the draws with intervals, against the general router and against labels chosen at random.
 
         Parameters
         ----------
-        level : float
-        n_resamples : int
-            Every one draws the questions of the domain anew, and the draws of labels.
-        random_state : int, optional
+        bootstrap : Bootstrap
+            Every resample draws the questions of the domain anew, and the draws of labels.
 
         Returns
         -------
@@ -130,9 +128,9 @@ class Adaptation:
         keys = list(self.curves)
         values = np.array([[curve.apgr for curve in self.curves[key]] for key in keys]).mean(axis=1)
         ahead = np.array([[brought.mean() for brought in self.over_constant[key]] for key in keys]).mean(axis=1)
-        draws, ahead_draws = self._resampled(n_resamples, random_state)
-        low, high = percentile_interval(draws, level, f"{self.name}, {self.domain}")
-        ahead_low, ahead_high = percentile_interval(ahead_draws, level)
+        draws, ahead_draws = self._resampled(bootstrap)
+        low, high = bootstrap.interval(draws, f"{self.name}, {self.domain}")
+        ahead_low, ahead_high = bootstrap.interval(ahead_draws)
         rows = []
         for at, (choice, labels) in enumerate(keys):
             row: dict[str, Any] = {"choice": choice, "labels": labels}
@@ -141,24 +139,26 @@ class Adaptation:
                 known = other in self.curves
                 against = keys.index(other) if known else at
                 apart = draws[:, at] - draws[:, against]
-                ends = percentile_interval(apart[:, None], level)[:, 0] if known else (np.nan, np.nan)
-                p_value = bootstrap_p_value(apart) if known else np.nan
+                ends = bootstrap.interval(apart) if known else (np.nan, np.nan)
+                p_value = bootstrap.p_value(apart) if known else np.nan
                 row |= {name: values[at] - values[against] if known else np.nan}
                 row |= {f"{name}_low": ends[0], f"{name}_high": ends[1], f"p_{name}": p_value}
-            told = (ahead[at], ahead_low[at], ahead_high[at], bootstrap_p_value(ahead_draws[:, at]))
+            told = (ahead[at], ahead_low[at], ahead_high[at], bootstrap.p_value(ahead_draws[:, at]))
             names = ("over_constant", "over_constant_low", "over_constant_high", "p_over_constant")
             rows.append(row | dict(zip(names, told, strict=True)))
         return pd.DataFrame(rows)
 
-    def _resampled(self, n_resamples: int, random_state: int | None) -> tuple[np.ndarray, np.ndarray]:
+    def _resampled(self, bootstrap: Bootstrap) -> tuple[np.ndarray, np.ndarray]:
         """Means over resampled draws, on resampled questions of the domain, (b, curves): APGR, and what is brought over
         the best constant. Resamples in which APGR is not defined are left out."""
         first = next(iter(self.curves.values()))
         ids = pd.Index(np.unique(np.concatenate([curve.prompt_ids for curve in first])))
         places = [ids.get_indexer(curve.prompt_ids) for curve in first]
-        of_questions, of_draws = np.random.SeedSequence(random_state).spawn(2)
+        of_questions, of_draws = (
+            bootstrap.replace(random_state=seed) for seed in np.random.SeedSequence(bootstrap.random_state).spawn(2)
+        )
         found, brought = [], []
-        for counts in resample_counts(len(ids), n_resamples, of_questions):
+        for counts in of_questions.counts(len(ids)):
             drawn = [counts[:, at] for at in places]
             parts = [
                 [metrics.apgr(curve.sweep(times)) for curve, times in zip(curves, drawn, strict=True)]
@@ -171,7 +171,7 @@ class Adaptation:
             ]
             brought.append(np.array(parts).transpose(2, 0, 1))
         apgr, ahead = np.concatenate(found), np.concatenate(brought)
-        weights = np.concatenate(list(resample_counts(len(first), n_resamples, of_draws)))[:, None]
+        weights = np.concatenate(list(of_draws.counts(len(first))))[:, None]
         # a draw on whose questions the strong model is not better in the resample has no say in it
         counted = weights * ~np.isnan(apgr)
         total = counted.sum(axis=2)
@@ -381,8 +381,7 @@ def arrival_curve(
     labels: Iterable[int] = (10, 50, 200),
     newcomers: int = 8,
     n_draws: int = 10,
-    level: float = 0.95,
-    n_resamples: int = 2000,
+    bootstrap: Bootstrap = Bootstrap(),
     random_state: int | None = 0,
 ) -> pd.DataFrame:
     """A model that nobody has routed to arrives: what a few labelled answers of it tell, on top of the other models.
@@ -402,10 +401,10 @@ def arrival_curve(
         Models drawn, each to be the newcomer; all of them where there are fewer.
     n_draws : int
         Sets of labels per newcomer, the same for all routers.
-    level : float
-    n_resamples : int
-        Every one draws the newcomers anew, and the sets of labels of each.
+    bootstrap : Bootstrap
+        Every resample draws the newcomers anew, and the sets of labels of each.
     random_state : int, optional
+        Of the newcomers and of the sets of labels.
 
     Returns
     -------
@@ -430,7 +429,8 @@ def arrival_curve(
         raise DataError(
             f"arrival_curve: needs three models or more, the same in both parts; got {listed(train.models)}"
         )
-    of_models, of_labels, of_resamples = np.random.SeedSequence(random_state).spawn(3)
+    of_models, of_labels = np.random.SeedSequence(random_state).spawn(2)
+    of_resamples = np.random.SeedSequence(bootstrap.random_state).spawn(3)[2]  # not the draws of the two before
     arrived = np.random.default_rng(of_models).permutation(train.models)[:newcomers].tolist()
     tasks = [
         (train, test, dict(routers), name, sizes, n_draws, seed)
@@ -438,16 +438,16 @@ def arrival_curve(
     ]
     gains = np.array(parallel(_arrive, tasks, "new models", len(tasks)))  # (newcomers, draws, routers, sizes)
     rng, k = np.random.default_rng(of_resamples), len(arrived)
-    drawn = np.empty((n_resamples, *gains.shape[2:]))
-    for at in range(n_resamples):
+    drawn = np.empty((bootstrap.n_resamples, *gains.shape[2:]))
+    for at in range(bootstrap.n_resamples):
         models = rng.integers(k, size=k)
         drawn[at] = gains[models[:, None], rng.integers(n_draws, size=(k, n_draws))].mean(axis=(0, 1))
     rows = []
     for i, router in enumerate(routers):
         for j, size in enumerate(sizes):
-            low, high = percentile_interval(drawn[:, i, j, None], level)[:, 0]
+            low, high = bootstrap.interval(drawn[:, i, j])
             row = {"router": router, "labels": size, "gain": gains[:, :, i, j].mean(), "low": low, "high": high}
-            rows.append(row | {"p_value": bootstrap_p_value(drawn[:, i, j]), "newcomers": k})
+            rows.append(row | {"p_value": bootstrap.p_value(drawn[:, i, j]), "newcomers": k})
     return pd.DataFrame(rows)
 
 

@@ -12,6 +12,7 @@ from routellm_lab.errors import require_number
 from routellm_lab.evaluation.achievable import achieved_share, best_possible
 from routellm_lab.evaluation.curve import evaluate
 from routellm_lab.preferences.models import ModelPair
+from routellm_lab.resampling import Bootstrap
 
 if TYPE_CHECKING:
     from routellm_lab.routers import Router
@@ -23,7 +24,7 @@ def learning_curve(
     outcomes: Outcomes,
     sizes: Iterable[int],
     pair: ModelPair | None = None,
-    level: float = 0.95,
+    bootstrap: Bootstrap = Bootstrap(),
     random_state: int | None = 0,
 ) -> pd.DataFrame:
     """Fit a router on growing parts of the votes and evaluate each.
@@ -38,8 +39,8 @@ def learning_curve(
         Votes to train on; each part holds the smaller ones.
     pair : ModelPair, optional
         To evaluate; the router's own by default.
-    level : float
-        Of the bootstrap interval over prompts.
+    bootstrap : Bootstrap
+        Of the prompts.
     random_state : int, optional
         Of the order in which votes are added.
 
@@ -55,9 +56,7 @@ def learning_curve(
     for size in sizes:
         require_number("learning_curve: each of sizes (votes)", size, 1, len(battles), whole=True)
     order = np.random.default_rng(random_state).permutation(len(battles))
-    tasks = (
-        (clone(router), battles.iloc[np.sort(order[:size])], outcomes, pair, level, random_state) for size in sizes
-    )
+    tasks = ((clone(router), battles.iloc[np.sort(order[:size])], outcomes, pair, bootstrap) for size in sizes)
     return pd.DataFrame(parallel(_row, tasks, "learning curve", len(sizes)))
 
 
@@ -66,11 +65,10 @@ def _row(
     battles: pd.DataFrame,
     outcomes: Outcomes,
     pair: ModelPair | None,
-    level: float,
-    random_state: int | None,
+    bootstrap: Bootstrap,
 ) -> dict[str, Any]:
     curve = evaluate(router.fit(battles), outcomes, pair)
-    low, high = curve.interval("apgr", level=level, random_state=random_state)
+    low, high = curve.interval("apgr", bootstrap)
     row = {"router": router.name, "votes": len(battles), "apgr": curve.apgr, "low": low, "high": high}
     if outcomes.simulated:
         row["achieved_share"] = achieved_share(curve, outcomes)

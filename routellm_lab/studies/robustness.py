@@ -148,7 +148,7 @@ class AdversarialSuffix:
         Held-out prompts.
     threshold : float
         The strong model is called from this win rate on.
-    level : float
+    confidence_level : float
         Of the intervals.
     """
 
@@ -159,17 +159,17 @@ class AdversarialSuffix:
     random_range: tuple[float, float]
     n: int
     threshold: float
-    level: float = 0.95
+    confidence_level: float = 0.95
 
     @property
     def before_interval(self) -> tuple[float, float]:
         """Wilson's interval of ``before``."""
-        return _wilson(round(self.before * self.n), self.n, self.level)
+        return _wilson(round(self.before * self.n), self.n, self.confidence_level)
 
     @property
     def after_interval(self) -> tuple[float, float]:
         """Wilson's interval of ``after``."""
-        return _wilson(round(self.after * self.n), self.n, self.level)
+        return _wilson(round(self.after * self.n), self.n, self.confidence_level)
 
 
 def perturb(prompts: Iterable[str], name: str, random_state: int = 0) -> list[str]:
@@ -202,7 +202,7 @@ def flip_rates(
     prompts: Iterable[str],
     names: Iterable[str] | None = None,
     share: float = 0.5,
-    level: float = 0.95,
+    confidence_level: float = 0.95,
     random_state: int = 0,
 ) -> pd.DataFrame:
     """How often each perturbation flips a router's decision.
@@ -217,7 +217,7 @@ def flip_rates(
     share : float
         Of the prompts, as they are, that go to the strong model, in (0, 1). The threshold lies halfway between two win
         rates, where the share comes nearest: prompts with tied win rates go the same way.
-    level : float
+    confidence_level : float
         Of the intervals.
     random_state : int
         Of the perturbations.
@@ -241,7 +241,7 @@ def flip_rates(
     from tqdm.auto import tqdm
 
     names = list(PERTURBATIONS) if names is None else list(names)
-    _require_fractions(share=share, level=level)
+    _require_fractions(share=share, confidence_level=confidence_level)
     if not routers or not names:
         raise ParameterError(f"flip_rates: needs {'perturbations' if routers else 'routers'}, got none")
     texts = as_texts(prompts)
@@ -257,7 +257,7 @@ def flip_rates(
                 after[changed] = _win_rates(router, [others[row] for row in np.flatnonzero(changed)], router_name)
                 to_strong = (before < threshold) & (after >= threshold)
                 to_weak = (before >= threshold) & (after < threshold)
-                low, high = _wilson(int((to_strong | to_weak).sum()), len(texts), level)
+                low, high = _wilson(int((to_strong | to_weak).sum()), len(texts), confidence_level)
                 rows.append(
                     {
                         "router": router_name,
@@ -292,7 +292,7 @@ def adversarial_suffix(
     share: float = 0.5,
     random_state: int = 0,
     held_out: float = 0.5,
-    level: float = 0.95,
+    confidence_level: float = 0.95,
     n_random: int = 20,
 ) -> AdversarialSuffix:
     """Search for words that, appended to a prompt, buy the strong model.
@@ -317,7 +317,7 @@ def adversarial_suffix(
         Of the split and of the random suffixes.
     held_out : float
         Share of the prompts that the suffix is tried on, in (0, 1); it is searched on the others.
-    level : float
+    confidence_level : float
         Of the intervals.
     n_random : int
         Random suffixes, from the same words.
@@ -335,7 +335,7 @@ def adversarial_suffix(
     """
     from tqdm.auto import tqdm
 
-    _require_fractions(share=share, held_out=held_out, level=level)
+    _require_fractions(share=share, held_out=held_out, confidence_level=confidence_level)
     for name, value in (("length", length), ("n_random", n_random)):
         require_number(name, value, 1, whole=True)
     if isinstance(words, str):
@@ -369,7 +369,14 @@ def adversarial_suffix(
     calls = (_win_rates(router, asked, who) >= threshold).reshape(2 + n_random, -1).mean(axis=1)
     before, after, *others = calls.tolist()
     return AdversarialSuffix(
-        suffix, before, after, float(np.mean(others)), (min(others), max(others)), len(held), threshold, level
+        suffix,
+        before,
+        after,
+        float(np.mean(others)),
+        (min(others), max(others)),
+        len(held),
+        threshold,
+        confidence_level,
     )
 
 
@@ -398,10 +405,10 @@ def _threshold(win_rate: np.ndarray, share: float, name: str) -> float:
     return float((ranked[cut - 1] + ranked[cut]) / 2)
 
 
-def _wilson(count: int, n: int, level: float) -> tuple[float, float]:
+def _wilson(count: int, n: int, confidence_level: float) -> tuple[float, float]:
     from scipy.stats import binomtest
 
-    interval = binomtest(count, n).proportion_ci(level, method="wilson")
+    interval = binomtest(count, n).proportion_ci(confidence_level, method="wilson")
     return float(interval.low), float(interval.high)
 
 

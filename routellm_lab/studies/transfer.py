@@ -19,6 +19,7 @@ from routellm_lab.preferences.battles import keys_of
 from routellm_lab.preferences.decontamination import evaluated_prompts
 from routellm_lab.preferences.models import ModelPair
 from routellm_lab.preferences.ratings import Tiers
+from routellm_lab.resampling import Bootstrap
 from routellm_lab.settings import settings
 
 if TYPE_CHECKING:
@@ -30,9 +31,7 @@ def transfer_table(
     outcomes: Outcomes,
     pairs: Iterable[ModelPair],
     prompts: Any = None,
-    n_resamples: int = 2000,
-    random_state: int | None = 0,
-    level: float = 0.95,
+    bootstrap: Bootstrap = Bootstrap(),
 ) -> pd.DataFrame:
     """Routers used unchanged on every pair of models: what a ranking of prompts is worth to models it was not made for.
 
@@ -45,12 +44,9 @@ def transfer_table(
         See `pair_properties` for what each of them offers.
     prompts : boolean mask or list of prompt ids, optional
         Where to evaluate, such as the prompts that no router was trained on; everywhere by default.
-    n_resamples : int
-        Of the prompts, for the intervals; and permutations, for the p-values.
-    random_state : int, optional
-        The same resamples for all routers of a pair.
-    level : float
-        Of the intervals.
+    bootstrap : Bootstrap
+        Of the prompts, for the intervals: the same resamples for all routers of a pair. As many permutations, with the
+        same seed, for the p-values.
 
     Returns
     -------
@@ -105,7 +101,7 @@ def transfer_table(
         for name, curve in zip(rates, curves, strict=True):
             low = high = np.nan
             with suppress(DataError):  # there are too few prompts to tell the two models apart
-                low, high = curve.interval("apgr", level, n_resamples, random_state)
+                low, high = curve.interval("apgr", bootstrap)
             gain = facts["ceiling"] - 0.5
             rows.append(
                 {
@@ -117,7 +113,7 @@ def transfer_table(
                     "apgr": curve.apgr,
                     "low": low,
                     "high": high,
-                    "p_random": curve.p_value_vs_random(n_resamples, random_state),
+                    "p_random": curve.p_value_vs_random(bootstrap.n_resamples, bootstrap.random_state),
                     "ceiling": facts["ceiling"],
                     "achieved": (curve.apgr - 0.5) / gain if gain > 0 else np.nan,
                     "random_sd": curve.null_sd,
@@ -388,9 +384,8 @@ def leave_group_out(
     groups: pd.Series | None = None,
     folds: int = 5,
     minimum: int = 100,
-    n_resamples: int = 2000,
+    bootstrap: Bootstrap = Bootstrap(),
     random_state: int | None = 0,
-    level: float = 0.95,
 ) -> pd.DataFrame:
     """What a group's own answers are worth on it: trained on all other groups against trained on all groups.
 
@@ -406,10 +401,10 @@ def leave_group_out(
         For the win rates with the group's own labels.
     minimum : int
         Prompts with both scores below which a group gets no APGR.
-    n_resamples, random_state
-        Of the paired bootstrap over the group's prompts; ``random_state`` also of the folds.
-    level : float
-        Of the intervals.
+    bootstrap : Bootstrap
+        Paired, over the group's prompts.
+    random_state : int, optional
+        Of the folds.
 
     Returns
     -------
@@ -446,7 +441,7 @@ def leave_group_out(
         with suppress(DataError):  # the strong model is not better, here or in too many resamples
             row |= {"apgr_out": out.apgr, "apgr_in": within.apgr, "difference": out.apgr - within.apgr}
             row["random_sd"] = out.null_sd
-            found = out.compare(within, "apgr", n_resamples, random_state, level)
+            found = out.compare(within, "apgr", bootstrap)
             row |= {"low": found.low, "high": found.high, "p_value": found.p_value}
     return pd.DataFrame(
         rows,

@@ -14,6 +14,7 @@ from routellm_lab.evaluation.groups import matched_groups
 from routellm_lab.preferences.battles import results_between, validate_battles, vote_weights, with_prompts
 from routellm_lab.preferences.models import ModelPair
 from routellm_lab.preferences.splits import prompt_ranks
+from routellm_lab.resampling import Bootstrap
 
 if TYPE_CHECKING:
     from routellm_lab.routers import Router
@@ -157,16 +158,13 @@ def _grouped_apgr(
 ) -> tuple[float, float, float]:
     """Mean over the pairs of the APGR within groups, its standard error over resampled prompts, and the spread that a
     random ranking would have (the mean over the pairs, which rank the same prompts)."""
-    rng = np.random.default_rng(random_state)
+    bootstrap = Bootstrap(n_resamples=n_resamples).replace(random_state=np.random.default_rng(random_state))
     gains, totals = np.zeros((n_resamples + 1, gaps.shape[1])), np.zeros((n_resamples + 1, gaps.shape[1]))
     variance = np.zeros(gaps.shape[1])
     for group in pd.unique(groups[np.isfinite(win_rate)]):
         rows = np.flatnonzero(groups == group)
         variance += gaps[rows].var(axis=0) * (len(rows) + 1) / 12
-        drawn = rng.integers(len(rows), size=(n_resamples, len(rows)))
-        drawn += len(rows) * np.arange(n_resamples)[:, None]
-        times = np.bincount(drawn.ravel(), minlength=n_resamples * len(rows)).reshape(n_resamples, len(rows))
-        times = np.vstack([np.ones(len(rows)), times])
+        times = np.vstack([np.ones(len(rows)), *bootstrap.counts(len(rows))])
         gains += (times * _centred_ranks(win_rate[rows], times)) @ gaps[rows]
         totals += times @ gaps[rows]
     if (totals[0] <= 0).any():

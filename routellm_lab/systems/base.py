@@ -13,7 +13,7 @@ from routellm_lab.costs.tokens import PER
 from routellm_lab.errors import DataError, ParameterError, listed, require_number
 from routellm_lab.evaluation.significance import Difference
 from routellm_lab.preferences.battles import score_a
-from routellm_lab.resampling import bootstrap_p_value, mean_draws, percentile_interval
+from routellm_lab.resampling import Bootstrap
 
 FIGURES = ("quality", "dollars", "calls", "rounds")
 
@@ -163,9 +163,7 @@ class System(Protocol):
     def play(self, log: AnswerLog) -> Played: ...
 
 
-def systems_table(
-    played: Iterable[Played], level: float = 0.95, n_resamples: int = 2000, random_state: int | None = 0
-) -> pd.DataFrame:
+def systems_table(played: Iterable[Played], bootstrap: Bootstrap = Bootstrap()) -> pd.DataFrame:
     """Systems side by side, with bootstrap intervals over the questions.
 
     Returns
@@ -182,7 +180,7 @@ def systems_table(
     systems = _same_questions(list(played))
     values = np.stack([getattr(system, name) for system in systems for name in FIGURES], axis=1)
     values[:, 1 :: len(FIGURES)] *= PER
-    low, high = percentile_interval(mean_draws(values, n_resamples, random_state), level)
+    low, high = bootstrap.interval(bootstrap.means(values))
     means = values.mean(axis=0)
     rows = []
     for number, system in enumerate(systems):
@@ -197,9 +195,7 @@ def compare_systems(
     first: Played,
     second: Played,
     what: str = "quality",
-    n_resamples: int = 2000,
-    random_state: int | None = 0,
-    level: float = 0.95,
+    bootstrap: Bootstrap = Bootstrap(),
 ) -> Difference:
     """One system minus another, question by question (paired bootstrap).
 
@@ -221,18 +217,17 @@ def compare_systems(
         raise ParameterError(f"compare_systems: what must be one of {listed(FIGURES)}, got {what!r}")
     first, second = _same_questions([first, second])
     apart = (getattr(first, what) - getattr(second, what)) * (PER if what == "dollars" else 1)
-    draws = mean_draws(apart, n_resamples, random_state)
-    low, high = percentile_interval(draws[:, None], level)[:, 0]
-    return Difference(float(apart.mean()), float(low), float(high), bootstrap_p_value(draws), len(apart), level)
+    draws = bootstrap.means(apart)
+    low, high = bootstrap.interval(draws).tolist()
+    p_value, level = bootstrap.p_value(draws), bootstrap.confidence_level
+    return Difference(float(apart.mean()), low, high, p_value, len(apart), level)
 
 
 def paired_gains(
     families: Mapping[str, Iterable[Played]],
     router: Sequence[Played],
     best: Played,
-    level: float = 0.95,
-    n_resamples: int = 2000,
-    random_state: int | None = 0,
+    bootstrap: Bootstrap = Bootstrap(),
 ) -> pd.DataFrame:
     """What every setting of every system gains, question by question, over one model and over a router at its cost.
 
@@ -244,7 +239,7 @@ def paired_gains(
         The router's settings: the random mix of the two around a system's cost is what it is paired with (`mixed_at`).
     best : Played
         The best single model, as known before the test.
-    level, n_resamples, random_state
+    bootstrap : Bootstrap
 
     Returns
     -------
@@ -270,7 +265,7 @@ def paired_gains(
             for name, rival in (("gain", best), ("over_router", mixed_at(router, cost) if inside else None)):
                 found = [np.nan] * 4
                 if rival is not None:
-                    apart = compare_systems(told, rival, "quality", n_resamples, random_state, level)
+                    apart = compare_systems(told, rival, "quality", bootstrap)
                     found = [apart.difference, apart.low, apart.high, apart.p_value]
                 row |= dict(zip((name, f"{name}_low", f"{name}_high", f"{name}_p"), found, strict=True))
             rows.append(row)

@@ -7,8 +7,8 @@ import pandas as pd
 from routellm_lab.errors import DataError, listed
 from routellm_lab.preferences.battles import validate_battles
 from routellm_lab.preferences.models import judges_of
+from routellm_lab.resampling import Bootstrap
 from routellm_lab.systems.base import preferred_for_a
-from routellm_lab.systems.panels import mean_interval
 
 BEST_OF_N = {
     "pairrm-tulu-2-13b": ("tulu-2-dpo-13b", "PairRM"),
@@ -23,9 +23,7 @@ describes them)."""
 def best_of_n_gain(
     battles: pd.DataFrame,
     runs: Mapping[str, tuple[str, str]] = BEST_OF_N,
-    level: float = 0.95,
-    n_resamples: int = 2000,
-    random_state: int | None = 0,
+    bootstrap: Bootstrap = Bootstrap(),
 ) -> pd.DataFrame:
     """What the best of n samples by a ranker wins over one answer of the same model, against a common opponent.
 
@@ -71,7 +69,7 @@ def best_of_n_gain(
             continue
         for (name, opponent), met in rates[[base, run]].dropna().groupby(level=["judge", "opponent"]):
             apart = (met[run] - met[base]).to_numpy()
-            low, high = mean_interval(apart[None], level, n_resamples, random_state)
+            low, high = bootstrap.interval(bootstrap.crossed_means(apart[None]))
             means = met[base].mean(), met[run].mean(), apart.mean()
             rows.append((base, run, ranker, name, opponent, *means, low, high, len(apart)))
     if not rows:

@@ -18,7 +18,7 @@ from routellm_lab.benchmarks.grading import final_number
 from routellm_lab.costs.answer_log import AnswerLog
 from routellm_lab.costs.tokens import PER
 from routellm_lab.errors import ParameterError, listed, require_number
-from routellm_lab.resampling import mean_draws, percentile_interval, resample_counts
+from routellm_lab.resampling import Bootstrap
 from routellm_lab.systems.base import Played
 
 __getattr__ = moved(
@@ -114,8 +114,7 @@ def panel_gains(
     train: AnswerLog,
     sizes: Iterable[int] = (1, 3, 5, 7),
     n: int = 50,
-    level: float = 0.95,
-    n_resamples: int = 2000,
+    bootstrap: Bootstrap = Bootstrap(),
     random_state: int = 0,
 ) -> pd.DataFrame:
     """What the majority of panels drawn at random gains, by their size.
@@ -128,10 +127,10 @@ def panel_gains(
         Says which member is the best, as somebody without the panel would choose it, and ranks for `majority`.
     sizes, n
         As in `sample_panels`.
-    level, n_resamples
-        Of the intervals: bootstrap over panels and questions at once.
+    bootstrap : Bootstrap
+        Of panels and questions at once.
     random_state : int
-        Of the panels and the bootstrap.
+        Of the panels.
 
     Returns
     -------
@@ -158,7 +157,7 @@ def panel_gains(
         row["dollars"] = PER * float(np.mean([one.dollars.mean() for one in played]))
         row["best_dollars"] = PER * float(np.mean([log.dollars[panel[0]].mean() for panel in drawn]))
         for name, gains in over.items():
-            low, high = mean_interval(gains, level, n_resamples, random_state)
+            low, high = bootstrap.interval(bootstrap.crossed_means(gains))
             row |= {name: float(gains.mean()), f"{name}_low": low, f"{name}_high": high}
         rows.append(row | {"ahead": float((over["over_best"].mean(axis=1) > 0).mean())})
     return pd.DataFrame(rows)
@@ -198,15 +197,6 @@ def answer_codes(log: AnswerLog, panels: Iterable[Panel]) -> pd.DataFrame:
     texts = log.only(members).answers("a majority")
     answers = [final_number(text) for text in texts.to_numpy().ravel()]
     return pd.DataFrame(pd.factorize(np.array(answers, object))[0].reshape(texts.shape), texts.index, texts.columns)
-
-
-def mean_interval(values: np.ndarray, level: float, n_resamples: int, random_state: int | None) -> tuple[float, float]:
-    """Bootstrap interval of the mean of (panels, questions) values, both drawn anew."""
-    panels, rng = len(values), np.random.default_rng(random_state)
-    means = mean_draws(values.T, n_resamples, rng)
-    drawn = np.concatenate(list(resample_counts(panels, n_resamples, rng)))
-    low, high = percentile_interval((means * drawn).sum(axis=1, keepdims=True) / panels, level)[:, 0]
-    return float(low), float(high)
 
 
 def panel_vote(log: AnswerLog, members: Panel, codes: pd.DataFrame) -> Played:

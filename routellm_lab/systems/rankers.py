@@ -12,7 +12,7 @@ from sklearn.utils.validation import check_is_fitted
 from routellm_lab.encoders import as_texts, make_encoder
 from routellm_lab.errors import DataError, ParameterError, listed
 from routellm_lab.preferences.battles import models_of, validate_battles, vote_weights, with_prompts
-from routellm_lab.resampling import mean_draws, percentile_interval
+from routellm_lab.resampling import Bootstrap
 from routellm_lab.routers.base import sigmoid
 from routellm_lab.systems.scorer import feature_scale, fit_logistic
 
@@ -132,9 +132,7 @@ class TextPairRanker(Ranker):
         return (self._features(questions, first) - self._features(questions, second)) @ self.coefficients_
 
 
-def ranker_accuracy(
-    ranker: Ranker, battles: pd.DataFrame, level: float = 0.95, n_resamples: int = 2000, random_state: int | None = 0
-) -> pd.DataFrame:
+def ranker_accuracy(ranker: Ranker, battles: pd.DataFrame, bootstrap: Bootstrap = Bootstrap()) -> pd.DataFrame:
     """How often a ranker agrees with votes that it has not seen, beside rules that read nothing.
 
     Parameters
@@ -142,8 +140,8 @@ def ranker_accuracy(
     ranker : Ranker
     battles : DataFrame
         With ``response_a`` and ``response_b``; on other prompts than it was trained on. Ties are left out.
-    level, n_resamples, random_state
-        Of the bootstrap over the prompts: votes on one prompt are not independent.
+    bootstrap : Bootstrap
+        Of the prompts: votes on one prompt are not independent.
 
     Returns
     -------
@@ -166,10 +164,10 @@ def ranker_accuracy(
     hits = np.column_stack([np.where(guess == 0, 0.5, (guess > 0) == won) for guess in guesses.values()])
     codes = pd.factorize(votes["prompt_key"])[0]
     sums, sizes = np.stack([np.bincount(codes, each) for each in hits.T], axis=1), np.bincount(codes)
-    drawn = mean_draws(np.column_stack([sums, sizes]), n_resamples, random_state)
+    drawn = bootstrap.means(np.column_stack([sums, sizes]))
     draws = drawn[:, :-1] / drawn[:, -1:]
-    accuracy, (low, high) = hits.mean(axis=0), percentile_interval(draws, level)
-    ahead_low, ahead_high = percentile_interval(draws[:, :1] - draws, level)
+    accuracy, (low, high) = hits.mean(axis=0), bootstrap.interval(draws)
+    ahead_low, ahead_high = bootstrap.interval(draws[:, :1] - draws)
     found = {"accuracy": accuracy, "low": low, "high": high, "ahead": accuracy[0] - accuracy}
     found |= {"ahead_low": ahead_low, "ahead_high": ahead_high}
     return pd.DataFrame(found, index=pd.Index(guesses, name="judged by"))

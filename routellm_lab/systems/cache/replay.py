@@ -13,7 +13,7 @@ from routellm_lab.costs.prices import Price
 from routellm_lab.costs.tokens import PER
 from routellm_lab.encoders import as_texts, make_encoder
 from routellm_lab.errors import DataError, listed
-from routellm_lab.resampling import mean_draws, percentile_interval
+from routellm_lab.resampling import Bootstrap
 from routellm_lab.systems.base import Played, played_choices, positions, value_codes
 from routellm_lab.systems.cache.semantic import SemanticCache
 
@@ -56,7 +56,7 @@ class CachedStream:
         index = pd.RangeIndex(len(self), name="request")
         return Played(name, index, self.requests[score].to_numpy(), self.requests[dollars].to_numpy(), calls, calls)
 
-    def table(self, level: float = 0.95, n_resamples: int = 2000, random_state: int | None = 0) -> pd.DataFrame:
+    def table(self, bootstrap: Bootstrap = Bootstrap()) -> pd.DataFrame:
         """Shares of the requests and what they bring.
 
         Returns
@@ -72,13 +72,12 @@ class CachedStream:
         sums = rows[["dollars", "dollars_without", "score", "score_without", "wrong"]].assign(n=1.0)
         sums = sums.assign(exact=rows["kind"] == "exact", near=rows["kind"] == "near").astype(float)
         by_question = sums.groupby(rows["prompt_id"].to_numpy()).sum()
-        drawn = mean_draws(by_question.to_numpy(), n_resamples, random_state)
+        drawn = bootstrap.means(by_question.to_numpy())
         draws = _figures(pd.DataFrame(drawn, columns=by_question.columns))
         values = _figures(by_question.sum().to_frame().T).iloc[0]
         out = pd.DataFrame({"value": values, "low": np.nan, "high": np.nan}).rename_axis("figure")
         for name in out.index[values.notna()]:
-            low, high = percentile_interval(draws[[name]].dropna().to_numpy(), level)[:, 0]
-            out.loc[name, ["low", "high"]] = low, high
+            out.loc[name, ["low", "high"]] = bootstrap.interval_of_defined(draws[name].to_numpy())
         return out
 
 

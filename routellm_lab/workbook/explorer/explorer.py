@@ -17,11 +17,12 @@ import numpy as np
 import pandas as pd
 
 from routellm_lab.benchmarks.outcomes import Outcomes
-from routellm_lab.errors import ParameterError
+from routellm_lab.errors import ParameterError, require_number
 from routellm_lab.evaluation.cost_curve import CostCurve
 from routellm_lab.files import disk_errors, replacing
 from routellm_lab.policies.guarantees import require_ranking
 from routellm_lab.preferences.models import ModelPair
+from routellm_lab.resampling import Bootstrap
 from routellm_lab.workbook.explorer.formats import digits_for, fixed, money, percent
 from routellm_lab.workbook.explorer.page import page_of
 from routellm_lab.workbook.explorer.points import (
@@ -72,7 +73,7 @@ class Explorer:
         Which questions of the benchmark they are, and of what data, in words.
     traffic : int
         Questions a month to begin with.
-    level : float
+    confidence_level : float
         Of the intervals.
     strong_dollars, weak_dollars : float, optional
         US dollars per 1,000 questions of calling that model always, which needs no router; by default those of the
@@ -94,7 +95,7 @@ class Explorer:
     n_questions: int | None = None
     source: str = ""
     traffic: int = 1_000_000
-    level: float = 0.95
+    confidence_level: float = 0.95
     strong_dollars: float | None = None
     weak_dollars: float | None = None
 
@@ -119,8 +120,7 @@ class Explorer:
             object.__setattr__(self, "questions", numbers.sort_values("win_rate", ascending=False, kind="stable"))
             object.__setattr__(self, "n_questions", self.n_questions or len(numbers))
         object.__setattr__(self, "traffic", checked_traffic(self.traffic))
-        if not 0 < self.level < 1:
-            raise ParameterError(f"level must lie between 0 and 1, such as 0.95, got {self.level!r}")
+        require_number("confidence_level", self.confidence_level, 0, 1, inside=True)
         for name, row in (("strong_dollars", -1), ("weak_dollars", 0)):
             given = getattr(self, name)
             always = float(points["dollars"].iloc[row] if given is None else given)
@@ -135,7 +135,7 @@ class Explorer:
         outcomes: Outcomes | None = None,
         *,
         traffic: int = 1_000_000,
-        level: float = 0.95,
+        bootstrap: Bootstrap = Bootstrap(n_resamples=1000),
         most_points: int = 201,
         most_texts: int = 1000,
         source: str = "",
@@ -148,12 +148,14 @@ class Explorer:
         costs : CostCurve
         outcomes : Outcomes, optional
             With the questions of the curve, to see which of them change sides. Some of their texts go into the page.
-        traffic, level, source
+        traffic, source
             As in the class.
+        bootstrap : Bootstrap
+            Of the intervals.
         most_points, most_texts : int
             Cut-offs offered, and texts of questions drawn to be shown, at most; all questions are counted.
         random_state : int, optional
-            Of the intervals and of the draw.
+            Of the texts drawn.
 
         Raises
         ------
@@ -171,9 +173,9 @@ class Explorer:
                 strong_score=curve.strong_scores,
                 weak_score=curve.weak_scores,
             )
-        points = costs.points(most_points, level, random_state=random_state)
+        points = costs.points(most_points, bootstrap)
         return cls(
-            points=points.assign(**intervals(costs, points["threshold"].to_numpy(), level, random_state)),
+            points=points.assign(**intervals(costs, points["threshold"].to_numpy(), bootstrap)),
             pair=curve.pair,
             benchmark=curve.name,
             score_unit=curve.score_unit,
@@ -183,7 +185,7 @@ class Explorer:
             n_questions=len(curve),
             source=source,
             traffic=traffic,
-            level=level,
+            confidence_level=bootstrap.confidence_level,
             strong_dollars=costs.strong_dollars,
             weak_dollars=costs.weak_dollars,
         )

@@ -49,7 +49,7 @@ def page_of(explorer: "Explorer") -> str:
         wide=WIDE.draw(explorer, explorer.start),
         narrow=NARROW.draw(explorer, explorer.start),
         chart_style=CHART_STYLE,
-        level=f"{explorer.level * 100:g} %",
+        level=f"{explorer.confidence_level * 100:g} %",
         labels=_labels(explorer.score_unit),
         most_traffic=MOST_TRAFFIC,
         first_words=_NO_QUESTIONS if explorer.questions is None else _NOT_MOVED,

@@ -8,7 +8,7 @@ import pandas as pd
 
 from routellm_lab.errors import ParameterError, listed
 from routellm_lab.evaluation.cost_curve import CostCurve
-from routellm_lab.resampling import percentile_interval
+from routellm_lab.resampling import Bootstrap
 
 _ESTIMATES = ("share", "quality", "pgr", "dollars", "random_quality")
 
@@ -26,13 +26,13 @@ MOST_SHOWN = 20
 """Questions that change sides are shown up to this many; the rest are counted."""
 
 
-def intervals(costs: CostCurve, thresholds: np.ndarray, level: float, random_state: int | None) -> dict[str, Any]:
+def intervals(costs: CostCurve, thresholds: np.ndarray, bootstrap: Bootstrap) -> dict[str, Any]:
     """Bootstrap intervals at fixed thresholds that `CostCurve.points` leaves out, on its resamples, as columns."""
     curve = costs.curve
     called = (curve.win_rate[:, None] >= thresholds).astype(float)
     gaps, extra = curve.strong_scores - curve.weak_scores, costs.strong - costs.weak
     drawn: dict[str, list[np.ndarray]] = {name: [] for name in ("share", "pgr", "random_quality", "saving")}
-    for drawn_prompts in curve.resampled(1000, random_state):
+    for drawn_prompts in curve.resampled(bootstrap):
         counts = drawn_prompts / drawn_prompts.sum(axis=1, keepdims=True)
         gap, dearer, weak = ((counts @ values)[:, None] for values in (gaps, extra, costs.weak))
         added = counts @ (extra[:, None] * called) + costs.router
@@ -43,10 +43,10 @@ def intervals(costs: CostCurve, thresholds: np.ndarray, level: float, random_sta
     columns: dict[str, Any] = {}
     for name, parts in drawn.items():
         draws = np.concatenate(parts)
-        if name == "pgr" and np.isnan(draws).any(axis=1).mean() > min((1 - level) / 2, 0.05):
+        if name == "pgr" and np.isnan(draws).any(axis=1).mean() > min(bootstrap.quantiles[0], 0.05):
             columns |= dict.fromkeys(("pgr", "pgr_low", "pgr_high"), math.nan)
             continue
-        columns[f"{name}_low"], columns[f"{name}_high"] = percentile_interval(draws, level, curve.name)
+        columns[f"{name}_low"], columns[f"{name}_high"] = bootstrap.interval(draws, curve.name)
     return columns
 
 
