@@ -157,7 +157,8 @@ def agreement(matched: pd.DataFrame, bootstrap: Bootstrap = Bootstrap()) -> Agre
     level = bootstrap.confidence_level
     share, kappa = (float(values[0]) for values in _share_and_kappa(total[None]))
     prompts, n, same = _prompt_numbers(matched), len(matched), int((first == second).sum())
-    ends = kappa_ends = tuple(bootstrap.interval_of_defined(_share_and_kappa(draws)[1]).tolist())
+    low, high = bootstrap.interval_of_defined(_share_and_kappa(draws)[1]).tolist()
+    ends = kappa_ends = (low, high)
     if prompts.max() > 0:  # one prompt says nothing about others
         effect = design_effect(first == second, prompts)
         ends = share_interval(same, n, level, effect)
