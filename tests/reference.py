@@ -115,7 +115,7 @@ def paper_factorization(
     import torch
 
     from routellm_lab.encoders import make_encoder
-    from routellm_lab.preferences.battles import models_of, score_a
+    from routellm_lab.preferences.battles import models_of, result_for_a
     from routellm_lab.preferences.splits import split_by_prompt
 
     torch.manual_seed(random_state)
@@ -123,7 +123,7 @@ def paper_factorization(
     vectors = torch.from_numpy(make_encoder("static").transform(battles["prompt"]))
     models = pd.Index(models_of(battles))
     a, b = (torch.from_numpy(models.get_indexer(pd.Index(battles[f"model_{side}"])).astype(np.int64)) for side in "ab")
-    score = torch.from_numpy(np.array(score_a(battles), np.float32))
+    score = torch.from_numpy(np.array(result_for_a(battles), np.float32))
     known, mapped = torch.nn.Embedding(len(models), 128), torch.nn.Linear(vectors.shape[1], 128)
     head = torch.nn.Linear(128, 1, bias=False)
     layers = torch.nn.ModuleList([known, mapped, head])
@@ -152,7 +152,7 @@ def plain_factorization(router, battles: pd.DataFrame) -> tuple[list[float], dic
     import torch
 
     from routellm_lab.encoders import make_encoder
-    from routellm_lab.preferences.battles import models_of, score_a, vote_weights
+    from routellm_lab.preferences.battles import models_of, result_for_a, vote_weights
     from routellm_lab.preferences.splits import split_by_prompt
 
     parts = split_by_prompt(battles, router.held_out, router.random_state)
@@ -161,7 +161,7 @@ def plain_factorization(router, battles: pd.DataFrame) -> tuple[list[float], dic
     router.models_ = models_of(battles)
     models = pd.Index(router.models_)
     a, b = (torch.from_numpy(models.get_indexer(pd.Index(battles[f"model_{side}"])).astype(np.int64)) for side in "ab")
-    score, weight = (torch.from_numpy(np.array(of(battles), np.float32)) for of in (score_a, vote_weights))
+    score, weight = (torch.from_numpy(np.array(of(battles), np.float32)) for of in (result_for_a, vote_weights))
     generator = torch.Generator().manual_seed(router.random_state)
     weights = router._initial(vectors.shape[1], generator)
     learned = [value.requires_grad_() for name, value in weights.items() if name != "b" or router.bias]

@@ -16,7 +16,13 @@ from routellm_lab.encoders import make_encoder
 from routellm_lab.errors import DataError, ParameterError
 from routellm_lab.evaluation import Bootstrap
 from routellm_lab.routers import ClusterScores, ConstantScores, RidgeScores
-from routellm_lab.studies.adaptation import CHOICES, adaptation_curve, adapted, arrival_curve, labels_until
+from routellm_lab.studies.adaptation import (
+    CHOICES,
+    adaptation_curve,
+    cold_start_curve,
+    labels_to_beat,
+    residual_correction,
+)
 
 PAIR = ModelPair(strong="strong", weak="weak")
 EASY, HARD = "add carry count apples shop number".split(), "prove lemma integral matrix compact ring".split()
@@ -57,18 +63,18 @@ def test_no_label_leaves_the_general_prediction_and_many_replace_it():
     rng = np.random.default_rng(0)
     vectors = rng.normal(size=(400, 5))
     truth, general = vectors @ rng.normal(size=(5, 2)), rng.random((400, 2))
-    assert np.array_equal(adapted(general, vectors, [], np.zeros((0, 2))), general)
+    assert np.array_equal(residual_correction(general, vectors, [], np.zeros((0, 2))), general)
     rows = np.arange(300)
-    found = adapted(general, vectors, rows, truth[rows])
+    found = residual_correction(general, vectors, rows, truth[rows])
     assert np.abs(found - truth)[300:].mean() < 0.1 * np.abs(general - truth)[300:].mean()
-    one = adapted(general[:, 0], vectors, rows, truth[rows, 0])
+    one = residual_correction(general[:, 0], vectors, rows, truth[rows, 0])
     assert one == pytest.approx(found[:, 0])
 
 
 def test_labels_that_say_nothing_change_little():
     rng = np.random.default_rng(0)
     vectors, general = rng.normal(size=(500, 30)), rng.random(500)
-    found = adapted(general, vectors, np.arange(100), (rng.random(100) < general[:100]).astype(float))
+    found = residual_correction(general, vectors, np.arange(100), (rng.random(100) < general[:100]).astype(float))
     assert np.corrcoef(found, general)[0, 1] > 0.9
 
 
@@ -85,7 +91,7 @@ def test_labels_help_where_the_general_router_knows_nothing(blind):
         assert table.loc[(choice, 100), "over_random"] == pytest.approx(
             table.loc[(choice, 100), "apgr"] - table.loc[("random", 100), "apgr"]
         )
-    needed = labels_until(table.reset_index()).set_index("choice")
+    needed = labels_to_beat(table.reset_index()).set_index("choice")
     assert needed["beats_random_router"].isin([20, 100]).all()
     assert needed["beats_general"].isin([20, 100]).all()
     assert needed["beats_best_constant"].isin([20, 100]).all()
@@ -109,7 +115,7 @@ def test_a_router_that_knows_is_not_unlearned():
     table = made.summary(Bootstrap(n_resamples=200)).set_index("labels")
     assert table.loc[0, "apgr"] > 0.65
     assert (table["gain"] > -0.03).all()
-    needed = labels_until(table.reset_index())
+    needed = labels_to_beat(table.reset_index())
     assert needed["beats_random_router"].item() == 0
     assert needed["beats_general"].isna().all()
 
@@ -136,7 +142,7 @@ def test_where_calls_are_nearly_free_or_hardly_ever_pay_the_constant_cannot_be_b
     outcomes, hard = domain(400)
     knows = (1 + 0.65 * hard) / 2
     made = adaptation_curve(outcomes, PAIR, knows, "hashing:64", "maths", labels=(100,), n_draws=4, call_cost=cost)
-    assert labels_until(made.summary(Bootstrap(n_resamples=100)))["beats_best_constant"].isna().all()
+    assert labels_to_beat(made.summary(Bootstrap(n_resamples=100)))["beats_best_constant"].isna().all()
     for curve, brought in zip(made.curves["random", 0], made.over_constant["random", 0], strict=True):
         # literally: the score less what its calls cost, of the router and of the constant
         gap = curve.strong_scores - curve.weak_scores
@@ -154,14 +160,14 @@ def test_labels_that_say_nothing_do_not_beat_the_best_constant():
         made = adaptation_curve(
             noise, PAIR, rng.random(300), "hashing:64", "maths", labels=(20, 100), n_draws=5, random_state=seed
         )
-        found += labels_until(made.summary(Bootstrap(n_resamples=100)))["beats_best_constant"].notna().sum()
+        found += labels_to_beat(made.summary(Bootstrap(n_resamples=100)))["beats_best_constant"].notna().sum()
     assert found == 0
 
 
 def test_how_many_labels_it_takes_is_read_from_there_on_and_by_domain():
     rows = pd.DataFrame({"choice": "random", "labels": [0, 10, 20, 40], "low": [0.6, 0.4, 0.6, 0.6]})
     rows = rows.assign(over_constant_low=[-1, 1, 1, 1], gain_low=[0, 1, 1, -1])
-    found = labels_until(pd.concat([rows.assign(domain="law"), rows.assign(domain="art", low=0.6)]))
+    found = labels_to_beat(pd.concat([rows.assign(domain="law"), rows.assign(domain="art", low=0.6)]))
     assert found["domain"].tolist() == ["law", "art"]
     assert found["beats_random_router"].tolist() == [20, 0]
     assert found["beats_best_constant"].tolist() == [10, 10]
@@ -289,7 +295,7 @@ def test_a_new_model_gains_from_the_others_where_skill_is_in_the_words_and_not_w
     found = {}
     for shared in (True, False):
         train, test = halves(skills(shared=shared))
-        found[shared] = arrival_curve(
+        found[shared] = cold_start_curve(
             train, test, routers, (10, 50), newcomers=6, n_draws=5, bootstrap=Bootstrap(n_resamples=300)
         )
     known = found[True].set_index(["router", "labels"])
@@ -314,7 +320,9 @@ def test_routers_never_see_the_newcomer_before_it_arrives_and_stay_as_they_are()
     train, test = halves(skills(200, 5))
     Spying.fits.clear()
     spy = Spying()
-    found = arrival_curve(train, test, {"spy": spy}, (5,), newcomers=9, n_draws=2, bootstrap=Bootstrap(n_resamples=50))
+    found = cold_start_curve(
+        train, test, {"spy": spy}, (5,), newcomers=9, n_draws=2, bootstrap=Bootstrap(n_resamples=50)
+    )
     assert not hasattr(spy, "models_")
     missing = sorted(next(iter(set(train.models) - set(models))) for models in Spying.fits)
     assert missing == train.models
@@ -328,7 +336,9 @@ def test_the_gain_is_that_of_a_literal_loop_and_a_seed_repeats_it():
     router = RidgeScores("hashing:64")
     options = {"labels": (20, 5), "newcomers": 1, "n_draws": 1}
     first, again, other = (
-        arrival_curve(train, test, {"ridge": router}, **options, bootstrap=Bootstrap(0.95, 20, seed), random_state=seed)
+        cold_start_curve(
+            train, test, {"ridge": router}, **options, bootstrap=Bootstrap(0.95, 20, seed), random_state=seed
+        )
         for seed in (0, 0, 1)
     )
     pd.testing.assert_frame_equal(first, again)
@@ -361,10 +371,10 @@ def test_arrivals_that_make_no_sense_are_refused(options, error, message):
     train, test = halves(skills(200, 3))
     given = {"routers": {"constant": ConstantScores()}, "labels": (5,), "n_draws": 1, **options}
     with pytest.raises(error, match=message):
-        arrival_curve(train, test, **given)
+        cold_start_curve(train, test, **given)
     two = replace(train, scores=train.scores[["m0", "m1"]])
     with pytest.raises(DataError, match="three models or more"):
-        arrival_curve(two, test, {"constant": ConstantScores()})
+        cold_start_curve(two, test, {"constant": ConstantScores()})
 
 
 # -- bad input ---------------------------------------------------------------------------------------------------------

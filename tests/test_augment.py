@@ -15,7 +15,7 @@ from routellm_lab.preferences import (
     length_controlled,
     pool_battles,
     relabel_as,
-    score_a,
+    result_for_a,
     soft_votes,
     validate_battles,
     vote_weights,
@@ -156,7 +156,7 @@ def test_a_soft_vote_is_two_battles_with_its_mean(arena):
     pairs = soft["weight"].to_numpy().reshape(50, 2)
     np.testing.assert_allclose(pairs.sum(axis=1), votes["weight"])
     np.testing.assert_allclose(
-        (soft["weight"] * score_a(soft)).to_numpy().reshape(50, 2).sum(axis=1), chance * votes["weight"]
+        (soft["weight"] * result_for_a(soft)).to_numpy().reshape(50, 2).sum(axis=1), chance * votes["weight"]
     )
     assert soft["battle_id"].is_unique
     assert soft["battle_id"].iloc[:2].tolist() == [votes["battle_id"].iloc[0] + end for end in ("-a", "-b")]
@@ -205,22 +205,22 @@ def test_a_planted_taste_for_length_is_taken_out(effect):
     votes, length, plain = votes_with_lengths(effect)
     controlled = length_controlled(votes)
     assert controlled.attrs["length_effect"] == pytest.approx(effect, abs=0.2)
-    assert abs(np.corrcoef(score_a(votes), length)[0, 1]) > 0.25
+    assert abs(np.corrcoef(result_for_a(votes), length)[0, 1]) > 0.25
     assert abs(np.corrcoef(mean_results(controlled), length)[0, 1]) < 0.05
     bands = np.digitize(length, [-0.7, -0.3, 0.3, 0.7])
     for band in range(5):  # in every band of lengths the mean is what it is at equal length
         assert mean_results(controlled)[bands == band].mean() == pytest.approx(plain[bands == band].mean(), abs=0.04)
-    assert abs(score_a(votes)[bands == 4].mean() - plain[bands == 4].mean()) > 0.12
+    assert abs(result_for_a(votes)[bands == 4].mean() - plain[bands == 4].mean()) > 0.12
 
 
 def test_votes_without_a_taste_for_length_stay():
     votes, _, _ = votes_with_lengths(0.0)
     controlled = length_controlled(votes)
     assert abs(controlled.attrs["length_effect"]) < 0.1
-    assert np.abs(mean_results(controlled) - score_a(votes)).max() < 0.06
+    assert np.abs(mean_results(controlled) - result_for_a(votes)).max() < 0.06
     equal = length_controlled(votes.assign(chars_a=7, chars_b=7))
     assert equal.attrs["length_effect"] == 0
-    np.testing.assert_allclose(mean_results(equal), score_a(votes).clip(0.01, 0.99))
+    np.testing.assert_allclose(mean_results(equal), result_for_a(votes).clip(0.01, 0.99))
 
 
 def test_length_control_knows_no_sides_and_keeps_weights_and_ties():

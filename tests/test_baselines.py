@@ -8,7 +8,7 @@ from scipy.stats import kstest
 from routellm_lab import ModelPair
 from routellm_lab.encoders import make_encoder
 from routellm_lab.errors import DataError, ParameterError
-from routellm_lab.preferences import Tiers, judges_of, score_a, validate_battles
+from routellm_lab.preferences import Tiers, judges_of, result_for_a, validate_battles
 from routellm_lab.preferences.sample import SAMPLE_MODELS, SAMPLE_PAIR
 from routellm_lab.routers import (
     ConstantRouter,
@@ -18,7 +18,7 @@ from routellm_lab.routers import (
     RidgeRouter,
     tier_votes,
 )
-from routellm_lab.routers.baselines import squash
+from routellm_lab.routers.baselines import clip_win_rate
 
 TIERS = Tiers({"s1": 0, "strong": 1, "mid": 2, "weak": 3, "w1": 3, "last": 4}, "toy")
 PAIR = ModelPair("strong", "weak")
@@ -64,7 +64,7 @@ class TestPairOnlyRouters:
             ("five", "s1", "strong", "model_a"),
             ("six", "weak", "w1", "model_a"),
         )
-        router = KNNRouter(PAIR, encoder="hashing", tiers=TIERS, neighbours=(1,)).fit(battles)
+        router = KNNRouter(PAIR, encoder="hashing", tiers=TIERS, n_neighbors=(1,)).fit(battles)
         assert (router.n_votes_, router.strong_models_, router.weak_models_) == (2, ["s1", "strong"], ["weak", "w1"])
         assert router.win_rate(["one", "two"]).tolist() == [1.0, 0.0]
 
@@ -75,7 +75,7 @@ class TestPairOnlyRouters:
             ("one", "strong", "weak", "tie"),
             ("another", "strong", "weak", "model_b"),
         ).assign(weight=[3.0, 1.0, 4.0, 1.0])
-        router = KNNRouter(PAIR, encoder="hashing", tiers=TIERS, neighbours=(1,)).fit(battles)
+        router = KNNRouter(PAIR, encoder="hashing", tiers=TIERS, n_neighbors=(1,)).fit(battles)
         np.testing.assert_allclose(router.win_rate(["one", "another"]), [(3 + 0 + 2) / 8, 0.0])
 
     def test_no_vote_between_the_tiers(self):
@@ -86,12 +86,12 @@ class TestPairOnlyRouters:
 
 
 def test_nearest_neighbours_equal_a_plain_loop(arena, mmlu):
-    router = KNNRouter(SAMPLE_PAIR, encoder="hashing", neighbours=(7,)).fit(arena)
+    router = KNNRouter(SAMPLE_PAIR, encoder="hashing", n_neighbors=(7,)).fit(arena)
     sides = dict.fromkeys(router.strong_models_, "s") | dict.fromkeys(router.weak_models_, "w")
     a, b = arena["model_a"].map(sides), arena["model_b"].map(sides)
     forward, backward = (a == "s") & (b == "w"), (a == "w") & (b == "s")
     kept = arena[forward | backward]
-    label = np.where(forward, score_a(arena), 1 - score_a(arena))[forward | backward]
+    label = np.where(forward, result_for_a(arena), 1 - result_for_a(arena))[forward | backward]
     train = make_encoder("hashing").transform(kept["prompt"])
     for prompt in mmlu.prompts.iloc[:20]:
         cosine = train @ make_encoder("hashing").transform([prompt])[0]
@@ -102,13 +102,13 @@ def test_nearest_neighbours_equal_a_plain_loop(arena, mmlu):
 
 
 def test_the_number_of_neighbours_and_the_penalty_are_chosen_from_those_offered(arena):
-    assert KNNRouter(SAMPLE_PAIR, encoder="hashing", neighbours=(3, 30)).fit(arena).k_ in (3, 30)
+    assert KNNRouter(SAMPLE_PAIR, encoder="hashing", n_neighbors=(3, 30)).fit(arena).k_ in (3, 30)
     planted = Tiers(SAMPLE_MODELS["tier"].to_dict(), "planted")
-    few = KNNRouter(SAMPLE_PAIR, encoder="hashing", neighbours=(10**6,), tiers=planted).fit(arena.head(500))
+    few = KNNRouter(SAMPLE_PAIR, encoder="hashing", n_neighbors=(10**6,), tiers=planted).fit(arena.head(500))
     assert 0 < few.k_ < few.n_votes_
     assert RidgeRouter(SAMPLE_PAIR, encoder="hashing", alphas=(2.0, 5.0)).fit(arena).alpha_ in (2.0, 5.0)
-    with pytest.raises(ParameterError, match="neighbours must be a list of whole numbers from 1, got \\(0,\\)"):
-        KNNRouter(SAMPLE_PAIR, encoder="hashing", neighbours=(0,)).fit(arena)
+    with pytest.raises(ParameterError, match="n_neighbors must be a list of whole numbers from 1, got \\(0,\\)"):
+        KNNRouter(SAMPLE_PAIR, encoder="hashing", n_neighbors=(0,)).fit(arena)
 
 
 def test_one_training_prompt_is_enough_for_neighbours():
@@ -125,12 +125,12 @@ def test_ridge_equals_the_normal_equations(arena):
     coefficients = np.linalg.solve(gram @ (x - centre) + 3.0 * np.eye(64), gram @ (y - mean))
     texts = ["What is 7 * 8?", "Prove it"]
     linear = (make_encoder("hashing:64").transform(texts) - centre) @ coefficients + mean
-    np.testing.assert_allclose(router.win_rate(texts), squash(linear), atol=1e-6)
+    np.testing.assert_allclose(router.win_rate(texts), clip_win_rate(linear), atol=1e-6)
 
 
 def test_linear_predictions_are_brought_into_range_without_ties():
     score = np.linspace(-0.3, 1.3, 400)
-    inside = squash(score)
+    inside = clip_win_rate(score)
     assert (np.diff(inside) > 0).all()
     assert ((inside > 0) & (inside < 1)).all()
     middle = (score > 0.02) & (score < 0.98)

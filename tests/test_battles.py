@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from routellm_lab import ModelPair, load_battles
 from routellm_lab.errors import DataError
-from routellm_lab.preferences import prompt_key, score_a, validate_battles, vote_weights
+from routellm_lab.preferences import prompt_key, result_for_a, validate_battles, vote_weights
 from routellm_lab.preferences.battles import split_options, win_matrix, with_prompts
 from routellm_lab.preferences.ratings import Tiers
 from routellm_lab.routers import RidgeRouter
@@ -38,7 +38,7 @@ def test_a_good_frame_keeps_its_rows_and_columns_and_gets_keys():
     assert checked["language"].tolist()[1] == "es"
     assert "prompt_key" not in frame
     np.testing.assert_array_equal(vote_weights(checked), [1, 1, 1])
-    np.testing.assert_array_equal(score_a(validate_battles(votes((0, "winner", "model_a")))), [1, 0.5, 0.5])
+    np.testing.assert_array_equal(result_for_a(validate_battles(votes((0, "winner", "model_a")))), [1, 0.5, 0.5])
 
 
 @pytest.mark.parametrize("column", ["prompt", "model_a", "model_b", "winner"])

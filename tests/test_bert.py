@@ -154,7 +154,7 @@ def test_no_prompt_is_on_both_sides(arena, monkeypatch):
 @pytest.mark.parametrize("head", ["one_logit", "three_classes"])
 def test_the_weights_with_the_lowest_held_out_loss_are_kept(arena, head):
     weighted = arena.assign(weight=np.arange(len(arena)) % 3 + 1.0)
-    hasty = replace(QUICK, max_steps=16, evaluations=16, learning_rate=0.01, patience=4)
+    hasty = replace(QUICK, max_steps=16, evaluations=16, learning_rate=0.01, n_iter_no_change=4)
     router = make(head=head, training=hasty).fit(weighted)
     history = router.history_
     best = int(history["held_out_loss"].idxmin())
@@ -164,7 +164,7 @@ def test_the_weights_with_the_lowest_held_out_loss_are_kept(arena, head):
 
 
 def test_training_that_only_harms_is_undone_and_stops_early(arena):
-    harm = replace(QUICK, max_steps=40, evaluations=40, learning_rate=0.3, warmup=0.0, patience=2)
+    harm = replace(QUICK, max_steps=40, evaluations=40, learning_rate=0.3, warmup=0.0, n_iter_no_change=2)
     router = make(training=harm).fit(arena)
     history = router.history_
     assert history["held_out_loss"].idxmin() == 0
@@ -276,12 +276,18 @@ def test_a_tokenizer_without_a_pad_token_is_refused(tmp_path):
     ("name", "value"),
     [
         *[(name, 0) for name in ("max_tokens", "batch_size", "gradient_accumulation", "learning_rate", "epochs")],
-        *[("evaluations", 0), ("patience", 0), ("max_steps", 0), ("learning_rate", float("nan")), ("epochs", -1)],
+        *[
+            ("evaluations", 0),
+            ("n_iter_no_change", 0),
+            ("max_steps", 0),
+            ("learning_rate", float("nan")),
+            ("epochs", -1),
+        ],
         *[
             ("batch_size", 2.5),
             ("max_tokens", True),
             ("epochs", float("inf")),
-            ("patience", "3"),
+            ("n_iter_no_change", "3"),
             ("warmup", float("nan")),
         ],
         *[("held_out", 0), ("held_out", 1.0), ("warmup", 1.5), ("weight_decay", -0.1), ("dropout", 1.0)],
@@ -469,7 +475,7 @@ def test_dropout_and_another_pass_go_on_as_they_would_have(updates):
 
 
 def test_patience_goes_on_as_well(updates):
-    router = toy(training=replace(LONG, learning_rate=0.1, max_steps=30, evaluations=30, patience=4))
+    router = toy(training=replace(LONG, learning_rate=0.1, max_steps=30, evaluations=30, n_iter_no_change=4))
     whole = clone(router).fit(separable())
     n_steps = len(updates)
     assert n_steps < 25

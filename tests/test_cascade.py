@@ -259,7 +259,7 @@ def mixed(n=1000, seed=0, sure=0.9):
 @pytest.mark.parametrize("meta", ["threshold", "pomdp"])
 def test_planted_agreement_is_used_and_every_call_paid(meta):
     train, test = mixed(seed=1), mixed(seed=2)
-    system = AutoMix("small", "large", ["v1", "v2"], lam=0.05, meta=meta).fit(train)
+    system = AutoMix("small", "large", ["v1", "v2"], cost_weight=0.05, meta=meta).fit(train)
     assert system.asks_large_.tolist()[0]
     assert not system.asks_large_.tolist()[-1]
     played = system.play(test)
@@ -276,29 +276,29 @@ def test_planted_agreement_is_used_and_every_call_paid(meta):
 
 
 @pytest.mark.parametrize("sure", [0.5, 0.7, 0.95])
-@pytest.mark.parametrize("lam", [0.0, 0.05, 0.13, 0.3, 5.0])
-def test_expected_utility_is_never_below_one_model_alone(lam, sure):
+@pytest.mark.parametrize("cost_weight", [0.0, 0.05, 0.13, 0.3, 5.0])
+def test_expected_utility_is_never_below_one_model_alone(cost_weight, sure):
     log = mixed(seed=4, sure=sure)
-    system = AutoMix("small", "large", ["v1", "v2"], lam=lam, meta="pomdp").fit(log)
-    alone = log.outcomes.scores.mean() - 1000 * lam * log.dollars.mean()
+    system = AutoMix("small", "large", ["v1", "v2"], cost_weight=cost_weight, meta="pomdp").fit(log)
+    alone = log.outcomes.scores.mean() - 1000 * cost_weight * log.dollars.mean()
     assert system.expected_["small"] == pytest.approx(alone["small"])
     assert system.expected_["large"] == pytest.approx(alone["large"])
     assert system.expected_[system.first_] >= max(alone["small"], alone["large"]) - 1e-12
-    votes = 1000 * lam * log.dollars[["small", "v1", "v2"]].mean().sum()
+    votes = 1000 * cost_weight * log.dollars[["small", "v1", "v2"]].mean().sum()
     # once the votes are there, using them is no worse than not looking at them
     assert system.expected_["verify"] + votes >= max(log.outcomes.scores["small"].mean(), alone["large"]) - 1e-12
     played = system.play(log)
-    realised = played.quality.mean() - 1000 * lam * played.dollars.mean()
+    realised = played.quality.mean() - 1000 * cost_weight * played.dollars.mean()
     assert realised >= max(alone["small"], alone["large"]) - 0.01
     np.testing.assert_allclose(system.observed_.sum(axis=1), 1)
-    if lam == 5.0:
+    if cost_weight == 5.0:
         assert system.first_ == "small"
         assert (played.calls == 1).all()
 
 
 def test_the_threshold_is_the_best_of_all():
     log = mixed(seed=5, sure=0.8)
-    system = AutoMix("small", "large", ["v1", "v2"], lam=0.1).fit(log)
+    system = AutoMix("small", "large", ["v1", "v2"], cost_weight=0.1).fit(log)
     votes = system._votes(log)
 
     def utility(threshold):
@@ -326,7 +326,7 @@ def test_an_answer_without_a_number_agrees_with_none():
         ({"verifiers": ["v1", "nobody"]}, "no model nobody"),
         ({"verifiers": ["v1", "small"]}, "must all differ"),
         ({"meta": "oracle"}, "threshold, pomdp"),
-        ({"lam": -1}, "lam must be a number from 0"),
+        ({"cost_weight": -1}, "cost_weight must be a number from 0"),
     ],
 )
 def test_automix_refuses(options, message):

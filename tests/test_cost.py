@@ -12,7 +12,7 @@ from routellm_lab import ModelPair, RoutingCurve, load_outcomes
 from routellm_lab.benchmarks import outcomes_from_frames
 from routellm_lab.costs import Prices, count_tokens, load_prices
 from routellm_lab.errors import DataError, ParameterError
-from routellm_lab.evaluation import Bootstrap, CostCurve, cost_savings
+from routellm_lab.evaluation import Bootstrap, PairCostCurve, cost_savings
 
 PAIR = ModelPair(strong="strong", weak="weak")
 
@@ -25,9 +25,9 @@ def curve_of(rng: np.random.Generator, n: int = 60, ties: bool = False) -> Routi
     return RoutingCurve(rates, strong, weak, pd.RangeIndex(n), PAIR)
 
 
-def costs_of(rng: np.random.Generator, n: int = 60, ties: bool = False, router: float = 0.0) -> CostCurve:
+def costs_of(rng: np.random.Generator, n: int = 60, ties: bool = False, router: float = 0.0) -> PairCostCurve:
     curve = curve_of(rng, n, ties)
-    return CostCurve(curve, rng.uniform(0.005, 0.02, n), rng.uniform(0.0001, 0.001, n), router)
+    return PairCostCurve(curve, rng.uniform(0.005, 0.02, n), rng.uniform(0.0001, 0.001, n), router)
 
 
 def outcomes(**columns):
@@ -61,7 +61,7 @@ def test_tokens_are_counted_where_known_estimated_from_lengths_else_assumed():
     assert partly.output["strong"].tolist() == [5, 30]
     assert partly.output_basis == {"strong": "counted, 1 of 2 estimated", "weak": "counted"}
     curve = RoutingCurve.from_win_rates([0.9, 0.1], known, PAIR)
-    assert CostCurve.from_tokens(curve, partly, PRICES).strong[1] == pytest.approx((10 * 10 + 30 * 30) / 1e6)
+    assert PairCostCurve.from_tokens(curve, partly, PRICES).strong[1] == pytest.approx((10 * 10 + 30 * 30) / 1e6)
     estimated = count_tokens(outcomes(response_chars=[40, 80, 120, 160]), ["weak"])
     assert estimated.output["weak"].tolist() == [20, 40]
     assert estimated.output_basis == {"weak": "estimated"}
@@ -93,20 +93,20 @@ def test_a_second_turn_sends_the_first_one_and_its_answer_again():
 def test_dollars_of_a_question_are_tokens_times_prices():
     two = outcomes(output_tokens=[100, 200, 300, 400])
     tokens = count_tokens(two, ["strong", "weak"], characters_per_token=1)
-    costs = CostCurve.from_tokens(
+    costs = PairCostCurve.from_tokens(
         RoutingCurve.from_win_rates([0.9, 0.1], two, PAIR), tokens, PRICES, router_usd_per_million=4
     )
     np.testing.assert_allclose(costs.strong, [(8 * 10 + 100 * 30) / 1e6, (40 * 10 + 300 * 30) / 1e6])
     np.testing.assert_allclose(costs.weak, [(8 + 200) / 1e6, (40 + 400) / 1e6])
     assert costs.router == pytest.approx(4e-6)
-    assert costs.frame()["dollars"].tolist() == pytest.approx(
+    assert costs.to_frame()["dollars"].tolist() == pytest.approx(
         [500 * (208 + 440) / 1e6 + 0.004, 500 * (3080 + 440) / 1e6 + 0.004, 500 * (3080 + 9400) / 1e6 + 0.004]
     )
     assert "output counted" in costs.basis
     assert "a test, 2026-01-01" in costs.basis
 
 
-def literal_crossing(costs: CostCurve, x: float) -> float:
+def literal_crossing(costs: PairCostCurve, x: float) -> float:
     """USD per 1,000 questions where PGR first reaches x, question by question (no ties)."""
     order = np.argsort(-costs.curve.win_rate)
     gap = (costs.curve.strong_scores - costs.curve.weak_scores)[order]
@@ -135,7 +135,7 @@ def test_dollars_at_a_share_of_the_gap_equal_a_literal_loop(seed, x):
 @given(seed=st.integers(0, 10_000), ties=st.booleans())
 def test_ends_of_the_curve_are_both_models_alone(seed, ties):
     costs = costs_of(np.random.default_rng(seed), ties=ties)
-    frame = costs.frame()
+    frame = costs.to_frame()
     assert frame["dollars"].iloc[[0, -1]].tolist() == pytest.approx([costs.weak_dollars, costs.strong_dollars])
     assert (frame["dollars"].diff().dropna() > 0).all()
     assert costs.random_quality([costs.weak_dollars, costs.strong_dollars]).tolist() == pytest.approx(
@@ -145,7 +145,7 @@ def test_ends_of_the_curve_are_both_models_alone(seed, ties):
 
 def test_equal_costs_give_the_share_of_calls_again():
     curve = curve_of(np.random.default_rng(3))
-    costs = CostCurve(curve, np.full(60, 0.01), np.full(60, 0.001))
+    costs = PairCostCurve(curve, np.full(60, 0.01), np.full(60, 0.001))
     share = curve.cpt(0.5)
     assert costs.value("dollars50") == pytest.approx(1000 * (share * 0.01 + (1 - share) * 0.001))
     assert costs.dollars(share) == pytest.approx(costs.value("dollars50"))
@@ -180,31 +180,31 @@ def test_costs_that_make_no_sense_are_refused():
     curve = curve_of(np.random.default_rng(0))
     good = np.full(60, 0.01)
     with pytest.raises(DataError, match="shape"):
-        CostCurve(curve, good[:5], good / 10)
+        PairCostCurve(curve, good[:5], good / 10)
     bad = good.copy()
     bad[7] = np.nan
     with pytest.raises(DataError, match="no cost above 0 of the weak model on 1 of 60 questions: 7"):
-        CostCurve(curve, good, bad / 10)
+        PairCostCurve(curve, good, bad / 10)
     with pytest.raises(DataError, match=r"strong costs no more than weak.*Swap the pair"):
-        CostCurve(curve, good / 10, good)
+        PairCostCurve(curve, good / 10, good)
     with pytest.raises(ParameterError, match="router"):
-        CostCurve(curve, good, good / 10, router=-1)
+        PairCostCurve(curve, good, good / 10, router=-1)
     with pytest.raises(ParameterError, match="no metric 'dollars0'"):
-        CostCurve(curve, good, good / 10).value("dollars0")
+        PairCostCurve(curve, good, good / 10).value("dollars0")
     with pytest.raises(ParameterError, match="most must be a whole number from 2, got 1"):
-        CostCurve(curve, good, good / 10).points(1)
+        PairCostCurve(curve, good, good / 10).points(1)
 
 
 def test_a_model_without_price_or_tokens_is_named():
     two = outcomes(output_tokens=[1, 2, 3, 4])
     curve = RoutingCurve.from_win_rates([0.9, 0.1], two, PAIR)
     with pytest.raises(ParameterError, match="none of model 'weak'"):
-        CostCurve.from_tokens(curve, count_tokens(two, ["strong"]), PRICES)
+        PairCostCurve.from_tokens(curve, count_tokens(two, ["strong"]), PRICES)
     with pytest.raises(ParameterError, match="'strong'"):
-        CostCurve.from_tokens(curve, count_tokens(two, ["strong", "weak"]), load_prices("sample"))
+        PairCostCurve.from_tokens(curve, count_tokens(two, ["strong", "weak"]), load_prices("sample"))
     other = count_tokens(two.select(["a"]), ["strong", "weak"])
     with pytest.raises(DataError, match="none for b"):
-        CostCurve.from_tokens(curve, other, PRICES)
+        PairCostCurve.from_tokens(curve, other, PRICES)
 
 
 def test_savings_in_calls_and_dollars_stand_beside_the_paper_of_real_data():

@@ -156,7 +156,7 @@ def test_random_ranking_has_mean_one_half_and_the_closed_form_spread(world):
     orders = itertools.permutations(range(len(weak)))
     areas = [area(pgr_points(win_rate[list(order)], strong - weak)) for order in orders]
     assert np.mean(areas) == pytest.approx(0.5, abs=1e-9)
-    assert curve_of(win_rate, strong, weak).null_sd == pytest.approx(np.std(areas), abs=1e-9)
+    assert curve_of(win_rate, strong, weak).random_sd == pytest.approx(np.std(areas), abs=1e-9)
 
 
 def test_random_band_holds_random_rankings():
@@ -180,12 +180,12 @@ def test_constant_win_rates_warn_and_are_random():
     assert curve.apgr == pytest.approx(0.5)
     assert curve.apgr_paper == pytest.approx(0.5)
     assert curve.cpt(0.3) == pytest.approx(0.3)
-    assert curve.frame()["share"].tolist() == [0, 1]
+    assert curve.to_frame()["share"].tolist() == [0, 1]
 
 
 def test_frame_lists_the_cut_offs_between_ties():
     curve = curve_of([0.9, 0.2, 0.9, 0.4], [1, 1, 1, 1], [0, 1, 1, 0])
-    frame = curve.frame()
+    frame = curve.to_frame()
     assert frame["share"].tolist() == [0, 0.5, 0.75, 1]
     assert frame["quality"].tolist() == [0.5, 0.75, 1, 1]
     assert frame["pgr"].tolist() == [0, 0.5, 1, 1]
@@ -195,7 +195,7 @@ def test_frame_lists_the_cut_offs_between_ties():
 
 
 def test_facts_of_a_small_benchmark():
-    facts = curve_of([0.1, 0.2, 0.3, 0.4], [1, 1, 1, 0], [0, 1, 0, 1]).facts()
+    facts = curve_of([0.1, 0.2, 0.3, 0.4], [1, 1, 1, 0], [0, 1, 0, 1]).summary()
     assert (facts["prompts"], facts["missing"]) == (4, 0)
     assert (facts["weak"], facts["strong"], facts["best_quality"]) == (0.5, 0.75, 1.0)
     assert (facts["strong_better"], facts["weak_better"]) == (0.5, 0.25)
@@ -246,7 +246,7 @@ def test_a_strong_model_that_is_not_better_has_no_pgr(strong):
         lambda: curve.apgr_paper,
         lambda: curve.cpt(0.5),
         lambda: curve.pgr(0.5),
-        lambda: curve.null_sd,
+        lambda: curve.random_sd,
         lambda: curve.interval("apgr"),
         curve.p_value_vs_random,
     )
@@ -256,7 +256,7 @@ def test_a_strong_model_that_is_not_better_has_no_pgr(strong):
             read()
     assert curve.quality(1) == pytest.approx(np.mean(strong))
     assert curve.value("quality0") == pytest.approx(2 / 3)
-    assert curve.frame()["pgr"].isna().all()
+    assert curve.to_frame()["pgr"].isna().all()
 
 
 def test_rounding_does_not_make_a_model_better():
@@ -352,7 +352,7 @@ def test_base_facts_of_the_released_benchmarks(real_folder, name, prompts, dropp
 
     outcomes = load_outcomes(name, data=real_folder)
     curve = RoutingCurve.from_win_rates(np.random.default_rng(0).random(len(outcomes)), outcomes, PAPER_PAIR)
-    facts = curve.facts()
+    facts = curve.summary()
     digits = len(weak.split(".")[1])
     assert (facts["prompts"], outcomes.dropped, facts["missing"]) == (prompts, dropped, 0)
     assert (f"{facts['weak']:.{digits}f}", f"{facts['strong']:.{digits}f}") == (weak, strong)

@@ -11,7 +11,14 @@ from scipy.stats import norm
 
 from routellm_lab import ModelPair, Outcomes
 from routellm_lab.errors import DataError, ParameterError
-from routellm_lab.preferences import Tiers, battles_from_difficulty, fit_difficulty, prompt_key, score_a, vote_weights
+from routellm_lab.preferences import (
+    Tiers,
+    battles_from_difficulty,
+    fit_difficulty,
+    prompt_key,
+    result_for_a,
+    vote_weights,
+)
 from routellm_lab.preferences import difficulty as module
 from routellm_lab.routers import RidgeRouter
 
@@ -172,7 +179,7 @@ def test_outcomes_without_a_difficulty_are_refused(small):
 def votes_logit(votes):
     """Log-odds of the weighted mean result of the strong model, by prompt id."""
     ids = votes["battle_id"].str[:-2]
-    result = (votes["weight"] * score_a(votes)).groupby(ids).sum() / votes["weight"].groupby(ids).sum()
+    result = (votes["weight"] * result_for_a(votes)).groupby(ids).sum() / votes["weight"].groupby(ids).sum()
     return pd.Series(logit(result), index=result.index)
 
 

@@ -29,7 +29,7 @@ from routellm_lab.evaluation.significance import metric_draws, paired_draws
 from routellm_lab.preferences.sample import SAMPLE_PAIR
 from routellm_lab.routers import PromptLengthRouter, RidgeRouter
 from routellm_lab.settings import settings
-from routellm_lab.studies import HeldOut, ablation, learning_curve, random_groups, validate_router
+from routellm_lab.studies import ValidationSource, ablation, learning_curve, random_groups, validate_router
 from routellm_lab.workbook import run_workbook, runner
 
 # read when Ray is imported. A token of this process alone: none is read from or left in the home folder
@@ -343,7 +343,7 @@ def test_on_ray_ablations_bootstraps_and_validation_give_the_same_numbers(there,
         lambda: ablation({router: settings_}, [arena], {"mmlu": some, "again": some}),
         lambda: learning_curve(router, arena, some, [300, 900]),
         lambda: validate_router(
-            router, arena, {"mmlu": HeldOut(some, (SAMPLE_PAIR,), random_groups(some, 3))}, n_resamples=20
+            router, arena, {"mmlu": ValidationSource(some, (SAMPLE_PAIR,), random_groups(some, 3))}, n_resamples=20
         ),
     ):
         here, far = both(there, work)

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from routellm_lab import ModelPair, RoutingCurve, default_pair, load_outcomes
 from routellm_lab.costs import count_tokens, load_prices
 from routellm_lab.errors import DataError, MissingExtraError, ParameterError, RoutellmLabError
-from routellm_lab.evaluation import Bootstrap, CostCurve
+from routellm_lab.evaluation import Bootstrap, PairCostCurve
 from routellm_lab.policies import ThresholdPolicy
 from routellm_lab.workbook.explorer import MOST_SHOWN, MOST_TRAFFIC, POINT_COLUMNS, Explorer
 from routellm_lab.workbook.explorer.formats import money
@@ -627,7 +627,7 @@ def sample_costs(outcomes, win_rates, pair=None):
     pair = pair or default_pair("sample")
     prices = load_prices("sample")
     curve = RoutingCurve.from_win_rates(win_rates, outcomes, pair)
-    return CostCurve.from_tokens(curve, count_tokens(outcomes, (pair.strong, pair.weak)), prices, 50.0)
+    return PairCostCurve.from_tokens(curve, count_tokens(outcomes, (pair.strong, pair.weak)), prices, 50.0)
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ from sklearn.base import clone
 from routellm_lab import ModelPair
 from routellm_lab.encoders import make_encoder
 from routellm_lab.errors import DataError, ParameterError
-from routellm_lab.preferences import score_a, split_by_prompt
+from routellm_lab.preferences import result_for_a, split_by_prompt
 from routellm_lab.preferences.sample import SAMPLE_PAIR
 from routellm_lab.routers import MatrixFactorizationRouter, factorization
 from routellm_lab.routers.factorization import PAPER, RELEASED
@@ -40,11 +40,11 @@ def cross_entropy(router, battles):
     rows = np.arange(len(battles))
     gap = utilities.to_numpy()[rows, utilities.columns.get_indexer(battles["model_a"])]
     gap = gap - utilities.to_numpy()[rows, utilities.columns.get_indexer(battles["model_b"])]
-    return float(np.mean(np.logaddexp(0, gap) - score_a(battles) * gap))
+    return float(np.mean(np.logaddexp(0, gap) - result_for_a(battles) * gap))
 
 
 def test_the_best_weights_are_kept_and_training_stops_early(arena):
-    router = make(learning_rate=0.03, epochs=100, patience=3).fit(arena)
+    router = make(learning_rate=0.03, epochs=100, n_iter_no_change=3).fit(arena)
     history = router.history_
     best = int(history["held_out_loss"].idxmin())
     assert best > 0
@@ -150,7 +150,7 @@ def test_numbers_depend_on_the_seed_alone(arena, fitted):
 
 
 @pytest.mark.parametrize(
-    "options", [{}, {"noise": 0.1, "bias": False}, {"learning_rate": 0.03, "patience": 1}], ids=str
+    "options", [{}, {"noise": 0.1, "bias": False}, {"learning_rate": 0.03, "n_iter_no_change": 1}], ids=str
 )
 def test_seeds_fitted_together_are_the_fits_of_each_seed(arena, options):
     router = make(epochs=8, batch_size=300, **options)
@@ -162,7 +162,7 @@ def test_seeds_fitted_together_are_the_fits_of_each_seed(arena, options):
         assert len(copy.history_) == len(alone.history_)
         np.testing.assert_allclose(copy.history_.iloc[1:], alone.history_.iloc[1:], atol=1e-5)
         np.testing.assert_allclose(copy.win_rate(PROMPTS), alone.win_rate(PROMPTS), atol=1e-4)
-    if "patience" in options:  # copies that stop early do not hold up, nor change, the others
+    if "n_iter_no_change" in options:  # copies that stop early do not hold up, nor change, the others
         assert len({len(copy.history_) for copy in together}) > 1
 
 
@@ -193,7 +193,11 @@ def test_a_single_prompt_cannot_be_held_out(arena):
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        *((name, value) for name in ("dimensions", "epochs", "batch_size", "patience") for value in (0, 2.5, True)),
+        *(
+            (name, value)
+            for name in ("dimensions", "epochs", "batch_size", "n_iter_no_change")
+            for value in (0, 2.5, True)
+        ),
         *(("learning_rate", value) for value in (0, -1, np.nan, np.inf, "fast")),
         *((name, value) for name in ("noise", "weight_decay") for value in (-0.1, np.nan, np.inf)),
         *(("held_out", value) for value in (0, 1, 10, np.nan)),

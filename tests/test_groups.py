@@ -26,7 +26,7 @@ def world(n=300, seed=0):
 def test_a_group_is_the_benchmark_of_its_prompts(seed, minimum):
     curve, groups = world(seed=seed)
     frame = apgr_by_group(curve, groups.sample(frac=1, random_state=seed), minimum)
-    assert frame.columns.tolist() == ["group", "prompts", "strong_minus_weak", "apgr", "null_sd"]
+    assert frame.columns.tolist() == ["group", "prompts", "strong_minus_weak", "apgr", "random_sd"]
     assert frame["group"].tolist() == ["a", "b", "c"]
     assert frame["prompts"].sum() == len(curve)
     for row in frame.itertuples():
@@ -37,9 +37,9 @@ def test_a_group_is_the_benchmark_of_its_prompts(seed, minimum):
         assert row.prompts == len(alone)
         assert row.strong_minus_weak == pytest.approx(alone.strong_mean - alone.weak_mean)
         if len(alone) >= minimum:
-            assert (row.apgr, row.null_sd) == (alone.apgr, alone.null_sd)
+            assert (row.apgr, row.random_sd) == (alone.apgr, alone.random_sd)
         else:
-            assert np.isnan([row.apgr, row.null_sd]).all()
+            assert np.isnan([row.apgr, row.random_sd]).all()
 
 
 def test_one_group_is_the_whole_curve():
@@ -54,9 +54,9 @@ def test_groups_where_the_strong_model_is_not_better_have_no_apgr():
     assert frame["group"].tolist() == ["bad", "even", "good"]
     assert frame["strong_minus_weak"].tolist() == [-1, 0, 1]
     assert frame["apgr"].isna().tolist() == [True, True, False]
-    assert frame["null_sd"].isna().tolist() == [True, True, False]
+    assert frame["random_sd"].isna().tolist() == [True, True, False]
     none = apgr_by_group(curve, pd.Series("all", index=ids), minimum=7)
-    assert none[["apgr", "null_sd"]].isna().all().all()
+    assert none[["apgr", "random_sd"]].isna().all().all()
 
 
 def test_prompts_must_have_a_group_unless_it_is_missing_on_purpose():

@@ -14,8 +14,8 @@ from test_cost import PAIR, curve_of
 from routellm_lab import RoutingCurve
 from routellm_lab.errors import DataError, ParameterError
 from routellm_lab.evaluation import share_interval
-from routellm_lab.evaluation.guarantees import promise_table, verify_guarantee
-from routellm_lab.evaluation.required_labels import labels_needed, labels_needed_pgr
+from routellm_lab.evaluation.guarantees import guarantee_table, verify_guarantee
+from routellm_lab.evaluation.required_labels import required_labels, required_labels_pgr
 from routellm_lab.policies import guarantee_missed, guarantee_pgr
 from routellm_lab.policies.betting import Wealth, largest_gap
 
@@ -291,7 +291,7 @@ def test_the_order_of_the_questions_changes_no_promise(seed):
 
 
 def test_too_few_labels_say_how_many_are_needed():
-    needed = labels_needed(0.05, 0.1)
+    needed = required_labels(0.05, 0.1)
     assert needed == math.ceil(math.log(0.1 / 4) / math.log(0.95))
     few = drawn(20, 0)
     with pytest.raises(
@@ -303,7 +303,7 @@ def test_too_few_labels_say_how_many_are_needed():
     with pytest.raises(DataError, match=r"at most 5.0% of those are missed .* it takes 45 labelled questions$"):
         guarantee_missed(few, 0.05, of="all")
     few = RoutingCurve(few.win_rate, np.ones(20), np.arange(20) % 2, few.prompt_ids, PAIR)
-    needed = labels_needed_pgr(0.9, 0.5, 0.1)
+    needed = required_labels_pgr(0.9, 0.5, 0.1)
     assert needed == math.ceil(math.log(0.1) / math.log(1 - 0.1 * 0.5))
     with pytest.raises(
         DataError, match=rf"20 labelled .* 90% of the performance gap \(0.5 here\).*at least {needed} labels$"
@@ -315,15 +315,15 @@ def test_too_few_labels_say_how_many_are_needed():
 
 
 def test_labels_needed_are_those_of_the_level_of_each_test():
-    assert labels_needed(0.1, 0.1, of="all") == 22  # .9 ** 22 < .1
-    assert labels_needed(0.1, 0.1) == 36  # < .1 / 4
-    assert labels_needed(0.1, 0.1, procedure="bonferroni") == 66  # < .1 / 100
-    assert labels_needed(0.1, 0.1, missed=0.0999) > 50_000_000
+    assert required_labels(0.1, 0.1, of="all") == 22  # .9 ** 22 < .1
+    assert required_labels(0.1, 0.1) == 36  # < .1 / 4
+    assert required_labels(0.1, 0.1, procedure="bonferroni") == 66  # < .1 / 100
+    assert required_labels(0.1, 0.1, missed=0.0999) > 50_000_000
 
 
 @pytest.mark.parametrize("missed", [0.0, 0.02, 0.05])
 def test_labels_needed_pass_as_often_as_they_say(missed):
-    needed = labels_needed(0.1, 0.1, missed=missed, power=0.8, of="all")
+    needed = required_labels(0.1, 0.1, missed=missed, power=0.8, of="all")
     powers = []
     for n in range(needed - 1, needed + 100):
         allowed = max((k for k in range(n + 1) if stats.binom.cdf(k, n, 0.1) <= 0.1), default=-1)
@@ -337,10 +337,10 @@ def test_labels_needed_pass_as_often_as_they_say(missed):
         (lambda curve: guarantee_missed(curve, 0.0), "alpha must be a number between 0 and 1"),
         (lambda curve: guarantee_missed(curve, 0.1, delta=1.5), "delta must be a number between 0 and 1"),
         (lambda curve: guarantee_missed(curve, 0.1, of="some"), "of must be 'weak' or 'all'"),
-        (lambda curve: promise_table({"one": curve}, {}, (), groups={"two": None}), "groups has no option two"),
+        (lambda curve: guarantee_table({"one": curve}, {}, (), groups={"two": None}), "groups has no option two"),
         (lambda curve: guarantee_pgr(curve, 1.0), "pgr must be a number between 0 and 1"),
-        (lambda curve: labels_needed(0.1, missed=0.2), "missed must be a share below alpha"),
-        (lambda curve: labels_needed_pgr(0.9, 0.0), "gap must be above 0"),
+        (lambda curve: required_labels(0.1, missed=0.2), "missed must be a share below alpha"),
+        (lambda curve: required_labels_pgr(0.9, 0.0), "gap must be above 0"),
         (
             lambda curve: verify_guarantee(curve, guarantee_missed, 10, n_draws=0),
             "n_draws must be a whole number from 1",
@@ -356,7 +356,7 @@ def test_the_table_of_promises_sums_up_the_draws():
     def rule(labelled):
         return guarantee_missed(labelled, 0.1, of="all")
 
-    table = promise_table({"one": drawn(1000, 1)}, {"a promise": rule}, (100, 300, 5000), n_draws=30)
+    table = guarantee_table({"one": drawn(1000, 1)}, {"a promise": rule}, (100, 300, 5000), n_draws=30)
     assert table["labels"].tolist() == [100, 300]
     found = verify_guarantee(drawn(1000, 1), rule, 300, 30)
     row = table.iloc[1]
@@ -367,7 +367,7 @@ def test_the_table_of_promises_sums_up_the_draws():
 
 def test_labels_that_are_too_few_count_as_abstained():
     rules = {"missed": lambda c: guarantee_missed(c, 0.02, of="all"), "pgr": lambda c: guarantee_pgr(c, 0.98)}
-    table = promise_table({"one": drawn(1000, 1)}, rules, (100,), n_draws=5)
+    table = guarantee_table({"one": drawn(1000, 1)}, rules, (100,), n_draws=5)
     assert (table["abstained"] == 1).all()
     assert (table[["broken", "weak_share"]] == 0).all(axis=None)
 
@@ -375,4 +375,4 @@ def test_labels_that_are_too_few_count_as_abstained():
 @pytest.mark.parametrize(("alpha", "delta", "missed"), [(1e-14, 0.1, 0), (0.1, 1e-300, 0), (0.1, 0.1, 0.1 - 1e-16)])
 def test_labels_that_no_number_is_enough_for_are_refused_at_once(alpha, delta, missed):
     with pytest.raises(ParameterError, match="no number of labels will do"):
-        labels_needed(alpha, delta, missed)
+        required_labels(alpha, delta, missed)

@@ -13,7 +13,7 @@ from routellm_lab import ModelPair, evaluate
 from routellm_lab.benchmarks import Outcomes
 from routellm_lab.errors import DataError, ParameterError
 from routellm_lab.preferences import prompt_key, sample_questions, validate_battles
-from routellm_lab.preferences.battles import score_a
+from routellm_lab.preferences.battles import result_for_a
 from routellm_lab.preferences.sample import SAMPLE_PAIR
 from routellm_lab.routers import RidgeRouter, Training, load_router
 from routellm_lab.systems.hybrid import HybridRouter, gap_battles, hybrid_labels, largest_difference
@@ -220,4 +220,4 @@ def test_any_score_of_the_answers_makes_a_gap():
     told = dataclasses.replace(graded, responses=texts)
     votes = gap_battles(told, PAIR, score=lambda questions, answers: np.array([len(text) for text in answers]))
     assert votes["quality_gap"].tolist() == [3, 0, -2]
-    assert score_a(votes).tolist() != [0.5] * 3
+    assert result_for_a(votes).tolist() != [0.5] * 3

@@ -13,7 +13,7 @@ from routellm_lab.errors import DataError, ParameterError
 from routellm_lab.preferences import ModelPair, Tiers, pool_battles, prompt_key, soft_votes, validate_battles
 from routellm_lab.preferences.sample import SAMPLE_PAIR
 from routellm_lab.routers import KernelRouter, kernel, load_router
-from routellm_lab.routers.baselines import squash
+from routellm_lab.routers.baselines import clip_win_rate
 
 PAIR = ModelPair("large", "small")
 TIERS = Tiers({"large": 0, "small": 1}, "told")
@@ -127,7 +127,7 @@ def test_win_rates_are_those_of_the_formula(pool, sets, width, noise, length):
     texts = [*UNSEEN, " ".join(["stone"] * 3_000)]
     expected, levels = reference(pool, weights, texts, width, noise, length)
     assert np.ptp(expected) > 0.01
-    np.testing.assert_allclose(router.win_rate(texts), squash(expected), rtol=0, atol=1e-10)
+    np.testing.assert_allclose(router.win_rate(texts), clip_win_rate(expected), rtol=0, atol=1e-10)
     assert router.levels_ == pytest.approx(levels, abs=1e-12)
     assert router.weights_ == weights
     assert router.prompts_ == {name: pool.loc[pool["set"] == name, "prompt_key"].nunique() for name in levels}
@@ -137,7 +137,7 @@ def test_votes_without_the_column_are_one_set(pool):
     bare = pool.drop(columns="set")
     router = make(length=0.5).fit(bare)
     expected, _ = reference(bare.assign(set="votes"), {"votes": 1.0}, UNSEEN, 1.0, 4.0, 0.5)
-    np.testing.assert_allclose(router.win_rate(UNSEEN), squash(expected), rtol=0, atol=1e-10)
+    np.testing.assert_allclose(router.win_rate(UNSEEN), clip_win_rate(expected), rtol=0, atol=1e-10)
     assert list(router.prompts_) == ["votes"]
 
 
@@ -238,12 +238,12 @@ def test_planted_truth_is_found_and_noise_is_not(arena, mmlu):
     options = {"encoder": "hashing:256", "n_tiers": 4, "weak_tiers": "below", "length": 0.3}
     router = KernelRouter(SAMPLE_PAIR, **options).fit(arena)
     curve = evaluate(router, mmlu)
-    assert curve.apgr > max(0.58, 0.5 + 4 * curve.null_sd)
+    assert curve.apgr > max(0.58, 0.5 + 4 * curve.random_sd)
     order = np.random.default_rng(0).permutation(len(arena))
     said = ["model_a", "model_b", "winner"]
     shuffled = arena.assign(**{name: arena[name].to_numpy()[order] for name in said})
     nothing = evaluate(KernelRouter(SAMPLE_PAIR, **options | {"tiers": router.tiers_}).fit(shuffled), mmlu)
-    assert abs(nothing.apgr - 0.5) < 3 * nothing.null_sd
+    assert abs(nothing.apgr - 0.5) < 3 * nothing.random_sd
 
 
 class TestSolvedOnce:

@@ -20,7 +20,7 @@ from routellm_lab.costs.answer_log import log_answers
 from routellm_lab.costs.prices import Prices
 from routellm_lab.errors import DataError, ParameterError
 from routellm_lab.evaluation import Bootstrap
-from routellm_lab.evaluation.cost_quality import CostQuality
+from routellm_lab.evaluation.cost_quality import CostQualityCurve
 from routellm_lab.evaluation.many_models import (
     at_budget,
     best_single_model,
@@ -92,10 +92,16 @@ def literal_points(log, utilities, prices):
                     crossings.add((row[one] - row[two]) / (prices[one] - prices[two]))
     ends = [*sorted(crossings), 2 * max(crossings) + 1]
     points = []
-    for lam in [0.0, *((low + high) / 2 for low, high in itertools.pairwise(ends))]:
+    for cost_weight in [0.0, *((low + high) / 2 for low, high in itertools.pairwise(ends))]:
         dollars = quality = 0.0
         for question, row in utilities.iterrows():
-            model = max(log.models, key=lambda name, row=row, lam=lam: (row[name] - lam * prices[name], -prices[name]))
+            model = max(
+                log.models,
+                key=lambda name, row=row, cost_weight=cost_weight: (
+                    row[name] - cost_weight * prices[name],
+                    -prices[name],
+                ),
+            )
             dollars += 1000 * log.dollars.loc[question, model] / len(log)
             quality += log.outcomes.scores.loc[question, model] / len(log)
         points.append((dollars, quality))
@@ -126,7 +132,7 @@ def literal_aiq(points, log, n_steps=4000):
 def test_the_curve_and_its_area_are_those_of_literal_loops(made):
     log, utilities = made
     prices = 1000 * log.dollars.mean()
-    curve = CostQuality.from_utilities(log, utilities)
+    curve = CostQualityCurve.from_utilities(log, utilities)
     points = literal_points(log, utilities, prices)
     found = {(round(d, 9), round(q, 9)) for d, q in zip(curve.dollars, curve.quality, strict=True)}
     assert found == {(round(d, 9), round(q, 9)) for d, q in points}
@@ -136,7 +142,7 @@ def test_the_curve_and_its_area_are_those_of_literal_loops(made):
 def test_aiq_is_that_of_a_fine_literal_loop():
     log, utilities = world(25, 4, seed=3)
     points = literal_points(log, utilities, 1000 * log.dollars.mean())
-    curve = CostQuality.from_utilities(log, utilities)
+    curve = CostQualityCurve.from_utilities(log, utilities)
     assert curve.aiq == pytest.approx(literal_aiq(points, log), abs=1e-5)
     alone = 1000 * log.dollars.mean()
     grid = np.geomspace(alone.min(), alone.max(), 20_000)
@@ -149,7 +155,7 @@ def test_aiq_is_that_of_a_fine_literal_loop():
 def test_order_of_questions_does_not_matter_and_hulls_are_concave(made, seed):
     log, utilities = made
     ids = log.prompts.index[np.random.default_rng(seed).permutation(len(log))]
-    curve, other = (CostQuality.from_utilities(part, utilities) for part in (log, log.select(ids)))
+    curve, other = (CostQualityCurve.from_utilities(part, utilities) for part in (log, log.select(ids)))
     assert curve.aiq == pytest.approx(other.aiq, abs=1e-9)
     assert curve.aiq_log == pytest.approx(other.aiq_log, abs=1e-9)
     hull = curve.hull()
@@ -166,13 +172,13 @@ def test_order_of_questions_does_not_matter_and_hulls_are_concave(made, seed):
 @settings(max_examples=15)
 def test_nothing_beats_the_oracle_and_constants_are_at_most_the_random_mix(made):
     log, utilities = made
-    oracle, mix = CostQuality.oracle(log), CostQuality.random_mix(log)
-    curve = CostQuality.from_utilities(log, utilities)
-    fixed = CostQuality.from_utilities(log, constant(log, utilities.iloc[0]))
+    oracle, mix = CostQualityCurve.oracle(log), CostQualityCurve.random_mix(log)
+    curve = CostQualityCurve.from_utilities(log, utilities)
+    fixed = CostQualityCurve.from_utilities(log, constant(log, utilities.iloc[0]))
     for metric in ("aiq", "aiq_log"):
         assert oracle.value(metric) >= max(curve.value(metric), mix.value(metric)) - 1e-9
         assert fixed.value(metric) <= mix.value(metric) + 1e-9
-    best = CostQuality.from_utilities(log, constant(log, log.scores.mean(axis=0)))
+    best = CostQualityCurve.from_utilities(log, constant(log, log.scores.mean(axis=0)))
     assert best.aiq == pytest.approx(mix.aiq)
     assert oracle.quality[0] == pytest.approx(log.scores.max(axis=1).mean())
 
@@ -183,8 +189,8 @@ def test_nothing_beats_the_oracle_and_constants_are_at_most_the_random_mix(made)
 def test_true_scores_are_the_oracle_where_a_model_costs_the_same_on_every_question():
     rng = np.random.default_rng(0)
     log = log_of(rng.random((60, 4)) < 0.5, [1, 2, 4, 8])
-    curve = CostQuality.from_utilities(log, log.outcomes.scores[log.models])
-    oracle = CostQuality.oracle(log)
+    curve = CostQualityCurve.from_utilities(log, log.outcomes.scores[log.models])
+    oracle = CostQualityCurve.oracle(log)
     assert np.array_equal(curve.dollars, oracle.dollars)
     assert np.array_equal(curve.quality, oracle.quality)
     right = log.scores.max(axis=1) > 0
@@ -196,8 +202,8 @@ def test_true_scores_are_the_oracle_where_a_model_costs_the_same_on_every_questi
 def test_of_equal_models_the_cheaper_one_is_called_at_any_lambda():
     utilities = pd.DataFrame({"dear": [0.5, 0.7], "cheap": [0.5, 0.7]})
     better = utilities.assign(dear=utilities["dear"] + 0.1)
-    for lam in (0, 0.1, np.inf):
-        assert route_many(utilities, {"dear": 2, "cheap": 1}, lam).tolist() == ["cheap", "cheap"]
+    for cost_weight in (0, 0.1, np.inf):
+        assert route_many(utilities, {"dear": 2, "cheap": 1}, cost_weight).tolist() == ["cheap", "cheap"]
     assert route_many(better, {"dear": 2, "cheap": 1}, 0).tolist() == ["dear", "dear"]
     assert route_many(better, {"dear": 2, "cheap": 1}, 1).tolist() == ["cheap", "cheap"]
     assert route_many(better, {"dear": 1, "cheap": 1}, np.inf).tolist() == ["dear", "dear"]
@@ -207,7 +213,11 @@ def test_a_panel_of_equal_models_gains_nothing():
     right = np.random.default_rng(0).random(300) < 0.6
     log = log_of(np.repeat(right[:, None], 3, axis=1), [1, 2, 3])
     noise = pd.DataFrame(np.random.default_rng(1).random((300, 3)), columns=log.models)
-    curves = [CostQuality.from_utilities(log, noise), CostQuality.oracle(log), CostQuality.random_mix(log)]
+    curves = [
+        CostQualityCurve.from_utilities(log, noise),
+        CostQualityCurve.oracle(log),
+        CostQualityCurve.random_mix(log),
+    ]
     assert all(curve.aiq == pytest.approx(right.mean()) for curve in curves)
     assert all(curve.dollars_for(right.mean()) == pytest.approx(1000 * log.costs[:, 0].mean()) for curve in curves)
     tests = many_tests(log, {"noise": noise}, "m0", n_resamples=200)
@@ -217,7 +227,7 @@ def test_a_panel_of_equal_models_gains_nothing():
 
 def test_models_that_cost_the_same_have_no_range_and_are_read_at_that_cost():
     log = log_of([[1, 0], [0, 0]], [1, 1])
-    assert CostQuality.random_mix(log).aiq == CostQuality.random_mix(log).aiq_log == 0.5
+    assert CostQualityCurve.random_mix(log).aiq == CostQualityCurve.random_mix(log).aiq_log == 0.5
 
 
 def test_a_good_router_is_told_from_the_mix_and_saves():
@@ -296,7 +306,7 @@ def test_routers_that_know_only_the_means_are_seldom_told_from_the_mix():
             log, {"blind": blind}, best_single_model(log), n_resamples=200, bootstrap=Bootstrap(random_state=seed)
         )
         told += tests["low"].iloc[0] > 0
-        flattered += CostQuality.from_utilities(log, blind).aiq > CostQuality.random_mix(log).aiq
+        flattered += CostQualityCurve.from_utilities(log, blind).aiq > CostQualityCurve.random_mix(log).aiq
     assert told <= 3
     assert flattered >= 10  # what the test is for: with hindsight many look better
 
@@ -311,7 +321,7 @@ def test_a_quality_out_of_reach_costs_without_end_and_is_counted():
 
 def test_intervals_resample_the_questions_and_keep_the_choices():
     log, utilities = world(40, 3, seed=5)
-    curve = CostQuality.from_utilities(log, utilities)
+    curve = CostQualityCurve.from_utilities(log, utilities)
     draws = []
     for counts in Bootstrap(n_resamples=50).counts(40):
         for row in counts.astype(int):
@@ -331,7 +341,7 @@ def test_intervals_resample_the_questions_and_keep_the_choices():
 
 def test_intervals_hold_the_estimate_and_points_begin_and_end_on_the_hull():
     log, utilities = world(300, 4)
-    curve = CostQuality.from_utilities(log, utilities)
+    curve = CostQualityCurve.from_utilities(log, utilities)
     points, hull = curve.points(bootstrap=Bootstrap(n_resamples=100)), curve.hull()
     assert points["dollars"].iloc[[0, -1]].tolist() == pytest.approx(hull["dollars"].iloc[[0, -1]].tolist())
     assert points[["low", "quality", "high"]].diff(axis=1).iloc[:, 1:].min(axis=None) > -0.01
@@ -342,7 +352,7 @@ def test_intervals_hold_the_estimate_and_points_begin_and_end_on_the_hull():
 
 def test_fewer_lambdas_than_changes_are_a_curve_close_by():
     log, utilities = world(600, 4)
-    whole, coarse = (CostQuality.from_utilities(log, utilities, most=most) for most in (10_000, 100))
+    whole, coarse = (CostQualityCurve.from_utilities(log, utilities, most=most) for most in (10_000, 100))
     assert len(coarse) == 100 < len(whole)
     assert coarse.aiq == pytest.approx(whole.aiq, abs=0.003)
     assert coarse.dollars[[0, -1]].tolist() == whole.dollars[[0, -1]].tolist()
@@ -418,10 +428,10 @@ def test_a_lower_price_saves_what_it_should_without_a_fit():
     assert cheaper.select(log.prompts.index[:9]).repriced(Prices(table)).dollars.equals(cheaper.dollars.iloc[:9])
 
     # all at half the price: the same quality for half the money
-    old, half = CostQuality.from_utilities(log, utilities), log_prices(log)
+    old, half = CostQualityCurve.from_utilities(log, utilities), log_prices(log)
     half["output_usd_per_mtok"] /= 2
     halved = log.repriced(Prices(half))
-    new = CostQuality.from_utilities(halved, utilities)
+    new = CostQualityCurve.from_utilities(halved, utilities)
     assert new.dollars_for(old.quality_at(1.0)) == pytest.approx(0.5, rel=1e-6)
     found = at_budget({"as it is": old, "halved": new}, 1.0, Bootstrap(n_resamples=200)).set_index("curve")
     assert found.loc["as it is", ["gain", "low", "high", "saved"]].abs().max() == pytest.approx(0, abs=1e-9)
@@ -432,7 +442,7 @@ def test_a_lower_price_saves_what_it_should_without_a_fit():
 
 def test_what_a_budget_buys_is_that_of_a_literal_loop_and_out_of_reach_is_said():
     log, utilities = world(60, 3, seed=2)
-    curve, mix = CostQuality.from_utilities(log, utilities), CostQuality.random_mix(log)
+    curve, mix = CostQualityCurve.from_utilities(log, utilities), CostQualityCurve.random_mix(log)
     draws = []
     for counts in np.concatenate(list(Bootstrap(n_resamples=40).counts(60))):
         weights = counts / 60
@@ -449,32 +459,32 @@ def test_what_a_budget_buys_is_that_of_a_literal_loop_and_out_of_reach_is_said()
         draws.append(bought[1] - bought[0])
     found = at_budget({"router": curve, "mix": mix}, 2.0, Bootstrap(n_resamples=40)).set_index("curve").loc["mix"]
     assert found[["low", "high"]].tolist() == pytest.approx(np.quantile(draws, [0.025, 0.975]).tolist(), abs=1e-9)
-    worst = CostQuality.random_mix(log, log.models[:1])
+    worst = CostQualityCurve.random_mix(log, log.models[:1])
     assert at_budget({"router": curve, "worst": worst}, 5.0, Bootstrap(n_resamples=40))["saved"].iloc[1] == -np.inf
     with pytest.raises(ParameterError, match="buy nothing of"):
         at_budget({"router": curve}, 1e-6)
     with pytest.raises(ParameterError, match="no curves"):
         at_budget({}, 1)
     with pytest.raises(DataError, match="different questions"):
-        at_budget({"a": curve, "b": CostQuality.oracle(log.select(log.prompts.index[:30]))}, 5.0)
+        at_budget({"a": curve, "b": CostQualityCurve.oracle(log.select(log.prompts.index[:30]))}, 5.0)
 
 
 def test_the_lambda_of_a_budget_keeps_it():
     log, utilities = world(300, 4)
-    curve = CostQuality.from_utilities(log, utilities)
-    lam = curve.lam_at(1.0)
-    chosen = route_many(utilities, log.table()["dollars"], lam)
+    curve = CostQualityCurve.from_utilities(log, utilities)
+    cost_weight = curve.cost_weight_at(1.0)
+    chosen = route_many(utilities, log.table()["dollars"], cost_weight)
     spent = 1000 * np.mean([log.dollars.loc[q, model] for q, model in zip(log.prompts.index, chosen, strict=True)])
     assert 0.8 < spent <= 1.0
     with pytest.raises(ParameterError, match="every lambda spends more"):
-        curve.lam_at(0.001)
+        curve.cost_weight_at(0.001)
     with pytest.raises(ParameterError, match="no lambdas"):
-        CostQuality.random_mix(log).lam_at(1)
+        CostQualityCurve.random_mix(log).cost_weight_at(1)
 
 
 def test_the_title_is_about_the_router_that_is_named_first_not_the_luckiest():
     log, chances = world(200, 4, seed=1)
-    curves = {name: CostQuality.from_utilities(log, u) for name, u in (("blind", 0 * chances), ("good", chances))}
+    curves = {name: CostQualityCurve.from_utilities(log, u) for name, u in (("blind", 0 * chances), ("good", chances))}
     assert curves["good"].aiq_log > curves["blind"].aiq_log
     figure = plots.cost_quality(curves, simulated=True, bootstrap=Bootstrap(n_resamples=20))
     assert figure.get_suptitle().startswith("Blind lies")
@@ -506,28 +516,28 @@ def test_the_title_is_about_the_router_that_is_named_first_not_the_luckiest():
 def test_bad_input_is_named(change, error, message):
     log, utilities = world(20, 3)
     with pytest.raises(error, match=message):
-        CostQuality.from_utilities(log, **change(utilities))
+        CostQualityCurve.from_utilities(log, **change(utilities))
 
 
 def test_more_bad_input_is_named():
     log, utilities = world(20, 3)
     with pytest.raises(DataError, match="no models"):
         route_many(pd.DataFrame(index=[0]), {}, 0)
-    for lam in (-1, np.nan, "much", True):
-        with pytest.raises(ParameterError, match="lam must be"):
-            route_many(utilities, log.table()["dollars"], lam)
+    for cost_weight in (-1, np.nan, "much", True):
+        with pytest.raises(ParameterError, match="cost_weight must be"):
+            route_many(utilities, log.table()["dollars"], cost_weight)
     with pytest.raises(ParameterError, match="none given"):
         many_table(log, {}, "m0")
     with pytest.raises(ParameterError, match="no outcomes of model 'gpt'"):
         many_table(log, {"one": utilities}, "gpt")
     with pytest.raises(DataError, match="other questions"):
-        many_table(log, {"one": CostQuality.oracle(log.select(log.prompts.index[:10]))}, "m0")
+        many_table(log, {"one": CostQualityCurve.oracle(log.select(log.prompts.index[:10]))}, "m0")
     with pytest.raises(ParameterError, match="metric must be"):
         many_tests(log, {"one": utilities}, "m0", metric="auc")
     with pytest.raises(ParameterError, match="no metric auc"):
-        CostQuality.oracle(log).value("auc")
+        CostQualityCurve.oracle(log).value("auc")
     with pytest.raises(ParameterError, match="best: name"):
-        CostQuality.oracle(log).value("saved")
+        CostQualityCurve.oracle(log).value("saved")
     with pytest.raises(ParameterError, match="'m2' is in the panel"):
         panel_against(log, ["m1", "m2"], utilities, ["m2"], "m1")
     with pytest.raises(ParameterError, match="best: 'm2'"):
@@ -557,7 +567,7 @@ def test_more_bad_input_is_named():
 def test_rows_are_matched_by_id_or_by_number():
     log, utilities = world(50, 3)
     shuffled = utilities.sample(frac=1, random_state=0)
-    curves = [CostQuality.from_utilities(log, u) for u in (utilities, shuffled, utilities.reset_index(drop=True))]
+    curves = [CostQualityCurve.from_utilities(log, u) for u in (utilities, shuffled, utilities.reset_index(drop=True))]
     assert all(np.array_equal(curves[0].choices, curve.choices) for curve in curves)
 
 

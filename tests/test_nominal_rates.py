@@ -10,7 +10,7 @@ from scipy.special import expit
 
 from routellm_lab import Outcomes, RoutingCurve
 from routellm_lab.errors import DataError, FewQuestionsWarning
-from routellm_lab.evaluation import Bootstrap, CostCurve, rank_correlation
+from routellm_lab.evaluation import Bootstrap, PairCostCurve, rank_correlation
 from routellm_lab.evaluation.influence import apgr_interval
 from routellm_lab.judging import agreement
 from routellm_lab.policies import guarantee_pgr
@@ -149,7 +149,7 @@ def test_copies_of_prompts_do_not_narrow_intervals_nor_make_significance(n_draws
         curve, random = (curve_of(values, np.repeat(gap, 2), keys) for values in (rates, other))
         low, high = curve.interval(bootstrap=bootstrap)
         rejected += random.p_value_vs_random(99, int(rng.integers(2**31))) <= 0.05
-        dollars = CostCurve(curve, *prices).intervals(["dollars50"], bootstrap).loc["dollars50"]
+        dollars = PairCostCurve(curve, *prices).intervals(["dollars50"], bootstrap).loc["dollars50"]
         hits += low <= truth <= high
         covered += dollars["low"] <= 1000 * (0.1 + 0.9 * cpt) <= dollars["high"]
     assert at_least(hits, n_draws, 0.93)

@@ -30,7 +30,7 @@ from routellm_lab import ModelPair, load_battles, load_outcomes
 from routellm_lab.costs import Prices, count_tokens, load_prices, log_answers
 from routellm_lab.evaluation import (
     Bootstrap,
-    CostCurve,
+    PairCostCurve,
     RoutingCurve,
     apgr_by_group,
     compare_all,
@@ -39,14 +39,14 @@ from routellm_lab.evaluation import (
     evaluate,
     evaluate_fits,
     holm,
-    questions_needed,
     rank_correlation,
+    required_questions,
     share_interval,
     should_route,
 )
 from routellm_lab.evaluation.calibration import decisions_changed
-from routellm_lab.evaluation.cost_quality import CostQuality
-from routellm_lab.evaluation.guarantees import promise_table, verify_guarantee
+from routellm_lab.evaluation.cost_quality import CostQualityCurve
+from routellm_lab.evaluation.guarantees import guarantee_table, verify_guarantee
 from routellm_lab.evaluation.many_models import (
     at_budget,
     best_single_model,
@@ -56,7 +56,7 @@ from routellm_lab.evaluation.many_models import (
     single_models,
 )
 from routellm_lab.evaluation.model_panels import panel_against, panel_usage
-from routellm_lab.evaluation.required_labels import labels_needed, labels_needed_pgr
+from routellm_lab.evaluation.required_labels import required_labels, required_labels_pgr
 from routellm_lab.policies import (
     OnlineThreshold,
     ThresholdPolicy,
@@ -118,7 +118,7 @@ ARGUMENTS = {
     "bound": (None, NUMBERS),
     "dollars": (1.0, NUMBERS),
     "most": (20, NUMBERS),
-    "lam": (0.1, NUMBERS),
+    "cost_weight": (0.1, NUMBERS),
     "n_bins": (3, NUMBERS),
     "n_folds": (3, NUMBERS),
     "method": ("sigmoid", [*NAMES, "isotonic"]),
@@ -292,8 +292,8 @@ def check(result, allowed=()):
         assert not np.isnan(result).any()
 
 
-PARTS = "strong_mean weak_mean strong_better weak_better apgr apgr_paper null_sd independent_prompts".split()
-METHODS = "value cpt quality pgr frame oracle random_band facts interval intervals p_value_vs_random".split()
+PARTS = "strong_mean weak_mean strong_better weak_better apgr apgr_paper random_sd independent_prompts".split()
+METHODS = "value cpt quality pgr to_frame oracle random_band summary interval intervals p_value_vs_random".split()
 
 
 def case_of_curves(draw):
@@ -309,7 +309,7 @@ def case_of_curves(draw):
         groups = pick(draw, [groups[:10], groups.mask(groups == "0"), pd.Series(dtype=object), None, "x", list(groups)])
     call(draw, apgr_by_group, curve, groups)
     check(call(draw, should_route, curve))
-    call(draw, questions_needed, curve)
+    call(draw, required_questions, curve)
     other = odd_curve(draw) if draw.random() < 0.5 else curve.oracle()
     if other is not None:
         check(call(draw, curve.compare, other))
@@ -388,10 +388,10 @@ def odd_questions(draw):
         return curve
     if draw.random() < 0.5:
         tokens = count_tokens(outcomes(), outcomes().models)
-        return call(draw, CostCurve.from_tokens, curve, tokens, prices())
+        return call(draw, PairCostCurve.from_tokens, curve, tokens, prices())
     costs = draw.random(len(curve)) + 0.1
     dear = odd_numbers(draw, costs * 9) if draw.random() < 0.5 else costs * 9
-    return outcome(lambda: CostCurve(curve, dear, costs, pick(draw, [0.0, *NUMBERS])))
+    return outcome(lambda: PairCostCurve(curve, dear, costs, pick(draw, [0.0, *NUMBERS])))
 
 
 def case_of_thresholds(draw):
@@ -437,10 +437,10 @@ def case_of_thresholds(draw):
 
 def case_of_costs(draw):
     questions = odd_questions(draw)
-    if not isinstance(questions, CostCurve):
+    if not isinstance(questions, PairCostCurve):
         return
     names = (["dollars50", "ratio80"], [NAMES, ["saving0"], [], "saving50", None, 3])
-    check(outcome(questions.frame), allowed=["pgr"])
+    check(outcome(questions.to_frame), allowed=["pgr"])
     check(call(draw, questions.dollars))
     check(call(draw, questions.random_quality))
     check(call(draw, questions.value, metric=("saving50", NAMES)))
@@ -451,8 +451,8 @@ def case_of_costs(draw):
 
 def case_of_promises(draw):
     curve = odd_curve(draw)
-    check(call(draw, labels_needed, missed=(0.01, NUMBERS), power=(0.8, [0.1, 0.9, 0, 1, None])))
-    check(call(draw, labels_needed_pgr))
+    check(call(draw, required_labels, missed=(0.01, NUMBERS), power=(0.8, [0.1, 0.9, 0, 1, None])))
+    check(call(draw, required_labels_pgr))
     check(call(draw, share_interval))
     if curve is None:
         return
@@ -462,7 +462,7 @@ def case_of_promises(draw):
     rule = lambda labelled: guarantee_missed(labelled, 0.3, of="all")  # noqa: E731
     groups = pick(draw, [None, outcomes().keys, outcomes().keys[:9], "x", pd.Series(dtype=object)])
     call(draw, verify_guarantee, curve, rule, groups=(None, [groups]))
-    call(draw, promise_table, {"mmlu": curve}, {"one": rule}, [20, 30])
+    call(draw, guarantee_table, {"mmlu": curve}, {"one": rule}, [20, 30])
 
 
 def case_of_calibration(draw):
@@ -549,11 +549,11 @@ def case_of_many_models(draw):
         "prices": (None, [priced]),
         "metric": ("aiq", [*NAMES, "quality", "saved", "dollars"]),
     }
-    curve = call(draw, CostQuality.from_utilities, answers, worth, **options)
+    curve = call(draw, CostQualityCurve.from_utilities, answers, worth, **options)
     for made in (
         curve,
-        call(draw, CostQuality.oracle, answers, **options),
-        call(draw, CostQuality.random_mix, answers, **options),
+        call(draw, CostQualityCurve.oracle, answers, **options),
+        call(draw, CostQualityCurve.random_mix, answers, **options),
     ):
         if made is None:
             continue
@@ -561,7 +561,7 @@ def case_of_many_models(draw):
         call(draw, made.value, **options)
         call(draw, made.quality_at)
         call(draw, made.dollars_for)
-        call(draw, made.lam_at)
+        call(draw, made.cost_weight_at)
         call(draw, made.points, dollars=(None, [*NUMBERS, [1.0, 2.0]]))
         call(draw, at_budget, {"one": made})
     routers = pick(draw, [{"one": worth}, {"one": worth, "two": curve}, {}, {"one": None}, {"one": "x"}])

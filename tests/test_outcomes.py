@@ -58,7 +58,7 @@ def test_missing_scores_are_legal_and_counted_by_evaluate(arena):
     outcomes = outcomes_from_frames("toy", prompts, scores.drop(index=10))
     assert outcomes.scores.isna().sum().sum() == 3
     router = RandomRouter(PAIR).fit(arena)
-    facts = evaluate(router, outcomes).facts()
+    facts = evaluate(router, outcomes).summary()
     assert (facts["prompts"], facts["missing"]) == (37, 3)
 
 

@@ -165,7 +165,7 @@ def test_the_router_asks_a_panel_only_where_the_text_says_that_it_pays():
     texts = pd.Series(np.where(hard, "prove the lemma of rings", "add two apples"), log.prompts.index, dtype="str")
     texts = texts + " " + pd.Series(range(n), log.prompts.index).astype(str)
     log = type(log)(**{**vars(log), "outcomes": type(log.outcomes)(**{**vars(log.outcomes), "prompts": texts})})
-    router = PanelRouter(panels=[("a", "b", "c")], lam=0.05, encoder="hashing").fit(log)
+    router = PanelRouter(panels=[("a", "b", "c")], cost_weight=0.05, encoder="hashing").fit(log)
     chosen = router.choose(log.prompts)
     dear = np.array([len(panel) > 1 or panel != ("a",) for panel in chosen])
     assert dear[hard].mean() > 0.9
@@ -175,7 +175,7 @@ def test_the_router_asks_a_panel_only_where_the_text_says_that_it_pays():
     assert played.calls.tolist() == [len(panel) for panel in chosen]
     assert set(played.rounds) == {1}
     assert len(router.architectures_) == 4
-    router.lam = 1e6
+    router.cost_weight = 1e6
     assert set(router.choose(log.prompts)) == {("a",)}
 
 
@@ -183,26 +183,26 @@ def test_a_router_spends_its_budget_on_architectures_of_several_sizes():
     log = log_answers(load_outcomes("gsm8k", data="sample"), load_prices("sample"))
     router, lams = PanelRouter(sample_panels(log, (3, 5), 8), encoder="hashing:128").fit(log), []
     for budget in (0.3, 2.0, 8.0):
-        router.lam = router.lam_at(budget, log.prompts)
-        lams.append(router.lam)
+        router.cost_weight = router.cost_weight_at(budget, log.prompts)
+        lams.append(router.cost_weight)
         assert 1000 * router.play(log).dollars.mean() == pytest.approx(budget, rel=0.25)
     assert lams[0] > lams[1] > lams[2] > 0
-    router.lam = lams[1]
+    router.cost_weight = lams[1]
     assert len({len(panel) for panel in router.choose(log.prompts)}) >= 3
-    assert router.lam_at(1000.0, log.prompts) == 0
+    assert router.cost_weight_at(1000.0, log.prompts) == 0
     for budget in (1e-6, np.nan, np.inf):
         with pytest.raises(ParameterError, match=r"cheapest architectures cost 0\.\d+ USD .* the budget must be above"):
-            router.lam_at(budget, log.prompts)
+            router.cost_weight_at(budget, log.prompts)
 
 
 def test_a_router_says_what_it_lacks():
     log = make_log()
     with pytest.raises(ParameterError, match="not fitted"):
-        PanelRouter(encoder="hashing").lam_at(1.0, ["x"])
+        PanelRouter(encoder="hashing").cost_weight_at(1.0, ["x"])
     with pytest.raises(ParameterError, match="not fitted"):
         PanelRouter(encoder="hashing").choose(["x"])
-    with pytest.raises(ParameterError, match="lam must be a number from 0"):
-        PanelRouter(lam=-1).fit(log)
+    with pytest.raises(ParameterError, match="cost_weight must be a number from 0"):
+        PanelRouter(cost_weight=-1).fit(log)
     with pytest.raises(ParameterError, match="no model x"):
         PanelRouter(panels=[("a", "x")]).fit(log)
     with pytest.raises(ParameterError, match="no model c"):

@@ -16,9 +16,9 @@ from routellm_lab.evaluation import (
     commercial_points,
     comparison_table,
     holm,
-    paper_figure,
     paper_other_tables,
     paper_results,
+    paper_value,
 )
 from routellm_lab.preferences.models import PAPER_PAIR, ModelPair
 
@@ -70,15 +70,15 @@ def test_callers_cannot_change_the_packaged_figures():
     ],
 )
 def test_one_printed_figure(key, metric, printed):
-    assert paper_figure(*key, metric=metric) == printed
+    assert paper_value(*key, metric=metric) == printed
 
 
 def test_figures_belong_to_their_pair():
     other = ModelPair(strong="claude-3-opus", weak="claude-3-sonnet")
-    assert paper_figure("mt_bench", "arena+judge", "similarity_weighted", pair=other) == 0.772
-    assert paper_figure("mt_bench", "arena", "similarity_weighted", pair=other) is None
+    assert paper_value("mt_bench", "arena+judge", "similarity_weighted", pair=other) == 0.772
+    assert paper_value("mt_bench", "arena", "similarity_weighted", pair=other) is None
     with pytest.raises(ParameterError, match="cpt50"):
-        paper_figure("mmlu", "arena", "bert", metric="cpt90")
+        paper_value("mmlu", "arena", "bert", metric="cpt90")
 
 
 def test_table_holds_every_metric_of_every_curve():
@@ -93,7 +93,7 @@ def test_table_holds_every_metric_of_every_curve():
     np.testing.assert_array_equal(table["paper_apgr"], [0.5, 0.524, np.nan])
     for row, curve in zip(table.itertuples(), curves.values(), strict=True):
         assert (row.prompts, row.apgr, row.apgr_paper_protocol) == (150, curve.apgr, curve.apgr_paper)
-        assert (row.cpt50, row.cpt80, row.random_sd) == (curve.cpt(0.5), curve.cpt(0.8), curve.null_sd)
+        assert (row.cpt50, row.cpt80, row.random_sd) == (curve.cpt(0.5), curve.cpt(0.8), curve.random_sd)
         assert (row.low, row.high) == curve.interval("apgr", n_resamples=100)
         assert row.p_value == curve.p_value_vs_random(100)
     np.testing.assert_allclose(table["p_holm"], holm(table["p_value"]))

@@ -21,21 +21,21 @@ from routellm_lab.errors import (
     require_numbers,
     require_threshold,
 )
-from routellm_lab.evaluation import Bootstrap, CostCurve, compare_all, holm, questions_needed, should_route
+from routellm_lab.evaluation import Bootstrap, PairCostCurve, compare_all, holm, required_questions, should_route
 from routellm_lab.evaluation.calibration import calibration, decisions_changed
-from routellm_lab.evaluation.cost_quality import CostQuality
+from routellm_lab.evaluation.cost_quality import CostQualityCurve
 from routellm_lab.evaluation.guarantees import verify_guarantee
 from routellm_lab.evaluation.intervals import share_interval
 from routellm_lab.evaluation.many_models import at_budget
 from routellm_lab.evaluation.model_panels import panel_usage
-from routellm_lab.evaluation.required_labels import labels_needed, labels_needed_pgr
+from routellm_lab.evaluation.required_labels import required_labels, required_labels_pgr
 from routellm_lab.policies import OnlineThreshold, ThresholdPolicy, shares_over_time
 from routellm_lab.policies.calibration import cross_calibrated
 from routellm_lab.policies.guarantees import guarantee_missed, guarantee_pgr
 from routellm_lab.policies.many_models import route_many
 from routellm_lab.policies.online import threshold_transfer
 from routellm_lab.preferences.models import require_pair
-from routellm_lab.systems import mixed_at, played_choices
+from routellm_lab.systems import mixed_at, replayed_choices
 from routellm_lab.systems.cascade import AutoMix, Cascade
 from routellm_lab.systems.hybrid import hybrid_labels
 from routellm_lab.systems.panels import sample_panels
@@ -63,7 +63,7 @@ def log():
 
 @cache
 def played():
-    return [played_choices(model, log(), [model] * len(log())) for model in log().models]
+    return [replayed_choices(model, log(), [model] * len(log())) for model in log().models]
 
 
 def curve():
@@ -86,10 +86,10 @@ PARAMETERS = {
     "Bootstrap confidence_level": (Bootstrap, INSIDE),
     "Bootstrap n_resamples": (lambda value: Bootstrap(n_resamples=value), COUNT),
     "compare_all n_resamples": (lambda value: compare_all({"a": curve(), "b": curve()}, n_resamples=value), COUNT),
-    "questions_needed first": (lambda value: questions_needed(curve(), value, 0.6), (*MONEY, 50)),
-    "questions_needed level": (lambda value: questions_needed(curve(), 0.7, 0.6, confidence_level=value), INSIDE),
-    "questions_needed power": (lambda value: questions_needed(curve(), 0.7, 0.6, power=value), INSIDE),
-    "questions_needed n_draws": (lambda value: questions_needed(curve(), 0.7, 0.6, n_draws=value), COUNT),
+    "required_questions first": (lambda value: required_questions(curve(), value, 0.6), (*MONEY, 50)),
+    "required_questions level": (lambda value: required_questions(curve(), 0.7, 0.6, confidence_level=value), INSIDE),
+    "required_questions power": (lambda value: required_questions(curve(), 0.7, 0.6, power=value), INSIDE),
+    "required_questions n_draws": (lambda value: required_questions(curve(), 0.7, 0.6, n_draws=value), COUNT),
     "should_route price": (lambda value: should_route(curve(), value, 0.1), (*MONEY, 0)),
     "should_route tolerance": (lambda value: should_route(curve(), 2, 1, tolerance=value), (*SHARE, 0)),
     "calibration n_bins": (lambda value: calibration(curve(), value), (*COUNT, 500)),
@@ -103,10 +103,10 @@ PARAMETERS = {
     "guarantee_missed delta": (lambda value: guarantee_missed(curve(), 0.2, value), INSIDE),
     "guarantee_pgr pgr": (lambda value: guarantee_pgr(curve(), value), INSIDE),
     "guarantee_pgr delta": (lambda value: guarantee_pgr(curve(), 0.5, value), INSIDE),
-    "labels_needed alpha": (labels_needed, INSIDE),
-    "labels_needed missed": (lambda value: labels_needed(0.2, missed=value), SHARE),
-    "labels_needed power": (lambda value: labels_needed(0.2, power=value), INSIDE),
-    "labels_needed_pgr gap": (lambda value: labels_needed_pgr(0.5, value), (*SHARE, 0)),
+    "required_labels alpha": (required_labels, INSIDE),
+    "required_labels missed": (lambda value: required_labels(0.2, missed=value), SHARE),
+    "required_labels power": (lambda value: required_labels(0.2, power=value), INSIDE),
+    "required_labels_pgr gap": (lambda value: required_labels_pgr(0.5, value), (*SHARE, 0)),
     "verify_guarantee n_labels": (
         lambda value: verify_guarantee(curve(), lambda part: guarantee_pgr(part, 0.5), value),
         (*COUNT, 1, 500),
@@ -127,19 +127,22 @@ PARAMETERS = {
     "shares_over_time level": (lambda value: shares_over_time([True, False], confidence_level=value), INSIDE),
     "count_tokens characters": (lambda value: count_tokens(outcomes(), [], characters_per_token=value), (*MONEY, 0)),
     "count_tokens assumed": (lambda value: count_tokens(outcomes(), ["strong"], value), (*MONEY, 0)),
-    "CostCurve router": (lambda value: CostCurve(curve(), costs().strong, costs().weak, value), MONEY),
-    "CostCurve.points": (lambda value: costs().points(value), (*COUNT, 1)),
-    "route_many lam": (lambda value: route_many(expected(), dict.fromkeys(log().models, 1.0), value), LESS),
+    "PairCostCurve router": (lambda value: PairCostCurve(curve(), costs().strong, costs().weak, value), MONEY),
+    "PairCostCurve.points": (lambda value: costs().points(value), (*COUNT, 1)),
+    "route_many cost_weight": (lambda value: route_many(expected(), dict.fromkeys(log().models, 1.0), value), LESS),
     "route_many price": (lambda value: route_many(expected(), dict.fromkeys(log().models, value), 0), (*MONEY, 0)),
-    "CostQuality most": (lambda value: CostQuality.from_utilities(log(), expected(), most=value), (*COUNT, 1)),
-    "CostQuality.lam_at": (lambda value: CostQuality.oracle(log()).lam_at(value), LESS),
-    "at_budget": (lambda value: at_budget({"a": CostQuality.oracle(log())}, value), MONEY),
-    "panel_usage lam": (lambda value: panel_usage(log(), expected(), value), LESS),
+    "CostQualityCurve most": (
+        lambda value: CostQualityCurve.from_utilities(log(), expected(), most=value),
+        (*COUNT, 1),
+    ),
+    "CostQualityCurve.lam_at": (lambda value: CostQualityCurve.oracle(log()).cost_weight_at(value), LESS),
+    "at_budget": (lambda value: at_budget({"a": CostQualityCurve.oracle(log())}, value), MONEY),
+    "panel_usage cost_weight": (lambda value: panel_usage(log(), expected(), value), LESS),
     "panel_usage minimum": (lambda value: panel_usage(log(), expected(), 0, minimum=value), COUNT),
     "panel_usage level": (lambda value: panel_usage(log(), expected(), 0, confidence_level=value), INSIDE),
     "Cascade budget": (lambda value: Cascade(budget=value).fit(log()), (*LESS, 0)),
     "Cascade max_length": (lambda value: Cascade(budget=1.0, max_length=value).fit(log()), COUNT),
-    "AutoMix lam": (lambda value: AutoMix("m0", "m2", ["m1"], value).fit(log()), MONEY),
+    "AutoMix cost_weight": (lambda value: AutoMix("m0", "m2", ["m1"], value).fit(log()), MONEY),
     "hybrid_labels t": (lambda value: hybrid_labels(np.array([0.5, -0.5]), t=value), MONEY),
     "sample_panels n": (lambda value: sample_panels(log(), [1], value), COUNT),
     "sample_panels sizes": (lambda value: sample_panels(log(), [value], 2), (*COUNT, 9)),
@@ -166,7 +169,7 @@ SHARES = {
     "curve.quality": lambda shares: curve().quality(shares),
     "curve.pgr": lambda shares: curve().pgr(shares),
     "curve.random_band": lambda shares: curve().random_band(shares=shares),
-    "CostCurve.dollars": lambda shares: costs().dollars(shares),
+    "PairCostCurve.dollars": lambda shares: costs().dollars(shares),
 }
 
 

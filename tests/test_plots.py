@@ -16,8 +16,8 @@ from routellm_lab import load_outcomes, plots
 from routellm_lab.benchmarks.outcomes import Outcomes
 from routellm_lab.costs import load_prices, log_answers
 from routellm_lab.errors import DataError, ParameterError
-from routellm_lab.evaluation import Bootstrap, Correlation, CostCurve, RoutingCurve, compare_all, comparison_table
-from routellm_lab.evaluation.cost_quality import CostQuality
+from routellm_lab.evaluation import Bootstrap, Correlation, PairCostCurve, RoutingCurve, compare_all, comparison_table
+from routellm_lab.evaluation.cost_quality import CostQualityCurve
 from routellm_lab.policies import shares_over_time
 from routellm_lab.preferences.models import ModelPair
 from routellm_lab.studies import AdversarialSuffix, transfer_table
@@ -88,7 +88,7 @@ GROUPS = pd.DataFrame(
         "benchmark": ["mmlu"] * 4 + ["mt_bench"] * 3,
         "similarity": [0.2, 0.3, 0.5, 0.6, 0.4, 0.7, 0.8],
         "apgr": [0.5, 0.52, 0.6, 0.56, 0.55, 0.62, np.nan],
-        "null_sd": [0.02] * 6 + [np.nan],
+        "random_sd": [0.02] * 6 + [np.nan],
         "prompts": [1000, 500, 200, 100, 20, 10, 8],
     }
 )
@@ -152,7 +152,7 @@ POINTS = pd.DataFrame(
     {"label": ["bought_one", "other"], "share": [0.5, 1.0], "quality": [0.8, 0.7], "low": [0.75, np.nan], "high": 0.85}
 )
 
-FIGURES = {
+METRICS = {
     "routing_curves": lambda simulated: plots.routing_curves(
         {"ridge": curve_of(0.2), "matrix_factorization": curve_of(0.5)},
         simulated=simulated,
@@ -161,7 +161,7 @@ FIGURES = {
     "routing_curves with points": lambda simulated: plots.routing_curves(
         {"ridge": curve_of(0.2)}, simulated=simulated, bootstrap=Bootstrap(n_resamples=50), points=POINTS
     ),
-    "who_beats_whom": lambda simulated: plots.who_beats_whom(PAIRS, simulated=simulated, name="toy"),
+    "pairwise_matrix": lambda simulated: plots.pairwise_matrix(PAIRS, simulated=simulated, name="toy"),
     "heat_map": lambda simulated: plots.heat_map(CELLS, simulated=simulated, name="ridge"),
     "transfer_dots": lambda simulated: plots.transfer_dots(TRANSFER, simulated=simulated, name="toy"),
     "ablation_forest": lambda simulated: plots.ablation_forest(ABLATION, simulated=simulated),
@@ -194,11 +194,11 @@ def title(figure):
     return " ".join(figure.get_suptitle().split())
 
 
-@pytest.mark.parametrize("name", FIGURES)
+@pytest.mark.parametrize("name", METRICS)
 @pytest.mark.parametrize("simulated", [True, False])
 def test_every_figure_is_titled_labelled_and_marked(name, simulated, tmp_path):
     settings_before, open_before = dict(mpl.rcParams), plt.get_fignums()
-    figure = FIGURES[name](simulated)
+    figure = METRICS[name](simulated)
     assert isinstance(figure, Figure)
     assert plt.get_fignums() == open_before
     assert dict(mpl.rcParams) == settings_before
@@ -209,9 +209,9 @@ def test_every_figure_is_titled_labelled_and_marked(name, simulated, tmp_path):
     assert (tmp_path / "figure.png").stat().st_size > 5000
 
 
-@pytest.mark.parametrize("name", FIGURES)
+@pytest.mark.parametrize("name", METRICS)
 def test_texts_lie_inside_the_figure_and_legends_off_the_data(name):
-    figure = FIGURES[name](True)
+    figure = METRICS[name](True)
     figure.canvas.draw()
     frame = figure.bbox.padded(1)
     for text in [figure._suptitle, *figure.texts, *(axes.title for axes in figure.axes)]:
@@ -223,7 +223,7 @@ def test_texts_lie_inside_the_figure_and_legends_off_the_data(name):
     assert all(axes.get_legend() is None for axes in figure.axes)
 
 
-@pytest.mark.parametrize("name", [name for name in FIGURES if name.split()[0] != "routing_curves"])
+@pytest.mark.parametrize("name", [name for name in METRICS if name.split()[0] != "routing_curves"])
 def test_whether_data_is_simulated_must_be_said(name):
     function = getattr(plots, name.split()[0])
     with pytest.raises(TypeError, match="simulated"):
@@ -239,7 +239,7 @@ def test_routing_curves_take_the_facts_from_the_curves():
         assert shown in texts(figure)
     drawn = [line.get_xydata() for line in figure.axes[0].lines]
     for expected in (strong, weak, strong.oracle()):
-        points = expected.frame()[["share", "quality"]].to_numpy()
+        points = expected.to_frame()[["share", "quality"]].to_numpy()
         assert any(line.shape == points.shape and np.allclose(line, points) for line in drawn)
     assert "SIMULATED" not in texts(figure)
     simulated = plots.routing_curves({"ridge": curve_of(0.2, simulated=True)}, "bench", intervals=False, title="Mine")
@@ -249,7 +249,7 @@ def test_routing_curves_take_the_facts_from_the_curves():
 
 
 def test_routing_curves_show_routers_known_at_one_share_only():
-    figure = FIGURES["routing_curves with points"](False)
+    figure = METRICS["routing_curves with points"](False)
     plain = plots.routing_curves({"ridge": curve_of(0.2)}, bootstrap=Bootstrap(n_resamples=50))
     marked = [line for line in figure.axes[0].lines if line.get_marker() != "None"]
     assert [line.get_xydata().tolist() for line in marked] == [[[0.5, 0.8]], [[1.0, 0.7]]]
@@ -313,8 +313,8 @@ def test_forest_does_not_count_what_holms_correction_takes_back():
 
 
 def test_ladder_names_the_pairs_distance_and_the_tiers():
-    shown = texts(FIGURES["rating_ladder"](False))
-    assert title(FIGURES["rating_ladder"](False)) == "large stands 250 Elo points above small"
+    shown = texts(METRICS["rating_ladder"](False))
+    assert title(METRICS["rating_ladder"](False)) == "large stands 250 Elo points above small"
     assert "4 models in 2 tiers" in shown
     assert shown.count("tier 0") == shown.count("tier 1") == 1
     plain = plots.rating_ladder(RATINGS[["rating"]].reset_index(), simulated=False)
@@ -323,7 +323,7 @@ def test_ladder_names_the_pairs_distance_and_the_tiers():
 
 
 def test_learning_curve_states_first_and_last():
-    assert title(FIGURES["learning_curve"](True)) == (
+    assert title(METRICS["learning_curve"](True)) == (
         "Matrix factorization: 5% of the achievable gain with 1,000 votes, 70% with 20,000"
     )
     frame = LEARNING.rename(columns={"achieved_share": "apgr"})
@@ -335,11 +335,11 @@ def test_learning_curve_states_first_and_last():
 
 
 def test_learning_curve_of_a_dose_is_linear_and_says_what_is_left():
-    figure = FIGURES["learning_curve by dose"](True)
+    figure = METRICS["learning_curve by dose"](True)
     assert title(figure) == ("Ridge, at first the best, falls from 80% of the achievable gain at 0% to 10% at 50%")
     axes = figure.axes[0]
     assert (axes.get_xscale(), axes.get_xlabel()) == ("linear", "relabelled (%)")
-    assert FIGURES["learning_curve"](True).axes[0].get_xscale() == "log"
+    assert METRICS["learning_curve"](True).axes[0].get_xscale() == "log"
     own = NOISE.rename(columns={"achieved_share": "apgr", "router": "who"}).assign(relabelled=[0, 1000, 2000] * 2)
     figure = plots.learning_curve(own, simulated=False, x="relabelled", xlabel="votes relabelled", hue="who")
     assert title(figure).endswith("at first the best, falls from 0.800 APGR at 0 to 0.100 at 2,000")
@@ -362,7 +362,7 @@ def test_training_loss_finds_the_lowest_held_out_loss():
 
 def test_histogram_refuses_what_cannot_be_drawn():
     assert "Mf spreads prompts most: nine in ten win rates lie between 0.05 and 0.95" in title(
-        FIGURES["win_rate_histogram"](False)
+        METRICS["win_rate_histogram"](False)
     )
     for bad in ({}, {"ridge": []}, {"ridge": [0.5, np.nan]}):
         with pytest.raises(DataError, match="finite"):
@@ -371,7 +371,7 @@ def test_histogram_refuses_what_cannot_be_drawn():
 
 def test_heatmap_counts_the_pairs_that_never_met():
     battles = make_battles()
-    assert title(FIGURES["vote_heatmap"](False)) == "10% of the pairs of models never met"
+    assert title(METRICS["vote_heatmap"](False)) == "10% of the pairs of models never met"
     figure = plots.vote_heatmap(battles, simulated=False)
     mesh = figure.axes[0].collections[0].get_array()
     assert mesh.sum() == 2 * len(battles)
@@ -381,7 +381,7 @@ def test_heatmap_counts_the_pairs_that_never_met():
 
 
 def test_matrix_of_routers_is_sorted_and_marks_what_is_told_apart():
-    figure = FIGURES["who_beats_whom"](False)
+    figure = METRICS["pairwise_matrix"](False)
     assert title(figure) == (
         "2 of 3 pairs of routers can be told apart after Holm's correction; arena+gold: best one beats 1 of 2"
     )
@@ -392,7 +392,7 @@ def test_matrix_of_routers_is_sorted_and_marks_what_is_told_apart():
     assert mesh.get_array().filled(0).ravel().tolist() == [0, 0.05, 0.15, -0.05, 0, 0.1, -0.15, -0.1, 0]
     assert mesh.norm.vmin == -mesh.norm.vmax == -0.15
     assert sorted(dots.get_offsets().tolist()) == [[0.5, 2.5], [1.5, 2.5], [2.5, 0.5], [2.5, 1.5]]
-    none = plots.who_beats_whom(PAIRS.assign(p_holm=0.05), simulated=False, labels={("arena", "ridge"): "my_ridge"})
+    none = plots.pairwise_matrix(PAIRS.assign(p_holm=0.05), simulated=False, labels={("arena", "ridge"): "my_ridge"})
     assert title(none) == "None of 3 pairs of routers can be told apart after Holm's correction"
     assert "my ridge 2" in texts(none)
     assert len(none.axes[0].collections[1].get_offsets()) == 0
@@ -401,7 +401,7 @@ def test_matrix_of_routers_is_sorted_and_marks_what_is_told_apart():
 def test_matrix_of_routers_takes_what_compare_all_makes():
     skills = (0.1, 0.9, 0.5, 0.3)
     curves = {f"r{number}": curve_of(skill, number) for number, skill in enumerate(skills)}
-    figure = plots.who_beats_whom(compare_all(curves, n_resamples=300), simulated=False)
+    figure = plots.pairwise_matrix(compare_all(curves, n_resamples=300), simulated=False)
     by_apgr = sorted(curves, key=lambda name: -curves[name].apgr)
     assert [label.get_text().split()[0] for label in figure.axes[0].get_yticklabels()] == by_apgr
     first = figure.axes[0].collections[0].get_array().filled(0).reshape(4, 4)[0]
@@ -409,7 +409,7 @@ def test_matrix_of_routers_takes_what_compare_all_makes():
 
 
 def test_heat_map_greys_what_may_be_luck_and_frames_what_is_alike():
-    figure = FIGURES["heat_map"](False)
+    figure = METRICS["heat_map"](False)
     assert title(figure) == (
         "2 of 5 cells lie above the range of a random router, 1 below; highest: 0.700 (trained on law, tested on law)"
     )
@@ -468,7 +468,7 @@ def test_heat_map_refuses_what_is_no_grid():
 
 
 def test_transfer_is_sorted_by_gap_and_hollow_where_unsure():
-    figure = FIGURES["transfer_dots"](False)
+    figure = METRICS["transfer_dots"](False)
     assert title(figure) == "Best one is surely better than random on 1 of 3 pairs"
     axes = figure.axes[0]
     pairs = [label.get_text() for label in axes.get_yticklabels()]
@@ -539,7 +539,7 @@ def test_the_forest_draws_the_interval_of_a_single_fit():
 
 
 def test_ablation_counts_what_is_significant_after_the_correction():
-    figure = FIGURES["ablation_forest"](False)
+    figure = METRICS["ablation_forest"](False)
     assert title(figure) == (
         "2 of 5 differences in APGR are significant, the largest: ridge, other encoder on mmlu: -0.030"
     )
@@ -565,7 +565,7 @@ def test_ablation_counts_what_is_significant_after_the_correction():
 
 
 def test_scatter_states_the_correlation():
-    figure = FIGURES["similarity_scatter"](False)
+    figure = METRICS["similarity_scatter"](False)
     assert title(figure).startswith("APGR rises with similarity: Spearman's rho +0.94, 95% interval [")
     axes = figure.axes[0]
     bars, *clouds = axes.collections
@@ -593,7 +593,7 @@ def test_scatter_states_the_correlation():
 
 
 def test_confusion_states_the_agreement():
-    figure = FIGURES["confusion"](False)
+    figure = METRICS["confusion"](False)
     assert title(figure) == "People and GPT-4 agree on 70% of 100 votes"
     # margins 60, 20, 20 and 65, 20, 15
     assert "46% would by chance" in texts(figure)
@@ -611,7 +611,7 @@ def test_confusion_states_the_agreement():
 
 
 def test_agreement_names_the_highest_and_the_lowest_group():
-    figure = FIGURES["agreement_by"](False)
+    figure = METRICS["agreement_by"](False)
     assert title(figure) == "Agreement is highest in coding, 80%, and lowest in hard maths, 50%"
     axes = figure.axes[0]
     assert axes.get_xlabel() == "votes shared (%)"
@@ -632,7 +632,7 @@ def test_agreement_names_the_highest_and_the_lowest_group():
 
 
 def test_flips_name_the_worst_case_and_the_steadiest_router():
-    figure = FIGURES["flip_rates"](False)
+    figure = METRICS["flip_rates"](False)
     assert title(figure) == (
         "Besides random, up to 30% of the decisions flip (matrix factorization, translated word); "
         "the steadiest router, ridge, flips 10% at most"
@@ -660,7 +660,7 @@ def test_flips_name_the_worst_case_and_the_steadiest_router():
 
 
 def test_a_suffix_is_praised_only_where_it_beats_the_luckiest_random_one():
-    figure = FIGURES["adversarial_suffix"](False)
+    figure = METRICS["adversarial_suffix"](False)
     assert title(figure) == "2 words take best one from 50% to 90% strong calls, random ones to 55%"
     axes = figure.axes[0]
     assert [label.get_text() for label in axes.get_yticklabels()] == [
@@ -710,7 +710,9 @@ def test_benchmark_ratios_tell_which_are_slower_than_their_reference():
 
 def make_costs(skill=0.5, router=0.0):
     rng = np.random.default_rng(1)
-    return CostCurve(curve_of(skill), rng.uniform(0.005, 0.02, 400), rng.uniform(0.0001, 0.001, 400), router, "a list")
+    return PairCostCurve(
+        curve_of(skill), rng.uniform(0.005, 0.02, 400), rng.uniform(0.0001, 0.001, 400), router, "a list"
+    )
 
 
 def test_cost_curves_tell_what_is_saved_beside_a_random_mix():
@@ -733,12 +735,12 @@ def test_interval_dots_draw_a_marker_with_its_interval_per_row():
         {"what": ["x", "x", "y"], "how": ["a", "b", "a"], "value": [1.0, 2, 3], "low": [0.5, 1, np.nan]}
     ).assign(high=[1.5, 3, np.nan])
     options = {"simulated": True, "title": "A finding", "xlabel": "times", "reference": 1, "reference_label": "even"}
-    figure = plots.interval_dots(frame, "what", "how", **options)
+    figure = plots.dot_plot(frame, "what", "how", **options)
     assert title(figure) == "A finding"
     assert "SIMULATED" in figure.axes[0].get_title(loc="left")
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["a", "b", "even"]
-    with pytest.raises(DataError, match="interval_dots"):
-        plots.interval_dots(frame.drop(columns="low"), "what", "how", **options)
+    with pytest.raises(DataError, match="dot_plot"):
+        plots.dot_plot(frame.drop(columns="low"), "what", "how", **options)
 
 
 def test_shares_over_time_stand_beside_what_was_asked_for():
@@ -764,7 +766,7 @@ def make_log():
 
 def test_routers_among_many_models_stand_beside_the_models_their_mix_and_the_oracle():
     log = make_log()
-    knows = CostQuality.from_utilities(log, 0.5 * log.outcomes.scores[log.models] + 0.5 * log.outcomes.competence)
+    knows = CostQualityCurve.from_utilities(log, 0.5 * log.outcomes.scores[log.models] + 0.5 * log.outcomes.competence)
     figure = plots.cost_quality({"knows": knows}, bootstrap=Bootstrap(n_resamples=50))
     assert title(figure).startswith("Knows lies")
     assert "above the best random mix" in title(figure)
@@ -775,7 +777,7 @@ def test_routers_among_many_models_stand_beside_the_models_their_mix_and_the_ora
     with pytest.raises(ParameterError, match="no curves"):
         plots.cost_quality({})
     with pytest.raises(DataError, match="of other questions"):
-        plots.cost_quality({"a": knows, "b": CostQuality.oracle(log.select(log.prompts.index[:100]))})
+        plots.cost_quality({"a": knows, "b": CostQualityCurve.oracle(log.select(log.prompts.index[:100]))})
 
 
 def test_the_map_of_a_panel_names_its_specialist():

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from routellm_lab.errors import DataError, ParameterError
-from routellm_lab.evaluation import Bootstrap, RoutingCurve, questions_needed, significance
+from routellm_lab.evaluation import Bootstrap, RoutingCurve, required_questions, significance
 from routellm_lab.evaluation import power as module
 from routellm_lab.preferences.models import ModelPair
 
@@ -30,7 +30,7 @@ def benchmark(n=500, seed=0, graded=False):
 
 
 def routers_of(curve, strengths, rows, rng):
-    """Two routers with fresh noise on drawn prompts: the model of `questions_needed`, from its description."""
+    """Two routers with fresh noise on drawn prompts: the model of `required_questions`, from its description."""
     gap = curve.strong_scores - curve.weak_scores
     score = np.array(strengths)[:, None] * ((gap - gap.mean()) / gap.std())[rows] + rng.standard_normal((2, len(rows)))
     ranks = score.argsort(axis=1).argsort(axis=1) / (len(rows) - 1)
@@ -55,7 +55,7 @@ def share_told_apart(curve, strengths, n, repetitions, n_resamples=60):
 
 def test_the_promised_power_is_delivered():
     curve = benchmark(2000)
-    result = questions_needed(curve, 0.55, 0.62, power=0.8, n_draws=10, n_resamples=200)
+    result = required_questions(curve, 0.55, 0.62, power=0.8, n_draws=10, n_resamples=200)
     strengths = strengths_of(curve, 0.55, 0.62, n_draws=50)
     share = share_told_apart(curve, strengths, result.needed, 400)
     # 400 trials at .80 have a standard deviation of .02
@@ -68,7 +68,7 @@ def test_the_promised_power_is_delivered():
 
 def test_where_few_questions_suffice_they_deliver_more_than_is_promised():
     curve = benchmark()
-    result = questions_needed(curve, 0.6, 0.75, power=0.8, n_draws=20, n_resamples=200)
+    result = required_questions(curve, 0.6, 0.75, power=0.8, n_draws=20, n_resamples=200)
     assert result.needed < 400
     assert share_told_apart(curve, strengths_of(curve, 0.6, 0.75), result.needed, 300) > 0.82
 
@@ -81,7 +81,7 @@ def test_the_spread_over_prompts_and_noise_is_that_of_the_bootstrap():
     for _ in range(1000):
         one, two = routers_of(curve, strengths, rng.integers(400, size=400), rng)
         differences.append(one.apgr - two.apgr)
-    result = questions_needed(curve, 0.6, 0.7, n_draws=20, n_resamples=300)
+    result = required_questions(curve, 0.6, 0.7, n_draws=20, n_resamples=300)
     assert result.sd_difference == pytest.approx(np.std(differences), rel=0.1)
 
 
@@ -99,7 +99,7 @@ def test_the_made_routers_hit_their_apgr(graded, target):
 
 
 def test_figures_follow_from_one_another():
-    result = questions_needed(benchmark(), 0.7, 0.8, confidence_level=0.9, power=0.7, n_draws=5, n_resamples=100)
+    result = required_questions(benchmark(), 0.7, 0.8, confidence_level=0.9, power=0.7, n_draws=5, n_resamples=100)
     reach = NormalDist().inv_cdf(0.95) + NormalDist().inv_cdf(0.7)
     assert result.detectable == pytest.approx(reach * result.sd_difference)
     assert result.needed == np.ceil(500 * (result.detectable / 0.1) ** 2)
@@ -107,7 +107,7 @@ def test_figures_follow_from_one_another():
     shift = 0.1 / result.sd_difference
     either = NormalDist().cdf(shift - 1.6449) + NormalDist().cdf(-shift - 1.6449)
     assert result.power_now == pytest.approx(either, abs=1e-4)
-    assert result == questions_needed(
+    assert result == required_questions(
         benchmark(), 0.7, 0.8, confidence_level=0.9, power=0.7, n_draws=5, n_resamples=100
     )
 
@@ -116,13 +116,13 @@ def test_only_the_benchmark_counts_and_not_its_router():
     one, other = benchmark(), benchmark()
     other = curve_of(1 - one.win_rate, one.strong_scores, one.weak_scores)
     few = {"n_draws": 3, "n_resamples": 50}
-    assert questions_needed(one, **few) == questions_needed(other, **few)
+    assert required_questions(one, **few) == required_questions(other, **few)
 
 
 @settings(max_examples=15)
 @given(st.floats(0.02, 0.3), st.floats(0.3, 0.95))
 def test_needed_questions_deliver_the_power_and_one_fewer_does_not(difference, power):
-    result = questions_needed(benchmark(200), 0.5, 0.5 + difference, power=power, n_draws=3, n_resamples=50)
+    result = required_questions(benchmark(200), 0.5, 0.5 + difference, power=power, n_draws=3, n_resamples=50)
     reach = NormalDist().inv_cdf(0.975) + NormalDist().inv_cdf(power)
     enough, too_few = (
         result.sd_difference * np.sqrt(200 / n) if n else np.inf for n in (result.needed, result.needed - 1)
@@ -135,17 +135,17 @@ def test_what_cannot_be_is_refused():
     curve = benchmark()
     best = curve.oracle().apgr
     with pytest.raises(DataError, match=rf"no router of APGR 1.5 \(second\).*to {best:.3f} \(the oracle\)"):
-        questions_needed(curve, 0.6, 1.5)
+        required_questions(curve, 0.6, 1.5)
     with pytest.raises(DataError, match=r"no router of APGR -0.5 \(first\)"):
-        questions_needed(curve, -0.5, 0.6)
+        required_questions(curve, -0.5, 0.6)
     with pytest.raises(ParameterError, match=r"both 0.7"):
-        questions_needed(curve, 0.7, 0.7)
+        required_questions(curve, 0.7, 0.7)
     with pytest.raises(ParameterError, match="level must be a number between 0 and 1, got 95"):
-        questions_needed(curve, confidence_level=95)
+        required_questions(curve, confidence_level=95)
     with pytest.raises(ParameterError, match=r"power must be above 1 - confidence_level"):
-        questions_needed(curve, power=0.04)
+        required_questions(curve, power=0.04)
     with pytest.raises(ParameterError, match="n_draws"):
-        questions_needed(curve, n_draws=0)
+        required_questions(curve, n_draws=0)
     worse = curve_of(curve.win_rate, curve.weak_scores, curve.strong_scores)
     with pytest.raises(DataError, match="strong model is not better"):
-        questions_needed(worse)
+        required_questions(worse)

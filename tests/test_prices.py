@@ -57,14 +57,14 @@ row = st.tuples(amounts, amounts, st.dates().map(str) | st.just(""), st.text(max
 @given(st.dictionaries(st.text(min_size=1, max_size=12).filter(str.strip), row, max_size=8))
 def test_prices_survive_the_way_through_their_table(rows):
     prices = Prices(pd.DataFrame([(model, *cells) for model, cells in rows.items()], columns=list(COLUMNS)))
-    assert Prices(prices.frame()) == prices
+    assert Prices(prices.to_frame()) == prices
     assert {model: (p.input, p.output, p.as_of, p.source) for model in prices for p in [prices[model]]} == rows
-    assert prices.frame()["model"].tolist() == sorted(rows)
+    assert prices.to_frame()["model"].tolist() == sorted(rows)
 
 
 def test_prices_survive_a_csv(tmp_path):
     own = load_prices("sample")
-    own.frame().to_csv(tmp_path / "mine.csv", index=False)
+    own.to_frame().to_csv(tmp_path / "mine.csv", index=False)
     assert load_prices("sample", path=tmp_path / "mine.csv") == own
 
 
@@ -84,7 +84,7 @@ def test_every_simulated_model_has_a_price_and_a_stronger_one_a_higher():
 
 
 def test_every_other_row_of_the_package_names_its_release_and_entry():
-    frame = load_prices("sample").frame()
+    frame = load_prices("sample").to_frame()
     real = frame[~frame["model"].isin(SAMPLE_MODELS.index)]
     assert 40 <= len(real) <= 100
     assert real["source"].str.fullmatch(r"LiteLLM 1\.110\.2, \S+").all()

@@ -12,7 +12,15 @@ from scipy.special import expit
 
 from routellm_lab.errors import DataError, ParameterError
 from routellm_lab.evaluation import Bootstrap
-from routellm_lab.preferences import ModelPair, Tiers, fit_ratings, fit_tiers, score_a, validate_battles, vote_weights
+from routellm_lab.preferences import (
+    ModelPair,
+    Tiers,
+    fit_ratings,
+    fit_tiers,
+    result_for_a,
+    validate_battles,
+    vote_weights,
+)
 from routellm_lab.preferences.ratings import ELO_SCALE, merge_unrateable_tiers, optimal_partition
 
 NAMES = [f"m{number}" for number in range(8)]
@@ -32,7 +40,7 @@ def independent_ratings(battles, prior):
     """Elo points by scipy's BFGS on the penalised likelihood."""
     models = sorted(set(battles["model_a"]) | set(battles["model_b"]))
     a, b = (battles[side].map(models.index).to_numpy() for side in ("model_a", "model_b"))
-    score, weight = score_a(battles), vote_weights(battles)
+    score, weight = result_for_a(battles), vote_weights(battles)
 
     def loss(strength):
         gap = strength[a] - strength[b]
@@ -128,7 +136,7 @@ def gradient(battles, prior, ratings):
     strength = strength - brentq(lambda level: expit(strength - level).mean() - 0.5, -1e4, 1e4) if prior else strength
     apart = prior * (0.5 - expit(strength))
     total = pd.Series(float(prior), strength.index)
-    score, weight = score_a(battles), vote_weights(battles)
+    score, weight = result_for_a(battles), vote_weights(battles)
     for a, b, won, votes in zip(battles["model_a"], battles["model_b"], score, weight, strict=True):
         surprise = votes * (won * expit(strength[b] - strength[a]) - (1 - won) * expit(strength[a] - strength[b]))
         apart[a], apart[b] = apart[a] + surprise, apart[b] - surprise
@@ -282,8 +290,8 @@ def test_tiers_of_the_sample_follow_the_planted_ones(arena):
     planted = SAMPLE_MODELS["tier"].rank()
     fitted = pd.Series(dict(tiers.tier)).reindex(planted.index).rank()
     assert planted.corr(fitted) > 0.95
-    assert tiers.frame()["models"].sum() == len(tiers.tier)
-    assert ", ".join(tiers.members(0)) == tiers.frame().loc[0, "members"]
+    assert tiers.to_frame()["models"].sum() == len(tiers.tier)
+    assert ", ".join(tiers.members(0)) == tiers.to_frame().loc[0, "members"]
 
 
 def test_tiers_are_at_most_as_many_as_models_and_name_their_source():

@@ -218,7 +218,7 @@ def test_tables_of_recipes_and_of_what_they_gain():
     found = recipes["b"].apgr(0.9)
     row = table.iloc[1]
     assert (row["apgr"], row["single_high"], row["fits"]) == (found.value, found.single_high, 4)
-    assert row["random_sd"] == recipes["b"].first.null_sd
+    assert row["random_sd"] == recipes["b"].first.random_sd
     recipes["c"] = recipes["a"]
     gains = gains_over("a", recipes, confidence_level=0.9)
     assert gains.index.tolist() == ["b", "c"]

@@ -177,7 +177,7 @@ def test_a_row_says_what_route_does(arena, mmlu):
         "random": RandomRouter(PAIR),
         "length": PromptLengthRouter(PAIR),
         "ridge": RidgeRouter(PAIR, encoder="hashing:64"),
-        "knn": KNNRouter(PAIR, encoder="hashing:64", neighbours=(20,)),
+        "knn": KNNRouter(PAIR, encoder="hashing:64", n_neighbors=(20,)),
     }
     for router in routers.values():
         router.fit(arena)

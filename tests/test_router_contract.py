@@ -42,7 +42,7 @@ OPTIONS = {
     ConstantRouter: {"value": 0.25},
     PromptLengthRouter: {},
     RidgeRouter: {"encoder": ENCODER},
-    KNNRouter: {"encoder": ENCODER, "neighbours": (5, 20)},
+    KNNRouter: {"encoder": ENCODER, "n_neighbors": (5, 20)},
     KernelRouter: {"encoder": ENCODER, "length": 0.3},
     SimilarityWeightedRouter: {"encoder": ENCODER, "batch_size": 7},
     MatrixFactorizationRouter: {"encoder": ENCODER, "dimensions": 16, "epochs": 20},
@@ -277,7 +277,7 @@ def test_weights_that_are_no_numbers_above_0_are_refused(kind, arena, value):
 def test_parameters_may_be_arrays_and_ranges(arena):
     arrays = {
         RidgeRouter: {"alphas": np.logspace(0, 3, 4)},
-        KNNRouter: {"neighbours": range(5, 20, 5)},
+        KNNRouter: {"n_neighbors": range(5, 20, 5)},
         KernelRouter: {"width": np.float32(0.5), "strong_tiers": np.arange(2), "weak_tiers": np.array([8, 9])},
         SimilarityWeightedRouter: {"gamma": np.float64(5), "batch_size": np.int64(7), "n_tiers": np.int32(6)},
     }
@@ -291,7 +291,7 @@ def test_parameters_may_be_arrays_and_ranges(arena):
     ("kind", "options"),
     [
         *((RidgeRouter, {"alphas": alphas}) for alphas in ((), (0.0,), (1.0, np.nan), "3", 3.0, (True,))),
-        *((KNNRouter, {"neighbours": sizes}) for sizes in ((), (0,), (2.5,), {5: 1}, "5", np.array([np.nan]))),
+        *((KNNRouter, {"n_neighbors": sizes}) for sizes in ((), (0,), (2.5,), {5: 1}, "5", np.array([np.nan]))),
         *((SimilarityWeightedRouter, {"gamma": gamma}) for gamma in (0, -1, np.nan, np.inf, "10", True)),
         *((KernelRouter, {"width": width}) for width in (0, np.nan, np.inf, True, "1")),
         *((RidgeRouter, {"n_tiers": n_tiers}) for n_tiers in (0, 2.5, np.nan, True, "10")),

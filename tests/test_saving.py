@@ -331,8 +331,8 @@ def test_what_cannot_be_written_is_named_before_anything_is_written(value, tmp_p
 def test_numpy_parameters_train_and_save(tmp_path):
     for router in (
         RidgeRouter(PAIR, ENCODER, alphas=np.logspace(0, 3, 4), tiers=TIERS),
-        KNNRouter(PAIR, ENCODER, neighbours=range(5, 20, 5), tiers=TIERS),
-        KNNRouter(PAIR, ENCODER, neighbours=np.array([5, 10]), tiers=TIERS),
+        KNNRouter(PAIR, ENCODER, n_neighbors=range(5, 20, 5), tiers=TIERS),
+        KNNRouter(PAIR, ENCODER, n_neighbors=np.array([5, 10]), tiers=TIERS),
     ):
         loaded = load_router(router.fit(separable()).save(tmp_path / "router"))
         assert answers(loaded) == answers(router)

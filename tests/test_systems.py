@@ -9,14 +9,14 @@ from routellm_lab import ModelPair, plots
 from routellm_lab.errors import DataError, ParameterError
 from routellm_lab.evaluation import Bootstrap
 from routellm_lab.systems import (
-    FIGURES,
-    Played,
+    METRICS,
+    Replay,
     System,
     cheapest_match,
     compare_systems,
     mixed_at,
     paired_gains,
-    played_choices,
+    replayed_choices,
     systems_table,
 )
 from routellm_lab.systems.blender import Blender
@@ -30,7 +30,7 @@ def test_one_call_per_question_is_paid_and_scored():
     log = make_log()
     cheap, dear = log.models[0], log.models[-1]
     mixed = np.where(np.arange(len(log)) % 2 == 0, cheap, dear)
-    played = played_choices("mixed", log, mixed)
+    played = replayed_choices("mixed", log, mixed)
     assert played.quality.tolist() == [
         log.outcomes.scores.loc[row, m] for row, m in zip(log.prompts.index, mixed, strict=True)
     ]
@@ -39,12 +39,12 @@ def test_one_call_per_question_is_paid_and_scored():
     assert (played.rounds == 1).all()
     for wrong in (mixed[:-1], ["nobody"] * len(log)):
         with pytest.raises(DataError, match="mixed: needs one model of the log per question"):
-            played_choices("mixed", log, wrong)
+            replayed_choices("mixed", log, wrong)
 
 
 def test_systems_stand_side_by_side_with_paired_differences():
     log = make_log()
-    alone = [played_choices(model, log, [model] * len(log)) for model in (log.models[0], log.models[-1])]
+    alone = [replayed_choices(model, log, [model] * len(log)) for model in (log.models[0], log.models[-1])]
     table = systems_table(alone, Bootstrap(n_resamples=200))
     assert table["quality"].tolist() == pytest.approx([played.quality.mean() for played in alone])
     assert table["dollars"].tolist() == pytest.approx([1000 * played.dollars.mean() for played in alone])
@@ -61,18 +61,18 @@ def test_systems_stand_side_by_side_with_paired_differences():
         compare_systems(*alone, what="latency")
 
 
-@pytest.mark.parametrize("figure", FIGURES)
+@pytest.mark.parametrize("figure", METRICS)
 @pytest.mark.parametrize("value", [np.inf, np.nan, -1.0])
 def test_figures_that_are_none_are_refused(figure, value):
     log = make_log()
-    one = played_choices("one", log, [log.models[0]] * len(log))
-    figures = {name: getattr(one, name).copy() for name in FIGURES}
+    one = replayed_choices("one", log, [log.models[0]] * len(log))
+    figures = {name: getattr(one, name).copy() for name in METRICS}
     figures[figure][3] = value
     if figure == "quality" and value == -1:
-        assert Played("odd", one.prompt_ids, **figures).quality[3] == -1
+        assert Replay("odd", one.prompt_ids, **figures).quality[3] == -1
         return
     with pytest.raises(DataError, match=f"odd: {figure} must be finite.* got {value} for {one.prompt_ids[3]}"):
-        Played("odd", one.prompt_ids, **figures)
+        Replay("odd", one.prompt_ids, **figures)
 
 
 def test_what_learns_from_a_log_and_is_played_on_one_is_a_system():
@@ -85,9 +85,9 @@ def test_what_learns_from_a_log_and_is_played_on_one_is_a_system():
 def test_gains_over_one_model_and_over_a_router_at_the_same_cost():
     log = make_log()
     low, middle, high = (log.models[at] for at in (0, len(log.models) // 2, -1))
-    alone = {model: played_choices(model, log, [model] * len(log)) for model in log.models}
-    half = played_choices("half", log, np.where(np.arange(len(log)) % 2 == 0, low, middle))
-    again = played_choices("half again", log, np.where(np.arange(len(log)) % 2 == 0, low, middle))
+    alone = {model: replayed_choices(model, log, [model] * len(log)) for model in log.models}
+    half = replayed_choices("half", log, np.where(np.arange(len(log)) % 2 == 0, low, middle))
+    again = replayed_choices("half again", log, np.where(np.arange(len(log)) % 2 == 0, low, middle))
     router = [alone[low], alone[middle]]
     found = paired_gains({"own": [half, again], "dear": [alone[high]]}, router, alone[high], Bootstrap(n_resamples=200))
     assert found["system"].tolist() == ["half", high]  # what decides alike stands here once
@@ -105,7 +105,7 @@ def test_gains_over_one_model_and_over_a_router_at_the_same_cost():
 
 def test_a_mix_of_settings_costs_what_was_asked():
     log = make_log()
-    low, high = (played_choices(model, log, [model] * len(log)) for model in (log.models[0], log.models[-1]))
+    low, high = (replayed_choices(model, log, [model] * len(log)) for model in (log.models[0], log.models[-1]))
     costs = [1000 * played.dollars.mean() for played in (low, high)]
     middle = mixed_at([high, low], sum(costs) / 2)
     assert 1000 * middle.dollars.mean() == pytest.approx(sum(costs) / 2)
@@ -117,19 +117,19 @@ def test_a_mix_of_settings_costs_what_was_asked():
 
 def test_systems_on_other_questions_are_refused():
     log = make_log()
-    one = played_choices("one", log, [log.models[0]] * len(log))
+    one = replayed_choices("one", log, [log.models[0]] * len(log))
     part = log.select(log.prompts.index[:10])
     with pytest.raises(DataError, match="one and two were played on other questions"):
-        systems_table([one, played_choices("two", part, [log.models[0]] * 10)])
+        systems_table([one, replayed_choices("two", part, [log.models[0]] * 10)])
     with pytest.raises(DataError, match="no systems"):
         systems_table([])
     with pytest.raises(DataError, match="odd: calls must be one number per question"):
-        Played("odd", one.prompt_ids, one.quality, one.dollars, one.calls[:3], one.rounds)
+        Replay("odd", one.prompt_ids, one.quality, one.dollars, one.calls[:3], one.rounds)
 
 
 def test_the_picture_of_systems_names_the_best():
     log = make_log()
-    played = [played_choices(model, log, [model] * len(log)) for model in log.models[-3:]]
+    played = [replayed_choices(model, log, [model] * len(log)) for model in log.models[-3:]]
     table = systems_table(played, Bootstrap(n_resamples=100)).assign(family=["a", "a", "b"])
     best = table.loc[table["quality"].idxmax(), "system"]
     for x in ("dollars", "rounds"):

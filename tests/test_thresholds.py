@@ -11,7 +11,7 @@ from test_cost import PAIR, costs_of, curve_of
 
 from routellm_lab import RoutingCurve
 from routellm_lab.errors import DataError, ParameterError
-from routellm_lab.evaluation import CostCurve
+from routellm_lab.evaluation import PairCostCurve
 from routellm_lab.policies import OnlineThreshold, ThresholdPolicy, policy_table
 
 RNG = np.random.default_rng
@@ -52,7 +52,7 @@ def test_tied_win_rates_that_allow_no_such_share_are_said():
 @given(seed=st.integers(0, 1000), part=st.floats(0.0, 1.0))
 def test_a_budget_is_kept_and_used(seed, part):
     costs = costs_of(RNG(seed), router=1e-5)
-    least = costs.frame()["dollars"].iloc[0]
+    least = costs.to_frame()["dollars"].iloc[0]
     budget = least + part * (costs.strong_dollars - least) + 1e-9
     policy = ThresholdPolicy.for_budget(costs, budget)
     called = policy.decide(costs.curve.win_rate) == "strong"
@@ -67,7 +67,7 @@ def test_a_budget_below_the_weak_model_says_the_least():
     costs = costs_of(RNG(0))
     with pytest.raises(ParameterError, match=f"do not pay for weak.*{costs.weak_dollars:.4g} are needed"):
         ThresholdPolicy.for_budget(costs, costs.weak_dollars / 2)
-    with pytest.raises(ParameterError, match="needs a CostCurve"):
+    with pytest.raises(ParameterError, match="needs a PairCostCurve"):
         ThresholdPolicy.for_budget(costs.curve, 1.0)
 
 
@@ -76,7 +76,7 @@ def test_a_budget_below_the_weak_model_says_the_least():
 def test_a_quality_is_reached_with_the_fewest_calls(seed, pgr):
     curve = curve_of(RNG(seed))
     policy = ThresholdPolicy.for_quality(curve, pgr=pgr)
-    frame = curve.frame()
+    frame = curve.to_frame()
     share = (policy.decide(curve.win_rate) == "strong").mean()
     reached = frame[np.isclose(frame["share"], share)]["pgr"].iloc[0]
     assert reached >= pgr - 1e-9
@@ -162,7 +162,7 @@ def test_pgr_is_not_told_where_the_gap_may_be_none():
 
 def test_explain_tells_small_sums_and_dearer_routing_and_where():
     curve = curve_of(RNG(0))
-    costs = CostCurve(curve, np.full(60, 2.1e-6), np.full(60, 1e-6), router=1e-6)
+    costs = PairCostCurve(curve, np.full(60, 2.1e-6), np.full(60, 1e-6), router=1e-6)
     policy = ThresholdPolicy.for_share(costs, 1)
     text = policy.explain()
     assert "On the questions it was chosen on, benchmark (60 questions" in text

@@ -93,7 +93,7 @@ def test_each_row_is_the_curve_of_its_router_and_pair():
     for row, pair in zip(frame.itertuples(), [PAIR, PAIR, OTHER, OTHER], strict=True):
         curve = RoutingCurve.from_win_rates(rates[row.router], outcomes, pair)
         assert (row.low, row.high) == pytest.approx(curve.interval("apgr", Bootstrap(0.9, 60, 4)), rel=1e-12)
-        assert (row.apgr, row.random_sd, row.prompts) == (curve.apgr, curve.null_sd, len(curve))
+        assert (row.apgr, row.random_sd, row.prompts) == (curve.apgr, curve.random_sd, len(curve))
         assert row.p_random == curve.p_value_vs_random(60, 4)
         assert (row.gap, row.ceiling) == (curve.strong_mean - curve.weak_mean, curve.oracle().apgr)
         assert row.achieved == pytest.approx((curve.apgr - 0.5) / (curve.oracle().apgr - 0.5))
@@ -231,7 +231,7 @@ def test_every_fit_sees_all_other_known_prompts(monkeypatch):
 def test_a_clone_learns_the_pair_that_is_asked_for(router):
     outcomes, before = toy(300), router.get_params()
     curve = RoutingCurve.from_win_rates(cross_fitted(router, outcomes, OTHER), outcomes, OTHER)
-    assert curve.apgr > 0.5 + 3 * curve.null_sd
+    assert curve.apgr > 0.5 + 3 * curve.random_sd
     assert router.get_params() == before
     assert not hasattr(router, "pair_used_")
 
@@ -249,13 +249,13 @@ def test_a_router_that_learns_only_the_mean_is_random_across_random_folds(mmlu, 
     part = mmlu.select(np.random.default_rng(seed).permutation(len(mmlu)) < 500)
     curve = RoutingCurve.from_win_rates(cross_fitted(Mean(pair), part, pair, random_state=seed), part, pair)
     assert len(set(curve.win_rate)) > 1  # the means differ, by rounding
-    assert abs(curve.apgr - 0.5) < curve.null_sd
+    assert abs(curve.apgr - 0.5) < curve.random_sd
 
 
 def test_across_groups_it_is_worse_than_random_but_not_within(mmlu):
     pair = ModelPair("sim-granite", "sim-pebble")
     curve = RoutingCurve.from_win_rates(cross_fitted(Mean(pair), mmlu, pair, groups=mmlu.groups), mmlu, pair)
-    assert curve.apgr < 0.5 - 4 * curve.null_sd
+    assert curve.apgr < 0.5 - 4 * curve.random_sd
     assert apgr_by_group(curve, mmlu.groups)["apgr"].to_numpy() == pytest.approx(0.5)
 
 
@@ -301,7 +301,7 @@ def test_cells_are_fits_on_one_group_and_the_diagonal_is_cross_fitted():
         ("b", other, fitted.win_rate(other.prompts)),
     ):
         curve = RoutingCurve.from_win_rates(rates, prompts, PAIR)
-        assert frame.loc[("a", name), ["apgr", "random_sd"]].tolist() == pytest.approx([curve.apgr, curve.null_sd])
+        assert frame.loc[("a", name), ["apgr", "random_sd"]].tolist() == pytest.approx([curve.apgr, curve.random_sd])
 
 
 def test_no_cell_is_tested_on_a_prompt_that_its_fit_saw():
@@ -354,7 +354,7 @@ def test_leaving_out_is_a_paired_comparison_of_two_cross_fits():
         part = outcomes.select(own)
         out, within = (RoutingCurve.from_win_rates(rates[own], part, PAIR) for rates in (outside, inside))
         told = out.compare(within, "apgr", Bootstrap(0.8, 50, 2))
-        assert (row.apgr_out, row.apgr_in, row.random_sd) == (out.apgr, within.apgr, out.null_sd)
+        assert (row.apgr_out, row.apgr_in, row.random_sd) == (out.apgr, within.apgr, out.random_sd)
         assert (row.difference, row.low, row.high, row.p_value) == (
             told.difference,
             told.low,

@@ -41,7 +41,7 @@ ROUTERS = {
     "constant": ConstantScores(),
     "ridge": RidgeScores(ENCODER),
     "logistic": LogisticScores(ENCODER, penalties=(1.0, 10.0)),
-    "nearest": KNNScores(ENCODER, neighbours=(5, 20)),
+    "nearest": KNNScores(ENCODER, n_neighbors=(5, 20)),
     "clusters": ClusterScores(ENCODER, clusters=(2, 5)),
     "response_theory": IRTScores(ENCODER),
     "matrix_factorization": VotesScores(MatrixFactorizationRouter(ANY_PAIR, ENCODER, dimensions=8, epochs=5)),
@@ -182,8 +182,8 @@ def test_what_cannot_be_fitted_says_so(toy):
     wrong = [
         (RidgeScores, {"alphas": ()}),
         (RidgeScores, {"alphas": 3}),
-        (KNNScores, {"neighbours": (0,)}),
-        (KNNScores, {"neighbours": (1.5,)}),
+        (KNNScores, {"n_neighbors": (0,)}),
+        (KNNScores, {"n_neighbors": (1.5,)}),
         (ClusterScores, {"clusters": (-1,)}),
         (LogisticScores, {"penalties": ("a",)}),
     ]
@@ -286,7 +286,7 @@ def test_ridge_is_one_regression_per_model_on_its_own_prompts():
 
 def test_nearest_is_a_mean_over_neighbours_and_the_mean():
     outcomes = make_outcomes(3, 60, missing=0.2)
-    router = KNNScores(ENCODER, neighbours=(7,)).fit(outcomes)
+    router = KNNScores(ENCODER, n_neighbors=(7,)).fit(outcomes)
     vectors = router._encode(outcomes.prompts)
     for row in (0, 11, 42):
         closest = np.sort(vectors @ vectors[row])[::-1]
@@ -373,7 +373,7 @@ def test_copies_of_a_prompt_are_held_out_together():
         replace(outcomes, **{part: getattr(outcomes, part).add_suffix(mark, axis=0) for part in PARTS}) for mark in "ab"
     ]
     joined = Outcomes("twice", *(pd.concat([getattr(one, part) for one in twice]) for part in PARTS))
-    assert KNNScores(ENCODER, neighbours=(1, 20)).fit(joined).k_ == 20
+    assert KNNScores(ENCODER, n_neighbors=(1, 20)).fit(joined).k_ == 20
 
 
 PARTS = ("prompts", "scores", "groups", "keys")

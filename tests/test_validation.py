@@ -13,7 +13,7 @@ from routellm_lab.evaluation import Bootstrap, RoutingCurve
 from routellm_lab.preferences import ModelPair, Tiers, pool_battles, prompt_key, validate_battles
 from routellm_lab.preferences.sample import SAMPLE_PAIR
 from routellm_lab.routers import KernelRouter, RandomRouter, RidgeRouter
-from routellm_lab.studies.validation import HeldOut, outcomes_from_battles, random_groups, validate_router
+from routellm_lab.studies.validation import ValidationSource, outcomes_from_battles, random_groups, validate_router
 
 PAIR = ModelPair("large", "small")
 OTHER = ModelPair("huge", "small")
@@ -83,7 +83,9 @@ def told(outcomes, rates):
 
 
 def validated(router, outcomes, groups=None, pairs=(PAIR,), battles=ELSEWHERE, **options):
-    frame = validate_router(router, battles, {"quiz": HeldOut(outcomes, pairs, groups)}, **{"n_resamples": 2} | options)
+    frame = validate_router(
+        router, battles, {"quiz": ValidationSource(outcomes, pairs, groups)}, **{"n_resamples": 2} | options
+    )
     assert frame.columns.tolist() == ["source", "apgr", "se", "random_sd", "prompts"]
     return frame.iloc[0]
 
@@ -105,7 +107,7 @@ class TestMetric:
         assume(outcomes.gap(PAIR).sum() > 0)
         row = validated(told(outcomes, rates), outcomes, groups)
         curve = curve_of(outcomes, rates)
-        assert (row["apgr"], row["random_sd"]) == pytest.approx((curve.apgr, curve.null_sd), abs=1e-12)
+        assert (row["apgr"], row["random_sd"]) == pytest.approx((curve.apgr, curve.random_sd), abs=1e-12)
         assert (row["source"], row["prompts"]) == ("quiz", 60)
 
     @settings(max_examples=25)
@@ -141,7 +143,7 @@ class TestMetric:
         row = validated(told(outcomes, rates), outcomes, outcomes.groups)
         assert row["apgr"] == pytest.approx(np.average(alone, weights=gaps), abs=1e-12)
         curves = [curve_of(outcomes.select(inside), rates[inside]) for inside in parts]
-        spread = [curve.null_sd * gap for curve, gap in zip(curves, gaps, strict=True)]
+        spread = [curve.random_sd * gap for curve, gap in zip(curves, gaps, strict=True)]
         assert row["random_sd"] == pytest.approx(np.linalg.norm(spread) / sum(gaps))
 
     def test_pairs_are_averaged_and_prompts_without_a_group_left_out(self):
@@ -153,7 +155,7 @@ class TestMetric:
         assert abs(expected[0] - expected[1]) > 0.001
         both = validated(router, outcomes, pairs=(PAIR, OTHER))
         assert both["apgr"] == pytest.approx(np.mean(expected))
-        assert both["random_sd"] == pytest.approx(np.mean([curve.null_sd for curve in curves]))
+        assert both["random_sd"] == pytest.approx(np.mean([curve.random_sd for curve in curves]))
         some = (outcomes.groups != "a").to_numpy()
         row = validated(router, outcomes, pd.Series("in", index=outcomes.prompts.index).where(some))
         assert row["apgr"] == pytest.approx(curve_of(outcomes.select(some), rates[some]).apgr)
@@ -169,9 +171,11 @@ class TestMetric:
         cells = half + outcomes.groups
         assume(outcomes.gap(PAIR).sum() > 0)
         router = told(outcomes, rates)
-        frame = validate_router(router, ELSEWHERE, {"quiz": HeldOut(outcomes, (PAIR,), half, outcomes.groups)}, 4)
+        frame = validate_router(
+            router, ELSEWHERE, {"quiz": ValidationSource(outcomes, (PAIR,), half, outcomes.groups)}, 4
+        )
         assert frame.loc[0, "apgr"] == pytest.approx(validated(router, outcomes, cells)["apgr"], abs=1e-12)
-        whole = HeldOut(outcomes, (PAIR,), within=outcomes.groups.sample(frac=1, random_state=seed))
+        whole = ValidationSource(outcomes, (PAIR,), within=outcomes.groups.sample(frac=1, random_state=seed))
         frame = validate_router(router, ELSEWHERE, {"quiz": whole}, 4)
         assert frame.loc[0, "apgr"] == pytest.approx(validated(router, outcomes, outcomes.groups)["apgr"], abs=1e-12)
 
@@ -220,7 +224,7 @@ class TestHeldOut:
         assert len(expected) == 3
         within = pd.Series("all", index=outcomes.prompts.index)
         FITS.clear()
-        source = HeldOut(outcomes, (PAIR,), outcomes.groups, within)
+        source = ValidationSource(outcomes, (PAIR,), outcomes.groups, within)
         assert validate_router(Memory(PAIR), battles, {"quiz": source}, 2).loc[0, "apgr"] == 0.5
         assert expected == FITS
 
@@ -262,7 +266,10 @@ class TestHeldOut:
 
     def test_sources_that_no_vote_is_on_need_one_fit(self):
         first, second = quiz(30, 4), quiz(40, 5, [f"another {number}" for number in range(40)])
-        sources = {"first": HeldOut(first, (PAIR,), first.groups), "second": HeldOut(second, (PAIR, OTHER))}
+        sources = {
+            "first": ValidationSource(first, (PAIR,), first.groups),
+            "second": ValidationSource(second, (PAIR, OTHER)),
+        }
         router = Memory(PAIR)
         frame = validate_router(router, ELSEWHERE, sources, n_resamples=2)
         assert frame[["source", "prompts"]].to_numpy().tolist() == [["first", 30], ["second", 40]]
@@ -285,9 +292,9 @@ def test_a_router_that_knows_something_beats_one_that_does_not(mmlu):
     pro = load_outcomes("mmlu_pro", data="sample")
     battles = pd.concat([battles_from_outcomes(part, SAMPLE_PAIR) for part in (mmlu, pro)], ignore_index=True)
     sources = {
-        "new": HeldOut(load_outcomes("gsm8k", data="sample"), (SAMPLE_PAIR,)),
-        "topics": HeldOut(pro, (SAMPLE_PAIR, ModelPair("sim-basalt", "sim-shale")), pro.groups),
-        "folds": HeldOut(pro, (SAMPLE_PAIR,), random_groups(pro, 3)),
+        "new": ValidationSource(load_outcomes("gsm8k", data="sample"), (SAMPLE_PAIR,)),
+        "topics": ValidationSource(pro, (SAMPLE_PAIR, ModelPair("sim-basalt", "sim-shale")), pro.groups),
+        "folds": ValidationSource(pro, (SAMPLE_PAIR,), random_groups(pro, 3)),
     }
     good = validate_router(RidgeRouter(SAMPLE_PAIR, encoder="hashing:256"), battles, sources, n_resamples=200)
     random = validate_router(RandomRouter(SAMPLE_PAIR), battles, sources, n_resamples=200)
@@ -321,7 +328,9 @@ class TestRefused:
         with pytest.raises(DataError, match="groups lack 3 of 40 prompts"):
             validated(router, outcomes, outcomes.groups.iloc[3:])
         with pytest.raises(DataError, match="groups lack 1 of 40 prompts"):
-            validate_router(router, ELSEWHERE, {"quiz": HeldOut(outcomes, (PAIR,), within=outcomes.groups.iloc[1:])})
+            validate_router(
+                router, ELSEWHERE, {"quiz": ValidationSource(outcomes, (PAIR,), within=outcomes.groups.iloc[1:])}
+            )
         for bad in (0, -1, 1.5):
             with pytest.raises(ParameterError, match="n_resamples must be a whole number from 1"):
                 validated(router, outcomes, n_resamples=bad)
@@ -409,7 +418,7 @@ def test_finer_groups_are_ranked_within_themselves_whatever_is_held_out_at_once(
         validate_router(
             Told(PAIR, dict(zip(outcomes.prompts, values, strict=True))),
             ELSEWHERE,
-            {"s": HeldOut(outcomes, (PAIR,), fold, within)},
+            {"s": ValidationSource(outcomes, (PAIR,), fold, within)},
             n_resamples=5,
         )["apgr"].iloc[0]
         for values, within in ((rates, subject), (shifted, subject), (shifted, None))

@@ -114,7 +114,7 @@ class Prices:
             )
         return self._by_model[model]
 
-    def frame(self) -> pd.DataFrame:
+    def to_frame(self) -> pd.DataFrame:
         """The table again: one row per model, in alphabetical order, with the columns of `COLUMNS`."""
         return pd.DataFrame([astuple(price) for price in self._by_model.values()], columns=list(COLUMNS))
 
@@ -154,7 +154,7 @@ def load_prices(data: str | Path | None = None, path: str | Path | None = None) 
         files += [folder / "prices.csv"] if (folder / "prices.csv").is_file() else []
     if path is not None:
         files.append(Path(path).expanduser())
-    layers = [Prices(_read(file), where=str(file)).frame() for file in files]
+    layers = [Prices(_read(file), where=str(file)).to_frame() for file in files]
     return Prices(pd.concat(layers).drop_duplicates("model", keep="last"))
 
 

@@ -2,12 +2,12 @@
 
 from routellm_lab._moved import moved
 from routellm_lab.evaluation.achievable import achieved_share, best_possible
-from routellm_lab.evaluation.cost_curve import CostCurve, cost_savings
+from routellm_lab.evaluation.cost_curve import PairCostCurve, cost_savings
 from routellm_lab.evaluation.curve import RoutingCurve, evaluate
 from routellm_lab.evaluation.groups import Correlation, apgr_by_group, rank_correlation
 from routellm_lab.evaluation.intervals import share_interval
 from routellm_lab.evaluation.paper import commercial_points, comparison_table
-from routellm_lab.evaluation.power import Power, questions_needed
+from routellm_lab.evaluation.power import Power, required_questions
 from routellm_lab.evaluation.refits import (
     RefitCurves,
     Spread,
@@ -19,7 +19,7 @@ from routellm_lab.evaluation.refits import (
 )
 from routellm_lab.evaluation.significance import Comparison, compare_all, holm
 from routellm_lab.evaluation.verdict import Estimate, Verdict, should_route, verdict_table
-from routellm_lab.paper import PAPER_SOURCE, paper_figure, paper_other_tables, paper_results
+from routellm_lab.paper import PAPER_SOURCE, paper_other_tables, paper_results, paper_value
 from routellm_lab.resampling import Bootstrap
 
 __all__ = [
@@ -27,8 +27,8 @@ __all__ = [
     "Bootstrap",
     "Comparison",
     "Correlation",
-    "CostCurve",
     "Estimate",
+    "PairCostCurve",
     "Power",
     "RefitCurves",
     "RoutingCurve",
@@ -48,11 +48,11 @@ __all__ = [
     "fit_again",
     "gains_over",
     "holm",
-    "paper_figure",
     "paper_other_tables",
     "paper_results",
-    "questions_needed",
+    "paper_value",
     "rank_correlation",
+    "required_questions",
     "share_interval",
     "should_route",
     "verdict_table",

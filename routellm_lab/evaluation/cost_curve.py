@@ -23,7 +23,7 @@ _METRIC = re.compile(r"(dollars|saving|ratio)(\d+(?:\.\d+)?)")
 
 
 @dataclass(frozen=True, eq=False)
-class CostCurve:
+class PairCostCurve:
     """A routing curve and what each question costs with either model. Build it with `from_tokens`.
 
     All dollars are USD per 1,000 questions unless said otherwise. A routed question also pays the router; calling one
@@ -72,7 +72,7 @@ class CostCurve:
     @classmethod
     def from_tokens(
         cls, curve: RoutingCurve, tokens: Tokens, prices: Prices, router_usd_per_million: float = 0.0
-    ) -> "CostCurve":
+    ) -> "PairCostCurve":
         """The curve in dollars, from tokens and prices.
 
         Parameters
@@ -132,9 +132,9 @@ class CostCurve:
         total = extra + (counts @ self.weak)[:, None]
         return self.curve.sweep(counts), PER * (total / counts.sum(axis=1, keepdims=True) + self.router)
 
-    def frame(self) -> pd.DataFrame:
-        """`RoutingCurve.frame` with ``dollars`` (USD per 1,000 questions, the router included) at every cut-off."""
-        return self.curve.frame().assign(dollars=self._dollars)
+    def to_frame(self) -> pd.DataFrame:
+        """`RoutingCurve.to_frame` with ``dollars`` (USD per 1,000 questions, the router included) at every cut-off."""
+        return self.curve.to_frame().assign(dollars=self._dollars)
 
     def dollars(self, share: Any) -> Any:
         """USD per 1,000 questions at shares of strong calls.
@@ -150,7 +150,7 @@ class CostCurve:
             When a share is outside.
         """
         shares = checked_shares(share)
-        values = np.interp(shares, self.frame()["share"], self._dollars)
+        values = np.interp(shares, self.to_frame()["share"], self._dollars)
         return float(values) if np.ndim(share) == 0 else values
 
     def random_quality(self, dollars: Any) -> Any:
@@ -162,7 +162,7 @@ class CostCurve:
         values = self.curve.weak_mean + share * (self.curve.strong_mean - self.curve.weak_mean)
         return float(values) if np.ndim(dollars) == 0 else values
 
-    def oracle(self) -> "CostCurve":
+    def oracle(self) -> "PairCostCurve":
         """The curve of a router that knows which answers are better (see `RoutingCurve.oracle`) and costs nothing."""
         return replace(self, curve=self.curve.oracle(), router=0.0)
 
@@ -245,7 +245,7 @@ class CostCurve:
             ``dollars``, ``dollars_low``, ``dollars_high``, ``random_quality`` (of a random mix at the same dollars).
         """
         require_number("most", most, 2, whole=True)
-        frame = self.frame()
+        frame = self.to_frame()
         wanted = np.linspace(0, 1, most)
         rows = np.unique(np.abs(frame["share"].to_numpy()[:, None] - wanted).argmin(axis=0))
         qualities, dollars = [], []
@@ -279,7 +279,7 @@ def cost_savings(
         By benchmark.
     price_lists : dict of Prices
     router_usd_per_million : float
-        As in `CostCurve.from_tokens`.
+        As in `PairCostCurve.from_tokens`.
     bootstrap : Bootstrap
         Of the questions.
 
@@ -296,7 +296,7 @@ def cost_savings(
     for name, curve in curves.items():
         calls = curve.intervals(["cpt50", "cpt80"], bootstrap)
         priced = {
-            list_name: CostCurve.from_tokens(curve, tokens[name], prices, router_usd_per_million).intervals(
+            list_name: PairCostCurve.from_tokens(curve, tokens[name], prices, router_usd_per_million).intervals(
                 ["ratio50", "ratio80"], bootstrap
             )
             for list_name, prices in price_lists.items()

@@ -1,4 +1,4 @@
-"""CostQuality: what quality the money buys from a router among many models."""
+"""CostQualityCurve: what quality the money buys from a router among many models."""
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -19,7 +19,7 @@ from routellm_lab.resampling import Bootstrap
 
 
 @dataclass(frozen=True, eq=False)
-class CostQuality:
+class CostQualityCurve:
     """Quality against dollars of a router among many models, over all lambdas.
 
     Build it with `from_utilities`, `oracle` or `random_mix`. Dollars are USD per 1,000 questions.
@@ -61,7 +61,7 @@ class CostQuality:
         prices: Mapping[str, float] | pd.Series | None = None,
         models: Iterable[str] | None = None,
         most: int = 512,
-    ) -> "CostQuality":
+    ) -> "CostQualityCurve":
         """The curve of a router from its utilities.
 
         Parameters
@@ -81,7 +81,7 @@ class CostQuality:
 
         Returns
         -------
-        CostQuality
+        CostQualityCurve
 
         Raises
         ------
@@ -95,27 +95,29 @@ class CostQuality:
         return cls._swept(log, worth, price, panel, most)
 
     @classmethod
-    def oracle(cls, log: AnswerLog, models: Iterable[str] | None = None, most: int = 512) -> "CostQuality":
+    def oracle(cls, log: AnswerLog, models: Iterable[str] | None = None, most: int = 512) -> "CostQualityCurve":
         """The curve of a router that knows the score and the cost of every answer: none does better."""
         panel = panel_models(log, models)
         at = [log.models.index(model) for model in panel]
         return cls._swept(log, log.scores[:, at], PER * log.costs[:, at], panel, most)
 
     @classmethod
-    def random_mix(cls, log: AnswerLog, models: Iterable[str] | None = None) -> "CostQuality":
+    def random_mix(cls, log: AnswerLog, models: Iterable[str] | None = None) -> "CostQualityCurve":
         """The single models: their hull is the best of all random mixes at each cost, with hindsight."""
         panel = panel_models(log, models)
         at = np.array([log.models.index(model) for model in panel])
         return cls(log, pd.Index(panel, name="model"), np.repeat(at[:, None], len(log), axis=1))
 
     @classmethod
-    def _swept(cls, log: AnswerLog, worth: np.ndarray, costs: np.ndarray, panel: list[str], most: int) -> "CostQuality":
+    def _swept(
+        cls, log: AnswerLog, worth: np.ndarray, costs: np.ndarray, panel: list[str], most: int
+    ) -> "CostQualityCurve":
         require_number("most", most, 2, whole=True)
         cuts = switch_points(worth, costs)
         lambdas = np.concatenate([[0.0], (cuts[1:] + cuts[:-1]) / 2, [np.inf] if len(cuts) else []])
         lambdas = lambdas[np.unique(np.linspace(0, len(lambdas) - 1, min(most, len(lambdas))).round().astype(int))]
         at = np.array([log.models.index(model) for model in panel])
-        choices = np.stack([at[choose(worth, costs, lam)] for lam in lambdas])
+        choices = np.stack([at[choose(worth, costs, cost_weight)] for cost_weight in lambdas])
         return cls(log, pd.Index(lambdas, name="lambda"), choices)
 
     def __len__(self) -> int:
@@ -175,7 +177,7 @@ class CostQuality:
         found = self._hull.dollars_for(asked.reshape(1, -1))[0].reshape(asked.shape)
         return float(found) if np.ndim(quality) == 0 else found
 
-    def lam_at(self, dollars: float) -> float:
+    def cost_weight_at(self, dollars: float) -> float:
         """The lambda that spends up to an amount of USD per 1,000 questions: the one of highest quality within it.
 
         Raises

@@ -146,7 +146,7 @@ class RoutingCurve(RankedScores):
         shares = checked_shares(share)
         return np.interp(shares * len(self), self._sweep.calls[0], self._sweep.gain[0])
 
-    def frame(self) -> pd.DataFrame:
+    def to_frame(self) -> pd.DataFrame:
         """The curve at its cut-offs: between groups of tied win rates, and at shares 0 and 1.
 
         Returns
@@ -171,7 +171,7 @@ class RoutingCurve(RankedScores):
         return replace(self, win_rate=rank / max(rank.max(), 1))
 
     @property
-    def null_sd(self) -> float:
+    def random_sd(self) -> float:
         """Standard deviation of APGR of a random ranking of these prompts.
 
         Closed form, without ties: with gaps g and their sum of squared deviations SS,
@@ -199,7 +199,7 @@ class RoutingCurve(RankedScores):
         """
         return inference.random_band(self, confidence_level, shares)
 
-    def facts(self) -> dict[str, float]:
+    def summary(self) -> dict[str, float]:
         """What the benchmark gives whatever the router: sizes, both models, the oracle, the spread of a random router.
 
         Returns
@@ -220,7 +220,7 @@ class RoutingCurve(RankedScores):
             "best_quality": oracle.quality(self.strong_better),
             "oracle_apgr": oracle.apgr,
             "oracle_apgr_paper": oracle.apgr_paper,
-            "random_sd": self.null_sd,
+            "random_sd": self.random_sd,
         }
 
     def interval(

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from routellm_lab.costs.tokens import PER
-from routellm_lab.evaluation.cost_curve import CostCurve
+from routellm_lab.evaluation.cost_curve import PairCostCurve
 from routellm_lab.evaluation.curve import RoutingCurve
 from routellm_lab.evaluation.verdict import UNKNOWN, Estimate, flattened
 from routellm_lab.resampling import Bootstrap
@@ -54,7 +54,7 @@ class Expectation:
 
 def expectation(
     curve: RoutingCurve,
-    costs: CostCurve | None,
+    costs: PairCostCurve | None,
     threshold: float,
     bootstrap: Bootstrap = Bootstrap(),
 ) -> Expectation:

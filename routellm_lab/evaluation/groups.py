@@ -59,7 +59,7 @@ def apgr_by_group(curve: RoutingCurve, groups: pd.Series, minimum: int = 100) ->
     -------
     DataFrame
         One row per group, sorted: ``group``, ``prompts``, ``strong_minus_weak`` (mean gap of the scores, in the
-        benchmark's unit), ``apgr``, ``null_sd`` (spread of a random router's APGR on these prompts). The last two are
+        benchmark's unit), ``apgr``, ``random_sd`` (spread of a random router's APGR on these prompts). The last two are
         NaN where the strong model is not better or the prompts are fewer than ``minimum``.
 
     Raises
@@ -74,9 +74,9 @@ def apgr_by_group(curve: RoutingCurve, groups: pd.Series, minimum: int = 100) ->
         part = curve.take(found.index.to_numpy())
         row = {"group": group, "prompts": len(part), "strong_minus_weak": part.strong_mean - part.weak_mean}
         with suppress(DataError):  # the strong model is not better here
-            row |= {"apgr": part.apgr, "null_sd": part.null_sd} if len(part) >= minimum else {}
+            row |= {"apgr": part.apgr, "random_sd": part.random_sd} if len(part) >= minimum else {}
         rows.append(row)
-    return pd.DataFrame(rows, columns=["group", "prompts", "strong_minus_weak", "apgr", "null_sd"])
+    return pd.DataFrame(rows, columns=["group", "prompts", "strong_minus_weak", "apgr", "random_sd"])
 
 
 def matched_groups(prompt_ids: pd.Index, groups: pd.Series, name: str) -> pd.Series:

@@ -97,7 +97,7 @@ def verify_guarantee(
     return pd.DataFrame(rows, columns=["threshold", "abstained", "weak_share", "realised", "broken"])
 
 
-def promise_table(
+def guarantee_table(
     curves: Mapping[str, RoutingCurve],
     rules: Mapping[str, Callable[[RoutingCurve], Promise]],
     sizes: Iterable[int],
@@ -138,7 +138,7 @@ def promise_table(
         for labels in sizes
         if labels <= len(curve) - held_out
     ]
-    own = known_options(dict(groups or {}), tuple(curves), "promise_table: groups")
+    own = known_options(dict(groups or {}), tuple(curves), "guarantee_table: groups")
     rows = []
     for name, promise, labels in tqdm(cells, desc="promises", disable=not settings().progress):
         found = verify_guarantee(curves[name], rules[promise], labels, n_draws, held_out, random_state, own.get(name))

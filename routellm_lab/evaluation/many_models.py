@@ -10,7 +10,7 @@ import pandas as pd
 from routellm_lab.costs.answer_log import AnswerLog
 from routellm_lab.costs.tokens import PER
 from routellm_lab.errors import DataError, ParameterError, listed, require_number
-from routellm_lab.evaluation.cost_quality import CostQuality, checked_metrics
+from routellm_lab.evaluation.cost_quality import CostQualityCurve, checked_metrics
 from routellm_lab.evaluation.hulls import METRICS, Hulls, Singles, hull_corners, hull_metrics
 from routellm_lab.evaluation.net_utility import (
     choose,
@@ -61,7 +61,7 @@ def single_models(log: AnswerLog, bootstrap: Bootstrap = Bootstrap()) -> pd.Data
         drawn = np.concatenate([getattr(part, name) for part in draws])
         frame[f"{name}_low"], frame[f"{name}_high"] = bootstrap.interval(drawn, log.outcomes.name)
     frame["pareto"] = frame["model"].isin(pareto_models(log)).to_numpy()
-    corners = CostQuality.random_mix(log).hull().to_numpy()
+    corners = CostQualityCurve.random_mix(log).hull().to_numpy()
     alone = frame[["dollars", "quality"]].to_numpy()[:, None]
     frame["in_mix"] = np.isclose(corners, alone).all(axis=2).any(axis=1).tolist()
     return frame.sort_values("dollars", kind="stable", ignore_index=True)
@@ -69,7 +69,7 @@ def single_models(log: AnswerLog, bootstrap: Bootstrap = Bootstrap()) -> pd.Data
 
 def many_table(
     log: AnswerLog,
-    routers: "Mapping[str, pd.DataFrame | CostQuality]",
+    routers: "Mapping[str, pd.DataFrame | CostQualityCurve]",
     best: str,
     prices: Mapping[str, float] | pd.Series | None = None,
     bootstrap: Bootstrap = Bootstrap(),
@@ -80,8 +80,8 @@ def many_table(
     ----------
     log : AnswerLog
         The test part.
-    routers : dict of DataFrame or CostQuality
-        By name: utilities (see `CostQuality.from_utilities`), or curves on the same questions.
+    routers : dict of DataFrame or CostQualityCurve
+        By name: utilities (see `CostQualityCurve.from_utilities`), or curves on the same questions.
     best : str
         The best single model, chosen on another part (`best_single_model`).
     prices : dict or Series of float, optional
@@ -92,22 +92,23 @@ def many_table(
     Returns
     -------
     DataFrame
-        One row per router, and for the random mix and the oracle: ``router``; ``aiq``, ``aiq_log`` (see `CostQuality`);
-        ``quality`` at the cost of the best single model; ``dollars`` for its quality, USD per 1,000 questions, infinite
-        where out of reach; ``saved``, the share of its cost; each with ``_low`` and ``_high``; ``reached``, the share
+        One row per router, and for the random mix and the oracle: ``router``; ``aiq``, ``aiq_log`` (see
+        `CostQualityCurve`); ``quality`` at the cost of the best single model; ``dollars`` for its quality, USD per
+        1,000 questions, infinite where out of reach; ``saved``, the share of its cost; each with ``_low`` and ``_high``; ``reached``, the share
         of resamples in which its quality is in reach.
 
     Raises
     ------
     DataError, ParameterError
-        As `CostQuality.from_utilities` does; when a curve is of other questions, or there are no routers.
+        As `CostQualityCurve.from_utilities` does; when a curve is of other questions, or there are no routers.
 
     Notes
     -----
-    All figures are of hulls, whose corners are chosen with hindsight (see `CostQuality`); `many_tests` takes that out.
+    All figures are of hulls, whose corners are chosen with hindsight (see `CostQualityCurve`); `many_tests` takes
+    that out.
     """
     curves = _curves(log, routers, prices)
-    curves = {**curves, RANDOM_MIX: CostQuality.random_mix(log), ORACLE: CostQuality.oracle(log)}
+    curves = {**curves, RANDOM_MIX: CostQualityCurve.random_mix(log), ORACLE: CostQualityCurve.oracle(log)}
     asked = checked_metrics(log, METRICS, best)
     rows = []
     for name, curve in curves.items():
@@ -122,7 +123,7 @@ def many_table(
 
 def many_tests(
     log: AnswerLog,
-    routers: "Mapping[str, pd.DataFrame | CostQuality]",
+    routers: "Mapping[str, pd.DataFrame | CostQualityCurve]",
     best: str,
     prices: Mapping[str, float] | pd.Series | None = None,
     metric: str = "aiq",
@@ -180,7 +181,7 @@ def many_tests(
     if against is not None:
         pairs = [(name, against) for name in curves if name != against]
     bootstrap, _ = enough_for_holm(bootstrap.seeded(), max(len(pairs), len(curves)), n_resamples)
-    mix = _cross_measured(CostQuality.random_mix(log), metric, at, bootstrap)[:, 0]
+    mix = _cross_measured(CostQualityCurve.random_mix(log), metric, at, bootstrap)[:, 0]
     found = {name: _cross_measured(curve, metric, at, bootstrap) for name, curve in curves.items()}
     tables = [
         difference_table([(name, RANDOM_MIX, values[:, 0] - mix) for name, values in found.items()], bootstrap, metric),
@@ -191,7 +192,7 @@ def many_tests(
 
 
 def at_budget(
-    curves: Mapping[str, CostQuality],
+    curves: Mapping[str, CostQualityCurve],
     dollars: float,
     bootstrap: Bootstrap = Bootstrap(),
 ) -> pd.DataFrame:
@@ -199,7 +200,7 @@ def at_budget(
 
     Parameters
     ----------
-    curves : dict of CostQuality
+    curves : dict of CostQualityCurve
         By name, on the same questions; their logs may differ in prices and models.
     dollars : float
         USD per 1,000 questions.
@@ -246,7 +247,7 @@ def at_budget(
     return pd.DataFrame(rows)
 
 
-def _cross_measured(curve: CostQuality, metric: str, best: int, bootstrap: Bootstrap) -> np.ndarray:
+def _cross_measured(curve: CostQualityCurve, metric: str, best: int, bootstrap: Bootstrap) -> np.ndarray:
     """(1 + n_resamples, 2): an AIQ, and the quality at the cost of the single model ``best`` less that model's, both
     with corners chosen on other questions (see `many_tests`); first as observed, then on resamples."""
     log, n = curve.log, len(curve.log)
@@ -293,12 +294,14 @@ def difference_table(
     return frame
 
 
-def _curves(log: AnswerLog, routers: "Mapping[str, pd.DataFrame | CostQuality]", prices: Any) -> dict[str, CostQuality]:
+def _curves(
+    log: AnswerLog, routers: "Mapping[str, pd.DataFrame | CostQualityCurve]", prices: Any
+) -> dict[str, CostQualityCurve]:
     if not routers:
         raise ParameterError("routers: none given")
     curves = {}
     for name, router in routers.items():
-        curve = router if isinstance(router, CostQuality) else CostQuality.from_utilities(log, router, prices)
+        curve = router if isinstance(router, CostQualityCurve) else CostQualityCurve.from_utilities(log, router, prices)
         same = curve.log.prompts.index.equals(log.prompts.index) and curve.log.models == log.models
         if not same:
             raise DataError(f"routers: {name!r} is of other questions or models than the log of {log.outcomes.name}")

@@ -10,7 +10,13 @@ from routellm_lab.costs.tokens import PER
 from routellm_lab.errors import DataError, ParameterError, listed, require_number
 from routellm_lab.evaluation.intervals import share_interval
 from routellm_lab.evaluation.many_models import ORACLE, difference_table
-from routellm_lab.evaluation.net_utility import checked_lam, choose, matched_utilities, model_prices, panel_models
+from routellm_lab.evaluation.net_utility import (
+    checked_cost_weight,
+    choose,
+    matched_utilities,
+    model_prices,
+    panel_models,
+)
 from routellm_lab.evaluation.significance import holm
 from routellm_lab.resampling import Bootstrap, prompt_clusters
 
@@ -18,7 +24,7 @@ from routellm_lab.resampling import Bootstrap, prompt_clusters
 def panel_usage(
     log: AnswerLog,
     utilities: pd.DataFrame,
-    lam: float,
+    cost_weight: float,
     prices: Mapping[str, float] | pd.Series | None = None,
     models: Iterable[str] | None = None,
     minimum: int = 2,
@@ -31,9 +37,9 @@ def panel_usage(
     log : AnswerLog
         Its ``outcomes.groups`` are the groups.
     utilities, prices, models
-        As in `CostQuality.from_utilities`.
-    lam : float
-        See `route_many`; `CostQuality.lam_at` gives the one for an amount of dollars.
+        As in `CostQualityCurve.from_utilities`.
+    cost_weight : float
+        See `route_many`; `CostQualityCurve.cost_weight_at` gives the one for an amount of dollars.
     minimum : int
         Questions that a group must have.
     confidence_level : float
@@ -49,12 +55,12 @@ def panel_usage(
     ------
     DataError
         When a group has fewer questions than ``minimum``, a question has no group, or a group is called ``all``; and
-        as in `CostQuality.from_utilities`.
+        as in `CostQualityCurve.from_utilities`.
     """
     require_number("minimum", minimum, 1, whole=True)
     panel, worth = matched_utilities(log, utilities, models)
     price = model_prices(PER * log.dollars.mean() if prices is None else prices, panel)
-    chosen = np.array(panel)[choose(worth, price, checked_lam(lam))]
+    chosen = np.array(panel)[choose(worth, price, checked_cost_weight(cost_weight))]
     nameless = log.outcomes.groups.isna()
     if nameless.any():
         raise DataError(
@@ -125,7 +131,7 @@ def panel_against(
     ParameterError
         When the panel is empty, a model is not in the log, a target is in the panel, or the best model is not.
     DataError
-        As in `CostQuality.from_utilities`.
+        As in `CostQualityCurve.from_utilities`.
     """
     names, goals = panel_models(log, panel), panel_models(log, targets)
     inside = [goal for goal in goals if goal in names]

@@ -12,12 +12,12 @@ from routellm_lab.costs.answer_log import AnswerLog, named_models
 from routellm_lab.errors import LARGEST, DataError, ParameterError, listed, nearest, require_number
 
 
-def choose(worth: np.ndarray, costs: np.ndarray, lam: float) -> np.ndarray:
+def choose(worth: np.ndarray, costs: np.ndarray, cost_weight: float) -> np.ndarray:
     """Position of the model of each question: most worth (n, k) less lambda times cost, (k,) or (n, k)."""
     costs = np.broadcast_to(costs, worth.shape)
-    if np.isinf(lam):
+    if np.isinf(cost_weight):
         return np.where(costs == costs.min(axis=1, keepdims=True), -worth, np.inf).argmin(axis=1)
-    net = worth - lam * costs
+    net = worth - cost_weight * costs
     return np.where(net == net.max(axis=1, keepdims=True), costs, np.inf).argmin(axis=1)
 
 
@@ -31,9 +31,9 @@ def switch_points(worth: np.ndarray, costs: np.ndarray) -> np.ndarray:
         saved = costs[rows][here][:, None] - costs[rows]
         lost = worth[rows][here][:, None] - worth[rows]
         with np.errstate(over="ignore"):  # a quotient beyond all numbers is no switch
-            lam = np.divide(lost, saved, out=np.full(saved.shape, np.inf), where=saved > 0)
-        first = lam.min(axis=1, keepdims=True)
-        following = np.where(lam == first, costs[rows], np.inf).argmin(axis=1)
+            cost_weight = np.divide(lost, saved, out=np.full(saved.shape, np.inf), where=saved > 0)
+        first = cost_weight.min(axis=1, keepdims=True)
+        following = np.where(cost_weight == first, costs[rows], np.inf).argmin(axis=1)
         moved = np.isfinite(first[:, 0])
         found.append(first[moved, 0])
         rows, at = rows[moved], following[moved]
@@ -116,7 +116,7 @@ def model_prices(prices: Mapping[str, float] | pd.Series, models: list[str]) -> 
     return np.array([prices[model] for model in models], float)
 
 
-def checked_lam(lam: Any) -> float:
+def checked_cost_weight(cost_weight: Any) -> float:
     """Lambda as a float, from 0 (ParameterError)."""
-    require_number("lam", lam, 0, math.inf)  # infinity takes the cheapest
-    return math.inf if float(lam) > LARGEST else float(lam)
+    require_number("cost_weight", cost_weight, 0, math.inf)  # infinity takes the cheapest
+    return math.inf if float(cost_weight) > LARGEST else float(cost_weight)

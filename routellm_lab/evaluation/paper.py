@@ -13,7 +13,7 @@ from routellm_lab.evaluation.achievable import achieved_share
 from routellm_lab.evaluation.curve import RoutingCurve
 from routellm_lab.evaluation.refits import RefitCurves
 from routellm_lab.evaluation.significance import holm
-from routellm_lab.paper import paper_figure
+from routellm_lab.paper import paper_value
 from routellm_lab.resampling import Bootstrap
 
 COMMERCIAL: Mapping[str, tuple[float, str]] = {
@@ -116,7 +116,7 @@ def comparison_table(
         else:
             row |= _of_curve(curve, bootstrap, n_permutations)
         if paper:
-            figure = paper_figure(curve.name, row["training"], row["router"], pair=curve.pair)
+            figure = paper_value(curve.name, row["training"], row["router"], pair=curve.pair)
             row["paper_apgr"] = np.nan if figure is None else figure
             row["paper_inside"] = pd.NA if figure is None else row["protocol_low"] <= figure <= row["protocol_high"]
         if outcomes is not None and outcomes.simulated:
@@ -148,7 +148,7 @@ def _of_curve(curve: RoutingCurve, bootstrap: Bootstrap, n_permutations: int) ->
         "high": high,
         "p_value": curve.p_value_vs_random(n_permutations, bootstrap.random_state),
         "p_holm": np.nan,
-        "random_sd": curve.null_sd,
+        "random_sd": curve.random_sd,
         "oracle_apgr": curve.oracle().apgr,
         "apgr_paper_protocol": curve.apgr_paper,
         "protocol_low": protocol_low,
@@ -173,7 +173,7 @@ def _of_refits(curves: RefitCurves, level: float) -> dict[str, Any]:
         "refit_sd": spread.refit_sd,
         "p_value": spread.p_value,
         "p_holm": np.nan,
-        "random_sd": curves.first.null_sd,
+        "random_sd": curves.first.random_sd,
         "oracle_apgr": curves.first.oracle().apgr,
         "apgr_paper_protocol": protocol,
         "protocol_low": protocol + spread.single_low - spread.value,

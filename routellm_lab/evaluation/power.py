@@ -55,7 +55,7 @@ class Power:
     power: float = 0.8
 
 
-def questions_needed(
+def required_questions(
     curve: RoutingCurve,
     first: float = 0.75,
     second: float = 0.80,
@@ -97,7 +97,8 @@ def questions_needed(
     A router is made as the ranking of a z + e: z is the standardised gap between the strong and the weak score, e
     standard normal noise, independent between prompts and between the two routers. The signal a is found by bisection
     such that the mean APGR over the draws is the wanted one. With the standard deviation s of the paired difference,
-    questions_needed = n ((z_(1 - alpha/2) + z_power) s / (second - first))^2, since s falls with the square root of n.
+    required_questions = n ((z_(1 - alpha/2) + z_power) s / (second - first))^2, since s falls with the
+    square root of n.
 
     s is the bootstrap standard deviation over prompts of one given pair of routers, root mean square over the draws.
     The spread between draws is not added: a new prompt comes with new noise, so that the bootstrap, which draws prompts
@@ -109,9 +110,9 @@ def questions_needed(
     """
     _require_odds(confidence_level, power)
     for name, apgr in (("first", first), ("second", second)):
-        require_number(f"questions_needed: {name}", apgr)
+        require_number(f"required_questions: {name}", apgr)
     if first == second:
-        raise ParameterError(f"questions_needed: first and second are both {first:g}; nothing to tell apart")
+        raise ParameterError(f"required_questions: first and second are both {first:g}; nothing to tell apart")
     require_number("n_draws", n_draws, 1, whole=True)
     require_number("n_resamples", n_resamples, 2, whole=True)
     best = curve.oracle().apgr

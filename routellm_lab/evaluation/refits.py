@@ -436,14 +436,14 @@ def apgr_table(
     -------
     DataFrame
         One row per recipe: ``names``, ``apgr``, ``low``, ``high``, ``single_low``, ``single_high``, ``question_sd``,
-        ``refit_sd``, ``p_value`` (see `Spread`), ``fits``, ``prompts``, ``random_sd`` (see `RoutingCurve.null_sd`).
+        ``refit_sd``, ``p_value`` (see `Spread`), ``fits``, ``prompts``, ``random_sd`` (see `RoutingCurve.random_sd`).
     """
     rows = []
     for key, recipe in curves.items():
         found = vars(recipe.apgr(confidence_level))
         row = dict(zip(names, key if isinstance(key, tuple) else (key,), strict=True)) | {"apgr": found["value"]}
         row |= {name: found[name] for name in (*_INTERVALS, "question_sd", "refit_sd", "p_value")}
-        rows.append(row | {"fits": found["n_fits"], "prompts": found["n"], "random_sd": recipe.first.null_sd})
+        rows.append(row | {"fits": found["n_fits"], "prompts": found["n"], "random_sd": recipe.first.random_sd})
     return pd.DataFrame(rows)
 
 

@@ -36,7 +36,7 @@ def number_of_tests(of: Of, procedure: Procedure) -> int:
     return {"sequence": STARTS, "bonferroni": GRID}[procedure] if of == "weak" else 1
 
 
-def labels_needed(
+def required_labels(
     alpha: float,
     delta: float = 0.1,
     missed: float = 0.0,
@@ -91,7 +91,7 @@ def labels_needed(
     return fewest(bisect_left(range(int(most) + 100), True, key=powerful))
 
 
-def labels_needed_pgr(pgr: float, gap: float, delta: float = 0.1) -> int:
+def required_labels_pgr(pgr: float, gap: float, delta: float = 0.1) -> int:
     """Labelled questions below which `guarantee_pgr` can pass no threshold.
 
     Parameters
@@ -119,4 +119,4 @@ def labels_needed_pgr(pgr: float, gap: float, delta: float = 0.1) -> int:
     if gap == 0:
         raise ParameterError("gap must be above 0: where the models are as good, PGR is undefined")
     require_number("delta", delta, 0, 1, inside=True)
-    return labels_needed((1 - pgr) * gap, delta, of="all")
+    return required_labels((1 - pgr) * gap, delta, of="all")

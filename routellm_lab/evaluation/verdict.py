@@ -229,7 +229,7 @@ def should_route(
         cpt=cpt,
         saving=saving,
         saving_over_mix=saving_over_mix,
-        best_share=float(curve.frame()["share"].iloc[best]),
+        best_share=float(curve.to_frame()["share"].iloc[best]),
         best_gain=best_gain,
         price_strong=float(price_strong),
         price_weak=float(price_weak),
@@ -285,7 +285,7 @@ def verdict_table(
 
 def _gains(curve: RoutingCurve) -> tuple[np.ndarray, np.ndarray]:
     """Quality at every cut-off less that of the weak and less that of the strong model alone, each (m + 1,)."""
-    quality = curve.frame()["quality"].to_numpy()
+    quality = curve.to_frame()["quality"].to_numpy()
     return quality - quality[0], quality - quality[-1]
 
 

@@ -43,7 +43,7 @@ def paper_other_tables() -> pd.DataFrame:
     return _table("paper_other_tables.csv").copy()
 
 
-def paper_figure(
+def paper_value(
     benchmark: str, training: str, router: str, metric: str = "apgr", pair: ModelPair = PAPER_PAIR
 ) -> float | None:
     """One printed figure.

@@ -11,8 +11,8 @@ from routellm_lab.plots.many_models import cost_quality, usage_map
 from routellm_lab.plots.other_systems import systems
 from routellm_lab.plots.robustness import adversarial_suffix, flip_rates
 from routellm_lab.plots.routing import routing_curves
-from routellm_lab.plots.shapes import heat_map, interval_dots
-from routellm_lab.plots.significance import ablation_forest, apgr_forest, who_beats_whom
+from routellm_lab.plots.shapes import dot_plot, heat_map
+from routellm_lab.plots.significance import ablation_forest, apgr_forest, pairwise_matrix
 from routellm_lab.plots.speed import benchmark_ratios
 from routellm_lab.plots.theme import DASHES, INK, MARKERS, MUTED, PALETTE, SIMULATED, STRONG, WEAK, WIDTH, set_theme
 from routellm_lab.plots.training import learning_curve, training_loss, win_rate_histogram
@@ -38,10 +38,11 @@ __all__ = [
     "confusion",
     "cost_curves",
     "cost_quality",
+    "dot_plot",
     "flip_rates",
     "heat_map",
-    "interval_dots",
     "learning_curve",
+    "pairwise_matrix",
     "promises",
     "rating_ladder",
     "reliability_diagram",
@@ -54,6 +55,5 @@ __all__ = [
     "transfer_dots",
     "usage_map",
     "vote_heatmap",
-    "who_beats_whom",
     "win_rate_histogram",
 ]

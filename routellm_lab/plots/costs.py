@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from matplotlib.figure import Figure
 
 from routellm_lab.errors import DataError, ParameterError, listed
-from routellm_lab.evaluation.cost_curve import CostCurve
+from routellm_lab.evaluation.cost_curve import PairCostCurve
 from routellm_lab.plots import theme
 from routellm_lab.plots.theme import words
 from routellm_lab.resampling import Bootstrap
@@ -13,7 +13,7 @@ from routellm_lab.resampling import Bootstrap
 
 @theme.figure
 def cost_curves(
-    curves: Mapping[str, CostCurve],
+    curves: Mapping[str, PairCostCurve],
     *,
     simulated: bool | None = None,
     title: str | None = None,
@@ -23,7 +23,7 @@ def cost_curves(
 
     Parameters
     ----------
-    curves : dict of CostCurve
+    curves : dict of PairCostCurve
         By router; of one benchmark, pair and prices. The mix and the oracle are those of the first.
     simulated : bool, optional
         By default as the curves say.
@@ -45,12 +45,12 @@ def cost_curves(
     figure, axes = theme.canvas(6.0)
     ends, scores = (first.weak_dollars, first.strong_dollars), (first.curve.weak_mean, first.curve.strong_mean)
     axes.plot(ends, scores, **theme.CHANCE)
-    oracle = first.oracle().frame()
+    oracle = first.oracle().to_frame()
     axes.plot(oracle["dollars"], oracle["quality"], **theme.DASHED)
     handles, saved = [], {}
     for number, (name, costs) in enumerate(curves.items()):
         look = theme.line_look(number)
-        points, frame = costs.points(101, bootstrap), costs.frame()
+        points, frame = costs.points(101, bootstrap), costs.to_frame()
         band = (points["quality_low"], points["quality_high"])
         axes.fill_between(points["dollars"], *band, color=look["color"], alpha=0.12, linewidth=0)
         axes.plot(frame["dollars"], frame["quality"], **look)

@@ -14,13 +14,13 @@ from routellm_lab.evaluation.verdict import Estimate
 from routellm_lab.plots import theme
 from routellm_lab.plots.shapes import name_cells
 from routellm_lab.plots.theme import capital, words
-from routellm_lab.policies.many import CostQuality, many_tests, single_models
+from routellm_lab.policies.many import CostQualityCurve, many_tests, single_models
 from routellm_lab.resampling import Bootstrap
 
 
 @theme.figure
 def cost_quality(
-    curves: Mapping[str, CostQuality],
+    curves: Mapping[str, CostQualityCurve],
     *,
     simulated: bool | None = None,
     title: str | None = None,
@@ -30,7 +30,7 @@ def cost_quality(
 
     Parameters
     ----------
-    curves : dict of CostQuality
+    curves : dict of CostQualityCurve
         By router; on the same log. The first is the one that the title is about: name it before you look. Models, mix
         and oracle are those of its log.
     simulated : bool, optional
@@ -51,7 +51,7 @@ def cost_quality(
     if odd:
         raise DataError(f"cost_quality: {listed(odd)} are of other questions than {next(iter(curves))}")
     figure, axes = theme.canvas(6.4)
-    alone, mix = single_models(log, bootstrap), CostQuality.random_mix(log)
+    alone, mix = single_models(log, bootstrap), CostQualityCurve.random_mix(log)
     dearest = alone["dollars"].max()
     models = {"color": "#999999", "marker": "o", "markersize": 4, "linestyle": "none"}
     axes.plot(alone["dollars"], alone["quality"], zorder=2, **models)
@@ -60,7 +60,7 @@ def cost_quality(
         offset, side = ((0, 9), "right") if last else ((6, -11), "left")
         theme.aside(axes, row["model"], (row["dollars"], row["quality"]), offset, ha=side)
     _hull_line(axes, mix.hull(), dearest, **theme.CHANCE)
-    _hull_line(axes, CostQuality.oracle(log).hull(), dearest, **theme.DASHED)
+    _hull_line(axes, CostQualityCurve.oracle(log).hull(), dearest, **theme.DASHED)
     handles = []
     for number, (name, curve) in enumerate(curves.items()):
         look, points = theme.line_look(number), curve.points(bootstrap=bootstrap)

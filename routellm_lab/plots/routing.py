@@ -65,11 +65,11 @@ def routing_curves(
     band, oracle = first.random_band(level), first.oracle()
     axes.fill_between(band["share"], band["low"], band["high"], color="#cccccc", alpha=0.6, linewidth=0)
     axes.plot(band["share"], band["quality"], **theme.CHANCE)
-    axes.plot("share", "quality", data=oracle.frame(), **theme.DASHED)
+    axes.plot("share", "quality", data=oracle.to_frame(), **theme.DASHED)
     handles: list[Any] = []
     for number, (name, curve) in enumerate(curves.items()):
         look, label = theme.line_look(number), f"{words(name)}   {curve.apgr:.3f}"
-        axes.plot("share", "quality", data=curve.frame(), **look)
+        axes.plot("share", "quality", data=curve.to_frame(), **look)
         if intervals:
             low, high = curve.interval("apgr", bootstrap)
             label += f"  [{low:.3f}, {high:.3f}]"
@@ -120,6 +120,6 @@ def _draw_points(axes: Axes, points: pd.DataFrame, taken: int, percentages: bool
 
 def _routing_finding(curves: Mapping[str, RoutingCurve], level: float) -> str:
     name, best = max(curves.items(), key=lambda item: item[1].apgr)
-    if best.apgr <= normal_interval(0.5, best.null_sd, level)[1]:
+    if best.apgr <= normal_interval(0.5, best.random_sd, level)[1]:
         return f"No router stands out from random: the best APGR, {best.apgr:.3f} ({words(name)}), is within its range"
     return f"{capital(words(name))} needs {best.cpt(0.5):.0%} strong calls for half of the gap, a random router 50%"

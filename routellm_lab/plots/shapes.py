@@ -16,7 +16,7 @@ from routellm_lab.plots.theme import words
 
 
 @theme.figure
-def interval_dots(
+def dot_plot(
     frame: pd.DataFrame,
     group: str,
     by: str,
@@ -55,7 +55,7 @@ def interval_dots(
     -------
     Figure
     """
-    theme.require_rows(frame, (group, by, value, "low", "high"), "interval_dots")
+    theme.require_rows(frame, (group, by, value, "low", "high"), "dot_plot")
     figure, axes, looks = dodged_rows(frame, group, by, value, 0.16)
     axes.set_yticks(axes.get_yticks(), [words(member) for member in dict.fromkeys(frame[group])])
     axes.set_xlabel(xlabel)

@@ -103,7 +103,7 @@ def _forest_finding(table: pd.DataFrame, by: str) -> str:
 
 
 @theme.figure
-def who_beats_whom(
+def pairwise_matrix(
     frame: pd.DataFrame,
     *,
     simulated: bool,
@@ -131,7 +131,7 @@ def who_beats_whom(
     -------
     Figure
     """
-    theme.require_rows(frame, ("first", "second", "difference", "p_holm"), "who_beats_whom")
+    theme.require_rows(frame, ("first", "second", "difference", "p_holm"), "pairwise_matrix")
     difference, p_holm = comparison_matrices(frame)
     sure = (p_holm < alpha).to_numpy()
     ranked = [words((labels or {}).get(key, _router_label(key))) for key in difference.index]

@@ -96,7 +96,7 @@ def similarity_scatter(
     Parameters
     ----------
     frame : DataFrame
-        One row per group: ``x``, ``y``, ``hue``, and where known ``prompts`` (the size of the points) and ``null_sd``
+        One row per group: ``x``, ``y``, ``hue``, and where known ``prompts`` (the size of the points) and ``random_sd``
         (grey bars: 95 % range of a random router around the point). Rows without ``x`` or ``y`` are left out.
     x, y, hue : str
         Columns.
@@ -119,8 +119,8 @@ def similarity_scatter(
     correlation = correlation or rank_correlation(shown[x], shown[y])
     figure, axes = theme.canvas(5.4)
     axes.axhline(0.5, zorder=1, **theme.CHANCE)
-    if "null_sd" in shown:
-        chance = normal_interval(shown[y], shown["null_sd"])
+    if "random_sd" in shown:
+        chance = normal_interval(shown[y], shown["random_sd"])
         axes.vlines(shown[x], *chance, color="#d5d5d5", linewidth=1.1, zorder=2)
     sized = "prompts" in shown
     largest = float(shown["prompts"].max()) if sized else 1.0
@@ -131,7 +131,7 @@ def similarity_scatter(
         axes.scatter(part[x], part[y], s=area, alpha=0.8, edgecolor="white", linewidth=0.6, zorder=3, **look)
         handles.append(theme.entry(words(group), linestyle="none", markersize=8, **look))
     handles.append(theme.entry("random router", **theme.CHANCE))
-    if "null_sd" in shown:
+    if "random_sd" in shown:
         handles.append(theme.entry("95% range of a random router", color="#d5d5d5", linewidth=1.4))
     axes.set(xlabel=xlabel or words(x), ylabel=theme.metric_label(y))
     axes.margins(0.05)

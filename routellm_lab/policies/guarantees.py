@@ -17,13 +17,13 @@ from routellm_lab.evaluation.required_labels import (
     STARTS,
     Of,
     Procedure,
-    labels_needed,
-    labels_needed_pgr,
     number_of_tests,
+    required_labels,
+    required_labels_pgr,
 )
 from routellm_lab.policies.betting import Wealth, largest_gap
 
-__getattr__ = moved(__name__, {"evaluation.guarantees": ["promise_table", "realised_promise", "verify_guarantee"]})
+__getattr__ = moved(__name__, {"evaluation.guarantees": ["guarantee_table", "realised_promise", "verify_guarantee"]})
 
 _BLOCK = 16  # thresholds of a promise on PGR that are tested at once
 
@@ -142,7 +142,7 @@ def guarantee_missed(
     require_number("delta", delta, 0, 1, inside=True)
     tests, n = number_of_tests(of, procedure), len(curve)
     require_ranking(curve.win_rate)
-    needed = labels_needed(alpha, delta, of=of, procedure=procedure)
+    needed = required_labels(alpha, delta, of=of, procedure=procedure)
     if n < needed:
         which = " sent to the weak model" if of == "weak" else ""
         raise DataError(
@@ -206,7 +206,7 @@ def guarantee_pgr(curve: RoutingCurve, pgr: float, delta: float = 0.1, bound: fl
         When ``pgr`` or ``delta`` is outside (0, 1), ``bound`` is not above 0, or no bound is known.
     DataError
         When a labelled question breaks the bound; when there are fewer labelled questions than
-        `labels_needed_pgr` says for the gap they show (says how many are needed), or all win rates are the same.
+        `required_labels_pgr` says for the gap they show (says how many are needed), or all win rates are the same.
 
     Notes
     -----
@@ -238,7 +238,7 @@ def guarantee_pgr(curve: RoutingCurve, pgr: float, delta: float = 0.1, bound: fl
         raise DataError(
             f"{curve.name}: {n:,} labelled questions are too few to promise that at least {pgr:.0%} of the performance "
             f"gap ({gain[-1] / n:.3g} here) is recovered with probability {1 - delta:.0%}: it takes at least "
-            f"{labels_needed_pgr(pgr, gap, delta):,} labels"
+            f"{required_labels_pgr(pgr, gap, delta):,} labels"
         )
     wealth = Wealth(rates, gaps, largest, delta)
     # strong calls of every threshold; where no question with a gap lies between two of them, their tests are the same

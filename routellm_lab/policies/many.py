@@ -6,7 +6,7 @@ __getattr__ = moved(
     __name__,
     {
         "policies.many_models": ["route_many"],
-        "evaluation.cost_quality": ["CostQuality"],
+        "evaluation.cost_quality": ["CostQualityCurve"],
         "evaluation.model_panels": ["panel_against", "panel_usage"],
         "evaluation.many_models": "*",
     },

@@ -10,10 +10,16 @@ import numpy as np
 import pandas as pd
 
 from routellm_lab.errors import DataError
-from routellm_lab.evaluation.net_utility import checked_lam, choose, finite_utilities, model_prices, require_utilities
+from routellm_lab.evaluation.net_utility import (
+    checked_cost_weight,
+    choose,
+    finite_utilities,
+    model_prices,
+    require_utilities,
+)
 
 
-def route_many(utilities: pd.DataFrame, prices: Mapping[str, float] | pd.Series, lam: float) -> np.ndarray:
+def route_many(utilities: pd.DataFrame, prices: Mapping[str, float] | pd.Series, cost_weight: float) -> np.ndarray:
     """The model to call for each question: the highest utility less lambda times the price.
 
     Parameters
@@ -22,7 +28,7 @@ def route_many(utilities: pd.DataFrame, prices: Mapping[str, float] | pd.Series,
         (n, models) expected scores, or any scale on which more is better.
     prices : dict or Series of float
         By model: mean USD per 1,000 questions, known before an answer is. May hold more models.
-    lam : float
+    cost_weight : float
         Utility that a USD per 1,000 questions must bring, from 0; infinity: the cheapest model always.
 
     Returns
@@ -41,4 +47,6 @@ def route_many(utilities: pd.DataFrame, prices: Mapping[str, float] | pd.Series,
     if utilities.shape[1] == 0:
         raise DataError("utilities: no models; give one column per model of the panel")
     models = [str(model) for model in utilities]
-    return np.array(models)[choose(finite_utilities(utilities), model_prices(prices, models), checked_lam(lam))]
+    return np.array(models)[
+        choose(finite_utilities(utilities), model_prices(prices, models), checked_cost_weight(cost_weight))
+    ]

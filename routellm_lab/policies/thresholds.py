@@ -11,7 +11,7 @@ import pandas as pd
 
 from routellm_lab.costs.tokens import PER
 from routellm_lab.errors import DataError, ParameterError, require_number, require_threshold
-from routellm_lab.evaluation.cost_curve import CostCurve
+from routellm_lab.evaluation.cost_curve import PairCostCurve
 from routellm_lab.evaluation.curve import RoutingCurve
 from routellm_lab.evaluation.expectation import Expectation, expectation
 from routellm_lab.evaluation.inputs import checked_rates, require_ranking
@@ -60,7 +60,7 @@ class ThresholdPolicy:
 
         Parameters
         ----------
-        calibration : CostCurve, RoutingCurve or (n,) array-like
+        calibration : PairCostCurve, RoutingCurve or (n,) array-like
             Win rates of questions like the traffic's; they need no labels.
         share : float
             Of strong calls, in [0, 1].
@@ -100,12 +100,12 @@ class ThresholdPolicy:
         return cls(pair, threshold, f"{share:.0%} strong calls", _expected(curve, costs, threshold))
 
     @classmethod
-    def for_budget(cls, calibration: CostCurve, dollars: float) -> "ThresholdPolicy":
+    def for_budget(cls, calibration: PairCostCurve, dollars: float) -> "ThresholdPolicy":
         """The threshold that calls the strong model as often as a budget allows.
 
         Parameters
         ----------
-        calibration : CostCurve
+        calibration : PairCostCurve
         dollars : float
             USD per 1,000 questions, the router included.
 
@@ -118,10 +118,12 @@ class ThresholdPolicy:
         """
         _, costs, rates = _parts(calibration)
         if costs is None:
-            raise ParameterError("for_budget: needs a CostCurve (CostCurve.from_tokens), which knows what calls cost")
+            raise ParameterError(
+                "for_budget: needs a PairCostCurve (PairCostCurve.from_tokens), which knows what calls cost"
+            )
         require_number("dollars", dollars, 0, math.inf)
         require_ranking(rates)
-        frame = costs.frame()
+        frame = costs.to_frame()
         affordable = np.flatnonzero(frame["dollars"] <= dollars)
         if not len(affordable):
             raise ParameterError(
@@ -135,13 +137,13 @@ class ThresholdPolicy:
 
     @classmethod
     def for_quality(
-        cls, calibration: CostCurve | RoutingCurve, quality: float | None = None, *, pgr: float | None = None
+        cls, calibration: PairCostCurve | RoutingCurve, quality: float | None = None, *, pgr: float | None = None
     ) -> "ThresholdPolicy":
         """The threshold with the fewest strong calls that reaches a quality.
 
         Parameters
         ----------
-        calibration : CostCurve or RoutingCurve
+        calibration : PairCostCurve or RoutingCurve
         quality : float, optional
             Mean score, in the benchmark's unit.
         pgr : float, optional
@@ -158,9 +160,9 @@ class ThresholdPolicy:
             raise ParameterError(f"for_quality: give quality or pgr, one of both; got quality={quality!r}, pgr={pgr!r}")
         curve, costs, rates = _parts(calibration)
         if curve is None:
-            raise ParameterError("for_quality: needs a RoutingCurve or CostCurve: win rates alone know no quality")
+            raise ParameterError("for_quality: needs a RoutingCurve or PairCostCurve: win rates alone know no quality")
         require_ranking(rates)
-        frame = curve.frame()
+        frame = curve.to_frame()
         if quality is not None:
             require_number("quality", quality)
             reached, target, words = frame["quality"], quality, f"a mean score of {quality:.4g}"
@@ -182,7 +184,7 @@ class ThresholdPolicy:
     @classmethod
     def guaranteed(
         cls,
-        calibration: CostCurve | RoutingCurve,
+        calibration: PairCostCurve | RoutingCurve,
         *,
         missed: float | None = None,
         pgr: float | None = None,
@@ -194,7 +196,7 @@ class ThresholdPolicy:
 
         Parameters
         ----------
-        calibration : CostCurve or RoutingCurve
+        calibration : PairCostCurve or RoutingCurve
             Labelled questions, drawn like the traffic, and not those that the router was trained on.
         missed : float, optional
             See `guarantee_missed`.
@@ -217,7 +219,7 @@ class ThresholdPolicy:
             raise ParameterError(f"guaranteed: give missed or pgr, one of both; got missed={missed!r}, pgr={pgr!r}")
         curve, costs, _ = _parts(calibration)
         if curve is None:
-            raise ParameterError("guaranteed: needs a RoutingCurve or CostCurve: win rates alone promise nothing")
+            raise ParameterError("guaranteed: needs a RoutingCurve or PairCostCurve: win rates alone promise nothing")
         if missed is not None:
             found = guarantee_missed(curve, missed, delta, of)
         else:
@@ -249,27 +251,27 @@ class ThresholdPolicy:
         """
         return np.where(checked_rates(win_rates, fewest=0) >= self.threshold, self.pair.strong, self.pair.weak)
 
-    def expect(self, questions: CostCurve | RoutingCurve, bootstrap: Bootstrap = Bootstrap()) -> Expectation:
+    def expect(self, questions: PairCostCurve | RoutingCurve, bootstrap: Bootstrap = Bootstrap()) -> Expectation:
         """What the threshold gives on labelled questions, with bootstrap intervals over them.
 
         Parameters
         ----------
-        questions : CostCurve or RoutingCurve
+        questions : PairCostCurve or RoutingCurve
             Best of other questions than the threshold was chosen on.
         bootstrap : Bootstrap
             Of the questions.
         """
         curve, costs, _ = _parts(questions)
         if curve is None:
-            raise ParameterError("expect: needs a RoutingCurve or CostCurve: win rates alone know no quality")
+            raise ParameterError("expect: needs a RoutingCurve or PairCostCurve: win rates alone know no quality")
         return expectation(curve, costs, self.threshold, bootstrap)
 
-    def explain(self, questions: CostCurve | RoutingCurve | None = None) -> str:
+    def explain(self, questions: PairCostCurve | RoutingCurve | None = None) -> str:
         """The policy as a sentence, with what is expected of it: quality, share of strong calls, cost.
 
         Parameters
         ----------
-        questions : CostCurve or RoutingCurve, optional
+        questions : PairCostCurve or RoutingCurve, optional
             On which to expect it; by default those that it was chosen on, on which it looks a little too good.
         """
         told = self.expected if questions is None else self.expect(questions)
@@ -299,7 +301,7 @@ class ThresholdPolicy:
         return f"{head} (chosen for {self.rule}). On {where}: {'; '.join(parts)}.{promised}"
 
 
-def policy_table(policies: Mapping[str, ThresholdPolicy], questions: CostCurve | RoutingCurve) -> pd.DataFrame:
+def policy_table(policies: Mapping[str, ThresholdPolicy], questions: PairCostCurve | RoutingCurve) -> pd.DataFrame:
     """What each policy gives on the same questions: one row per policy, see `Expectation.row`."""
     rows = [
         {"policy": name, "threshold": policy.threshold} | policy.expect(questions).row()
@@ -333,14 +335,14 @@ def nearest_thresholds(rates: np.ndarray, counts: np.ndarray, share: float) -> n
     return np.append(values, np.inf)[best]
 
 
-def _parts(calibration: Any) -> tuple[RoutingCurve | None, CostCurve | None, np.ndarray]:
-    if isinstance(calibration, CostCurve):
+def _parts(calibration: Any) -> tuple[RoutingCurve | None, PairCostCurve | None, np.ndarray]:
+    if isinstance(calibration, PairCostCurve):
         return calibration.curve, calibration, calibration.curve.win_rate
     if isinstance(calibration, RoutingCurve):
         return calibration, None, calibration.win_rate
     return None, None, checked_rates(calibration)
 
 
-def _expected(curve: RoutingCurve | None, costs: CostCurve | None, threshold: float) -> Expectation | None:
+def _expected(curve: RoutingCurve | None, costs: PairCostCurve | None, threshold: float) -> Expectation | None:
     curve = costs.curve if costs is not None else curve
     return None if curve is None else expectation(curve, costs, threshold)

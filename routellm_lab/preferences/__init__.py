@@ -9,7 +9,7 @@ from routellm_lab.preferences.augment import (
     relabel_as,
     soft_votes,
 )
-from routellm_lab.preferences.battles import models_of, prompt_key, score_a, validate_battles, vote_weights
+from routellm_lab.preferences.battles import models_of, prompt_key, result_for_a, validate_battles, vote_weights
 from routellm_lab.preferences.decontamination import GoldSplit, decontaminate, gold_split, largest_cosine
 from routellm_lab.preferences.difficulty import Difficulty, battles_from_difficulty, fit_difficulty
 from routellm_lab.preferences.models import PAPER_PAIR, STAND_INS, ModelPair, find_model, judges_of, resolve_pair
@@ -43,8 +43,8 @@ __all__ = [
     "prompt_key",
     "relabel_as",
     "resolve_pair",
+    "result_for_a",
     "sample_questions",
-    "score_a",
     "soft_votes",
     "split_by_prompt",
     "validate_battles",

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from routellm_lab.errors import DataError, ParameterError, listed
-from routellm_lab.preferences.battles import VOTE_DETAILS, WINNERS, score_a, validate_battles, vote_weights
+from routellm_lab.preferences.battles import VOTE_DETAILS, WINNERS, result_for_a, validate_battles, vote_weights
 from routellm_lab.preferences.models import ModelPair
 
 if TYPE_CHECKING:
@@ -211,7 +211,7 @@ def length_controlled(battles: pd.DataFrame) -> pd.DataFrame:
     low = battles[["model_a", "model_b"]].min(axis=1)
     sign = np.where(battles["model_a"] == low, 1.0, -1.0)
     pair = (low + "\0" + battles[["model_a", "model_b"]].max(axis=1)).factorize()[0]
-    weight, score = vote_weights(battles), score_a(battles)
+    weight, score = vote_weights(battles), result_for_a(battles)
     scale = np.sqrt(np.average(log_ratio**2, weights=weight))
     length = np.tanh(log_ratio / scale) if scale else log_ratio
 

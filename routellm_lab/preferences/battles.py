@@ -239,7 +239,7 @@ def models_of(battles: pd.DataFrame) -> list[str]:
     return sorted(set(battles["model_a"]) | set(battles["model_b"]))
 
 
-def score_a(battles: pd.DataFrame) -> np.ndarray:
+def result_for_a(battles: pd.DataFrame) -> np.ndarray:
     """What model A got out of every vote, (n,): 1 for a win, .5 for a tie, 0 for a loss."""
     return battles["winner"].map({"model_a": 1.0, "tie": 0.5, "model_b": 0.0}).to_numpy(float)
 
@@ -254,7 +254,7 @@ def win_matrix(battles: pd.DataFrame) -> pd.DataFrame:
     """
     models = pd.Index(models_of(battles))
     a, b = (models.get_indexer(pd.Index(battles[side])) for side in ("model_a", "model_b"))
-    weight, score = vote_weights(battles), score_a(battles)
+    weight, score = vote_weights(battles), result_for_a(battles)
     wins = np.zeros((len(models), len(models)))
     np.add.at(wins, (a, b), weight * score)
     np.add.at(wins, (b, a), weight * (1 - score))
@@ -269,7 +269,7 @@ def results_between(battles: pd.DataFrame, strong: Iterable[str], weak: Iterable
     strong, weak = list(strong), list(weak)
     forward = battles["model_a"].isin(strong) & battles["model_b"].isin(weak)
     backward = battles["model_b"].isin(strong) & battles["model_a"].isin(weak)
-    score = score_a(battles)
+    score = result_for_a(battles)
     return pd.Series(np.where(forward, score, 1 - score), battles.index)[forward | backward]
 
 

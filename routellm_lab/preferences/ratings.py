@@ -10,7 +10,7 @@ import pandas as pd
 
 from routellm_lab.errors import DataError, ParameterError, listed, require_number
 from routellm_lab.files import disk_errors, read_json, replacing
-from routellm_lab.preferences.battles import models_of, score_a, validate_battles, vote_weights, win_matrix
+from routellm_lab.preferences.battles import models_of, result_for_a, validate_battles, vote_weights, win_matrix
 from routellm_lab.preferences.models import STAND_INS, ModelPair, find_model
 from routellm_lab.resampling import Bootstrap
 
@@ -65,7 +65,7 @@ def fit_ratings(battles: pd.DataFrame, prior: float = 1.0, bootstrap: Bootstrap 
     a, b = (index.get_indexer(pd.Index(battles[side])) for side in ("model_a", "model_b"))
     wins = np.zeros((len(index), len(index)))
     wins[:-1, :-1] = win_matrix(battles)
-    weight, score = vote_weights(battles), score_a(battles)
+    weight, score = vote_weights(battles), result_for_a(battles)
     if prior == 0:
         outside = _outside_main_component(wins[:-1, :-1])
         if outside.any():
@@ -205,7 +205,7 @@ class Tiers:
         """Models of one tier."""
         return [model for model, number in self.tier.items() if number == tier]
 
-    def frame(self) -> pd.DataFrame:
+    def to_frame(self) -> pd.DataFrame:
         """One row per tier: its size and its members."""
         rows = [(tier, len(self.members(tier)), ", ".join(self.members(tier))) for tier in range(self.n_tiers)]
         return pd.DataFrame(rows, columns=["tier", "models", "members"]).set_index("tier")
@@ -366,7 +366,7 @@ def merge_unrateable_tiers(tiers: Tiers, battles: pd.DataFrame) -> Tiers:
     """
     known = battles[battles["model_a"].isin(tiers.tier) & battles["model_b"].isin(tiers.tier)]
     a, b = known["model_a"].map(tiers.tier).to_numpy(int), known["model_b"].map(tiers.tier).to_numpy(int)
-    score = score_a(known)
+    score = result_for_a(known)
     labels = np.arange(tiers.n_tiers)
     while True:
         size = labels.max() + 1

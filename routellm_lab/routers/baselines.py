@@ -157,7 +157,7 @@ class RidgeRouter(PairOnlyRouter):
         self.coefficients_, self.intercept_ = model.coef_, float(model.intercept_)
 
     def _win_rate(self, texts: list[str]) -> np.ndarray:
-        return squash(self._encode(texts) @ self.coefficients_ + self.intercept_)
+        return clip_win_rate(self._encode(texts) @ self.coefficients_ + self.intercept_)
 
 
 class KNNRouter(PairOnlyRouter):
@@ -167,7 +167,7 @@ class KNNRouter(PairOnlyRouter):
     ----------
     pair : ModelPair
     encoder : str or Encoder
-    neighbours : sequence of int
+    n_neighbors : sequence of int
         Numbers of neighbours to choose from, by the leave-one-prompt-out squared error.
     tiers, n_tiers, strong_tiers, weak_tiers, stand_ins
         As in `RidgeRouter`.
@@ -190,7 +190,7 @@ class KNNRouter(PairOnlyRouter):
         self,
         pair: ModelPair,
         encoder: Any = "static",
-        neighbours: Sequence[int] = (5, 10, 20, 50, 100, 200),
+        n_neighbors: Sequence[int] = (5, 10, 20, 50, 100, 200),
         tiers: Tiers | None = None,
         n_tiers: int = 10,
         strong_tiers: Sequence[int] | None = None,
@@ -199,7 +199,7 @@ class KNNRouter(PairOnlyRouter):
     ) -> None:
         self.pair = pair
         self.encoder = encoder
-        self.neighbours = neighbours
+        self.n_neighbors = n_neighbors
         self.tiers = tiers
         self.n_tiers = n_tiers
         self.strong_tiers = strong_tiers
@@ -207,7 +207,7 @@ class KNNRouter(PairOnlyRouter):
         self.stand_ins = stand_ins
 
     def _fit_prompts(self, prompts: list[str], label: np.ndarray, weight: np.ndarray) -> None:
-        asked = require_numbers("KNNRouter: neighbours", self.neighbours, 1, whole=True)
+        asked = require_numbers("KNNRouter: n_neighbors", self.n_neighbors, 1, whole=True)
         order = np.argsort(np.array(prompts, dtype=object))  # of equally near ones, the order of the votes chose
         prompts, label, weight = [prompts[row] for row in order], label[order], weight[order]
         self.vectors_, self.label_, self.weight_ = self._encode(prompts), label, weight
@@ -241,7 +241,7 @@ class KNNRouter(PairOnlyRouter):
         self._index()
 
 
-def squash(score: np.ndarray, margin: float = 0.02) -> np.ndarray:
+def clip_win_rate(score: np.ndarray, margin: float = 0.02) -> np.ndarray:
     """Bring linear predictions into (0, 1) without making ties: the identity but for exponential tails."""
     upper = 1 - margin * np.exp(-np.maximum(score - (1 - margin), 0) / margin)
     lower = margin * np.exp(-np.maximum(margin - score, 0) / margin)

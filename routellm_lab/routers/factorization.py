@@ -9,7 +9,7 @@ import pandas as pd
 from sklearn.base import clone
 
 from routellm_lab.errors import DataError, ParameterError, require_number
-from routellm_lab.preferences.battles import models_of, score_a, vote_weights
+from routellm_lab.preferences.battles import models_of, result_for_a, vote_weights
 from routellm_lab.preferences.models import ModelPair
 from routellm_lab.preferences.splits import split_by_prompt
 from routellm_lab.routers.base import ManyModelRouter
@@ -35,7 +35,8 @@ RELEASED: Mapping[str, Any] = {
 """What the released training code does instead, but for three things that stay this package's own: the scale of the
 maps at the start (W1 and w2 normal with variance 1 / dimensions; there uniform up to 1 / sqrt(inputs), as PyTorch
 does), early stopping with the best weights (there the last ones of 100 epochs), and the part that is held out (a tenth
-of the prompts; there a twentieth of the votes). ``patience=100`` trains all epochs, but still keeps the best weights.
+of the prompts; there a twentieth of the votes). ``n_iter_no_change=100`` trains all epochs, but still keeps the best
+weights.
 """
 
 _SCORED_AT_ONCE = 4096
@@ -82,7 +83,7 @@ class MatrixFactorizationRouter(ManyModelRouter):
     batch_size : int
     learning_rate, weight_decay : float
         Of Adam. The defaults were chosen by the held-out loss on the sample's votes.
-    patience : int
+    n_iter_no_change : int
         Epochs without a better held-out loss before training stops.
     held_out : float
         Share of the prompts held out, in (0, 1).
@@ -118,7 +119,7 @@ class MatrixFactorizationRouter(ManyModelRouter):
         batch_size: int = 512,
         learning_rate: float = 3e-3,
         weight_decay: float = 1e-3,
-        patience: int = 5,
+        n_iter_no_change: int = 5,
         held_out: float = 0.1,
         stand_ins: Mapping | None = None,
         random_state: int = 0,
@@ -134,13 +135,13 @@ class MatrixFactorizationRouter(ManyModelRouter):
         self.batch_size = batch_size
         self.learning_rate = learning_rate
         self.weight_decay = weight_decay
-        self.patience = patience
+        self.n_iter_no_change = n_iter_no_change
         self.held_out = held_out
         self.stand_ins = stand_ins
         self.random_state = random_state
 
     def _check(self) -> None:
-        for name in ("dimensions", "epochs", "batch_size", "patience"):
+        for name in ("dimensions", "epochs", "batch_size", "n_iter_no_change"):
             require_number(f"MatrixFactorizationRouter: {name}", getattr(self, name), 1, whole=True)
         require_number("MatrixFactorizationRouter: learning_rate", self.learning_rate, 0, inside=True)
         for name in ("noise", "weight_decay"):
@@ -253,7 +254,9 @@ class _Votes:
         self.a, self.b = (
             torch.from_numpy(models.get_indexer(pd.Index(battles[side]))) for side in ("model_a", "model_b")
         )
-        self.score, self.weight = (torch.tensor(of(battles), dtype=torch.float32) for of in (score_a, vote_weights))
+        self.score, self.weight = (
+            torch.tensor(of(battles), dtype=torch.float32) for of in (result_for_a, vote_weights)
+        )
 
 
 class _Copy:
@@ -279,7 +282,7 @@ class _Copy:
 
     @property
     def finished(self) -> bool:
-        return self.epoch >= self.router.epochs or self.epoch - self.best_epoch >= self.router.patience
+        return self.epoch >= self.router.epochs or self.epoch - self.best_epoch >= self.router.n_iter_no_change
 
     def next_batch(self) -> "torch.Tensor":
         import torch

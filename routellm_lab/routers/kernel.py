@@ -15,7 +15,7 @@ from routellm_lab.preferences.decontamination import closest_cosine
 from routellm_lab.preferences.models import ModelPair
 from routellm_lab.preferences.ratings import Tiers
 from routellm_lab.routers.base import PairOnlyRouter
-from routellm_lab.routers.baselines import squash
+from routellm_lab.routers.baselines import clip_win_rate
 from routellm_lab.routers.saving.fields import NUMBERS, WHOLE_NUMBERS, Array, ArrayByName, Field, Json, saved_number
 
 MOST_PROMPTS = 20_000
@@ -214,7 +214,7 @@ class KernelRouter(PairOnlyRouter):
             for name, weight in self.weights_.items():
                 kernel = self._kernel(vectors[rows].astype(float), self._standardised(length[rows], name), name)
                 score[rows] += weight * (kernel @ self.duals_[name])
-        return squash(score)
+        return clip_win_rate(score)
 
     def familiarity(self, prompts: Any) -> pd.DataFrame:
         """Cosine of each prompt to the closest training prompt of each set: how far the router knows what it says.

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from routellm_lab.errors import DataError, ParameterError, require_number
-from routellm_lab.preferences.battles import score_a, vote_weights
+from routellm_lab.preferences.battles import result_for_a, vote_weights
 from routellm_lab.preferences.models import ModelPair
 from routellm_lab.preferences.ratings import Tiers, merge_unrateable_tiers
 from routellm_lab.routers.base import ManyModelRouter, sigmoid
@@ -133,7 +133,7 @@ class SimilarityWeightedRouter(ManyModelRouter):
         # a vote within a tier says nothing about tiers, but its prompt still counts for the largest cosine
         row, prompts = pd.factorize(votes["prompt"])
         size = self.tiers_.n_tiers
-        score, weight = score_a(votes), vote_weights(votes)
+        score, weight = result_for_a(votes), vote_weights(votes)
         wins = sum_wins(
             np.concatenate([a * size + b, b * size + a]),
             np.concatenate([row, row]),

@@ -21,7 +21,7 @@ from routellm_lab.studies.transfer import (
     transfer_table,
     unseen_prompts,
 )
-from routellm_lab.studies.validation import HeldOut, outcomes_from_battles, random_groups, validate_router
+from routellm_lab.studies.validation import ValidationSource, outcomes_from_battles, random_groups, validate_router
 
 __all__ = [
     "PERTURBATIONS",

@@ -30,7 +30,7 @@ LABELS = (0, 25, 50, 100, 200, 500)
 _ALPHAS = tuple(np.geomspace(1, 1e5, 11))
 
 
-def adapted(general: Any, vectors: Any, labelled: Any, targets: Any) -> np.ndarray:
+def residual_correction(general: Any, vectors: Any, labelled: Any, targets: Any) -> np.ndarray:
     """General predictions plus what some labels say is wrong with them: a ridge regression of the residuals.
 
     Parameters
@@ -180,7 +180,7 @@ class Adaptation:
         return defined(means, f"{self.name}, {self.domain}"), (ahead * weights).sum(axis=2) / weights.sum(axis=2)
 
 
-def labels_until(summary: pd.DataFrame) -> pd.DataFrame:
+def labels_to_beat(summary: pd.DataFrame) -> pd.DataFrame:
     """How many labels it takes, by the intervals of `Adaptation.summary`.
 
     Parameters
@@ -261,8 +261,8 @@ def adaptation_curve(
 
     Notes
     -----
-    A label is 1 where the strong model scores higher, 0 where the weak one does, and 1/2 else (`adapted` learns from
-    it). Equal seeds give all choices equal pools and held-out questions: comparisons are paired.
+    A label is 1 where the strong model scores higher, 0 where the weak one does, and 1/2 else (`residual_correction`
+    learns from it). Equal seeds give all choices equal pools and held-out questions: comparisons are paired.
 
     APGR asks for a ranking only. Against the best constant a router has to decide: it calls the strong model where the
     score that it expects to gain, the win rate turned from [0, 1] to [-1, 1] times the mean size of a difference, is
@@ -343,7 +343,7 @@ def _adapt(
     made = []
     for size in sizes:
         rows = order[:size]
-        found = adapted(general, vectors, rows, targets[rows])[test]
+        found = residual_correction(general, vectors, rows, targets[rows])[test]
         # only the ranking counts; clipping would tie what lies outside
         _, rank = np.unique(found, return_inverse=True)
         called = (2 * found - 1) * size_of_one > call_cost
@@ -374,7 +374,7 @@ def _order(choice: str, vectors: np.ndarray, general: np.ndarray, size: int, rng
     return np.array(chosen)
 
 
-def arrival_curve(
+def cold_start_curve(
     train: Outcomes,
     test: Outcomes,
     routers: Mapping[str, ScoreRouter],
@@ -424,10 +424,10 @@ def arrival_curve(
     for name, value in (("newcomers", newcomers), ("n_draws", n_draws)):
         require_number(name, value, 1, whole=True)
     if not routers or not sizes:
-        raise ParameterError("arrival_curve: name one router or more, and one number of labels or more above 0")
+        raise ParameterError("cold_start_curve: name one router or more, and one number of labels or more above 0")
     if len(train.models) < 3 or not set(train.models) <= set(test.models):
         raise DataError(
-            f"arrival_curve: needs three models or more, the same in both parts; got {listed(train.models)}"
+            f"cold_start_curve: needs three models or more, the same in both parts; got {listed(train.models)}"
         )
     of_models, of_labels = np.random.SeedSequence(random_state).spawn(2)
     of_resamples = np.random.SeedSequence(bootstrap.random_state).spawn(3)[2]  # not the draws of the two before

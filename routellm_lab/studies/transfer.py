@@ -116,7 +116,7 @@ def transfer_table(
                     "p_random": curve.p_value_vs_random(bootstrap.n_resamples, bootstrap.random_state),
                     "ceiling": facts["ceiling"],
                     "achieved": (curve.apgr - 0.5) / gain if gain > 0 else np.nan,
-                    "random_sd": curve.null_sd,
+                    "random_sd": curve.random_sd,
                 }
             )
     return pd.DataFrame(rows)
@@ -371,7 +371,7 @@ def cross_group_matrix(
         win_rate[inside] = cross_fitted(router, outcomes.select(inside), pair, random_state=random_state)
         curve = RoutingCurve.from_win_rates(win_rate, outcomes, pair)
         tables.append(apgr_by_group(curve, own, minimum).assign(trained_on=group))
-    names = {"group": "tested_on", "null_sd": "random_sd"}
+    names = {"group": "tested_on"}
     return pd.concat(tables, ignore_index=True).rename(columns=names)[
         ["trained_on", "tested_on", "apgr", "random_sd", "prompts"]
     ]
@@ -440,7 +440,7 @@ def leave_group_out(
         out, within = (RoutingCurve.from_win_rates(rates[places], part, pair) for rates in (outside, inside))
         with suppress(DataError):  # the strong model is not better, here or in too many resamples
             row |= {"apgr_out": out.apgr, "apgr_in": within.apgr, "difference": out.apgr - within.apgr}
-            row["random_sd"] = out.null_sd
+            row["random_sd"] = out.random_sd
             found = out.compare(within, "apgr", bootstrap)
             row |= {"low": found.low, "high": found.high, "p_value": found.p_value}
     return pd.DataFrame(

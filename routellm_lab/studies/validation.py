@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class HeldOut:
+class ValidationSource:
     """A source of graded prompts to validate on.
 
     Attributes
@@ -44,7 +44,7 @@ class HeldOut:
 
 
 def random_groups(outcomes: Outcomes, folds: int = 5, random_state: int = 0) -> pd.Series:
-    """Folds of the prompts of a source, copies of a prompt together, for `HeldOut.groups`."""
+    """Folds of the prompts of a source, copies of a prompt together, for `ValidationSource.groups`."""
     require_number("folds", folds, 2, whole=True)
     fold = prompt_ranks(outcomes.keys, random_state) % folds
     return pd.Series(fold.astype(str), index=outcomes.prompts.index)
@@ -53,7 +53,7 @@ def random_groups(outcomes: Outcomes, folds: int = 5, random_state: int = 0) -> 
 def validate_router(
     router: "Router",
     battles: pd.DataFrame,
-    held_out: Mapping[str, HeldOut],
+    held_out: Mapping[str, ValidationSource],
     n_resamples: int = 500,
     random_state: int = 0,
 ) -> pd.DataFrame:

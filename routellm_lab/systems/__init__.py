@@ -1,14 +1,14 @@
 """Systems: the neighbours of routing, played back on logged answers: cascades, blenders, panels, a cache."""
 
 from routellm_lab.systems.base import (
-    FIGURES,
-    Played,
+    METRICS,
+    Replay,
     System,
     cheapest_match,
     compare_systems,
     mixed_at,
     paired_gains,
-    played_choices,
+    replayed_choices,
     systems_table,
 )
 
@@ -20,6 +20,6 @@ __all__ = [
     "compare_systems",
     "mixed_at",
     "paired_gains",
-    "played_choices",
+    "replayed_choices",
     "systems_table",
 ]

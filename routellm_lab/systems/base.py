@@ -12,17 +12,17 @@ from routellm_lab.costs.answer_log import AnswerLog
 from routellm_lab.costs.tokens import PER
 from routellm_lab.errors import DataError, ParameterError, listed, require_number
 from routellm_lab.evaluation.significance import Difference
-from routellm_lab.preferences.battles import score_a
+from routellm_lab.preferences.battles import result_for_a
 from routellm_lab.resampling import Bootstrap
 
-FIGURES = ("quality", "dollars", "calls", "rounds")
+METRICS = ("quality", "dollars", "calls", "rounds")
 
 ROUNDING = 1e-9
 """Sums of dollars in another order differ by less, relatively."""
 
 
 @dataclass(frozen=True, eq=False)
-class Played:
+class Replay:
     """A system played back on logged answers: no model was called.
 
     Attributes
@@ -54,7 +54,7 @@ class Played:
     rounds: np.ndarray = field(repr=False)
 
     def __post_init__(self) -> None:
-        for name in FIGURES:
+        for name in METRICS:
             values = np.array(getattr(self, name), dtype=float)
             if values.shape != (len(self.prompt_ids),):
                 raise DataError(f"{self.name}: {name} must be one number per question, shape ({len(self.prompt_ids)},)")
@@ -91,11 +91,11 @@ def value_codes(values: Iterable[object]) -> np.ndarray:
 
 def preferred_for_a(battles: pd.DataFrame) -> pd.Series:
     """How likely each vote prefers answer A: the judge's own probability where it gives one, else 1, .5 or 0."""
-    by_winner = pd.Series(score_a(battles), index=battles.index)
+    by_winner = pd.Series(result_for_a(battles), index=battles.index)
     return battles["preference_a"].fillna(by_winner) if "preference_a" in battles else by_winner
 
 
-def played_choices(name: str, log: AnswerLog, models: Sequence[str] | np.ndarray) -> Played:
+def replayed_choices(name: str, log: AnswerLog, models: Sequence[str] | np.ndarray) -> Replay:
     """A router, or one model alone: each question is answered by one call.
 
     Parameters
@@ -120,10 +120,10 @@ def played_choices(name: str, log: AnswerLog, models: Sequence[str] | np.ndarray
             f"{name}: needs one model of the log per question ({len(log)}); unknown: {listed(unknown) or '-'}"
         )
     rows, one = np.arange(len(log)), np.ones(len(log))
-    return Played(name, log.prompts.index, log.scores[rows, chosen], log.costs[rows, chosen], one, one)
+    return Replay(name, log.prompts.index, log.scores[rows, chosen], log.costs[rows, chosen], one, one)
 
 
-def mixed_at(settings: Sequence[Played], dollars: float, name: str = "") -> Played:
+def mixed_at(settings: Sequence[Replay], dollars: float, name: str = "") -> Replay:
     """A random mix of two settings of a system that costs a given amount: each question's expected figures.
 
     Parameters
@@ -145,8 +145,8 @@ def mixed_at(settings: Sequence[Played], dollars: float, name: str = "") -> Play
     low, high = ranked[max(after - 1, 0)], ranked[after]
     span = costs[after] - costs[max(after - 1, 0)]
     part = float(np.clip((dollars - costs[max(after - 1, 0)]) / span, 0, 1)) if span > 0 else 0.0
-    figures = [(1 - part) * getattr(low, figure) + part * getattr(high, figure) for figure in FIGURES]
-    return Played(name or f"mix at {dollars:.3g} USD", ranked[0].prompt_ids, *figures)
+    figures = [(1 - part) * getattr(low, figure) + part * getattr(high, figure) for figure in METRICS]
+    return Replay(name or f"mix at {dollars:.3g} USD", ranked[0].prompt_ids, *figures)
 
 
 @runtime_checkable
@@ -155,15 +155,15 @@ class System(Protocol):
     back on another.
 
     Not everything that is played is one. What decides before any answer (a router such as `HybridRouter`, a model
-    alone) learns from votes and is played by `played_choices`, a fixed panel by `majority`, a cache by `play_stream`.
+    alone) learns from votes and is played by `replayed_choices`, a fixed panel by `majority`, a cache by `play_stream`.
     """
 
     def fit(self, log: AnswerLog) -> "System": ...
 
-    def play(self, log: AnswerLog) -> Played: ...
+    def play(self, log: AnswerLog) -> Replay: ...
 
 
-def systems_table(played: Iterable[Played], bootstrap: Bootstrap = Bootstrap()) -> pd.DataFrame:
+def systems_table(played: Iterable[Replay], bootstrap: Bootstrap = Bootstrap()) -> pd.DataFrame:
     """Systems side by side, with bootstrap intervals over the questions.
 
     Returns
@@ -178,22 +178,22 @@ def systems_table(played: Iterable[Played], bootstrap: Bootstrap = Bootstrap()) 
         When they were not played on the same questions.
     """
     systems = _same_questions(list(played))
-    values = np.stack([getattr(system, name) for system in systems for name in FIGURES], axis=1)
-    values[:, 1 :: len(FIGURES)] *= PER
+    values = np.stack([getattr(system, name) for system in systems for name in METRICS], axis=1)
+    values[:, 1 :: len(METRICS)] *= PER
     low, high = bootstrap.interval(bootstrap.means(values))
     means = values.mean(axis=0)
     rows = []
     for number, system in enumerate(systems):
         row: dict[str, object] = {"system": system.name}
-        for place, name in enumerate(FIGURES, start=number * len(FIGURES)):
+        for place, name in enumerate(METRICS, start=number * len(METRICS)):
             row |= {name: means[place], f"{name}_low": low[place], f"{name}_high": high[place]}
         rows.append(row)
     return pd.DataFrame(rows)
 
 
 def compare_systems(
-    first: Played,
-    second: Played,
+    first: Replay,
+    second: Replay,
     what: str = "quality",
     bootstrap: Bootstrap = Bootstrap(),
 ) -> Difference:
@@ -213,8 +213,8 @@ def compare_systems(
     DataError
         When they were played on other questions.
     """
-    if what not in FIGURES:
-        raise ParameterError(f"compare_systems: what must be one of {listed(FIGURES)}, got {what!r}")
+    if what not in METRICS:
+        raise ParameterError(f"compare_systems: what must be one of {listed(METRICS)}, got {what!r}")
     first, second = _same_questions([first, second])
     apart = (getattr(first, what) - getattr(second, what)) * (PER if what == "dollars" else 1)
     draws = bootstrap.means(apart)
@@ -224,9 +224,9 @@ def compare_systems(
 
 
 def paired_gains(
-    families: Mapping[str, Iterable[Played]],
-    router: Sequence[Played],
-    best: Played,
+    families: Mapping[str, Iterable[Replay]],
+    router: Sequence[Replay],
+    best: Replay,
     bootstrap: Bootstrap = Bootstrap(),
 ) -> pd.DataFrame:
     """What every setting of every system gains, question by question, over one model and over a router at its cost.
@@ -254,12 +254,12 @@ def paired_gains(
     rows, seen = [], set()
     for family, runs in families.items():
         for told in runs:
-            figures = np.stack([getattr(told, name) for name in FIGURES])
+            figures = np.stack([getattr(told, name) for name in METRICS])
             if (decided := (family, figures.tobytes())) in seen:
                 continue
             seen.add(decided)
             row: dict[str, object] = {"family": family, "system": told.name}
-            row |= dict(zip(FIGURES, figures.mean(axis=1) * [1, PER, 1, 1], strict=True))
+            row |= dict(zip(METRICS, figures.mean(axis=1) * [1, PER, 1, 1], strict=True))
             cost = PER * told.dollars.mean()
             inside = ends[0] * (1 - ROUNDING) <= cost <= ends[1] * (1 + ROUNDING)
             for name, rival in (("gain", best), ("over_router", mixed_at(router, cost) if inside else None)):
@@ -300,7 +300,7 @@ def cheapest_match(gains: pd.DataFrame, x: str = "dollars") -> pd.Series:
     return paired.iloc[int(paired["gain"].argmax())] if reached.empty else reached.iloc[int(reached[x].argmin())]
 
 
-def _same_questions(systems: list[Played]) -> list[Played]:
+def _same_questions(systems: list[Replay]) -> list[Replay]:
     if not systems:
         raise DataError("no systems given")
     for other in systems[1:]:

@@ -20,7 +20,7 @@ from routellm_lab.costs.answer_log import AnswerLog
 from routellm_lab.encoders import as_texts
 from routellm_lab.errors import ParameterError
 from routellm_lab.systems.answers import answer_pairs
-from routellm_lab.systems.base import Played
+from routellm_lab.systems.base import Replay
 from routellm_lab.systems.rankers import Ranker
 
 __getattr__ = moved(
@@ -59,7 +59,7 @@ class Blender(BaseEstimator):
         self.ranker_ = clone(self.ranker).fit(answer_pairs(self._panel(log)))
         return self
 
-    def play(self, log: AnswerLog) -> Played:
+    def play(self, log: AnswerLog) -> Replay:
         """Play back on logged answers: all models of the panel are called and paid, side by side.
 
         Raises
@@ -71,7 +71,7 @@ class Blender(BaseEstimator):
         scores = self._fitted().scores(part.prompts.tolist(), part.answers("a ranker").to_numpy(object))
         n, k = scores.shape
         quality = part.scores[np.arange(n), scores.argmax(axis=1)]  # of equals the cheapest
-        return Played(f"blender of {k}", part.prompts.index, quality, part.costs.sum(axis=1), np.full(n, k), np.ones(n))
+        return Replay(f"blender of {k}", part.prompts.index, quality, part.costs.sum(axis=1), np.full(n, k), np.ones(n))
 
     def fuse(
         self,

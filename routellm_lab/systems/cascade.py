@@ -29,7 +29,7 @@ from routellm_lab.costs.tokens import PER
 from routellm_lab.errors import DataError, ParameterError, listed, require_number
 from routellm_lab.evaluation.many_models import pareto_models
 from routellm_lab.preferences.splits import split_by_prompt
-from routellm_lab.systems.base import ROUNDING, Played
+from routellm_lab.systems.base import ROUNDING, Replay
 from routellm_lab.systems.scorer import TextScorer
 
 MOST_CANDIDATES = 8
@@ -150,7 +150,7 @@ class Cascade(BaseEstimator):
         """Whether the budget is enough, but for rounding."""
         return self.budget * (1 + ROUNDING) >= dollars
 
-    def play(self, log: AnswerLog) -> Played:
+    def play(self, log: AnswerLog) -> Replay:
         """Play back on logged answers: every model that was asked is paid, each in a round of its own.
 
         Raises
@@ -172,7 +172,7 @@ class Cascade(BaseEstimator):
             given = asked & (scores.get(model, 0.0) >= threshold)
             quality[given] = log.outcomes.scores[model].to_numpy(float)[given]
             asked &= ~given
-        return Played(f"cascade within {self.budget:.3g} USD", log.prompts.index, quality, dollars, calls, calls)
+        return Replay(f"cascade within {self.budget:.3g} USD", log.prompts.index, quality, dollars, calls, calls)
 
 
 class AutoMix(BaseEstimator):
@@ -184,13 +184,13 @@ class AutoMix(BaseEstimator):
     verifiers : sequence of str
         Cheap models, neither of the two. Each has one vote, for the small model if it ends in the same number
         (`final_number`); an answer without a number agrees with none.
-    lam : float
+    cost_weight : float
         What a dollar per 1,000 questions must bring in mean score, from 0.
     meta : {"threshold", "pomdp"}
         Always verify, and ask the large model where fewer votes agree than a threshold. Or decide by expected utility,
-        quality - lam x dollars (the paper's router and R = P - lambda C, section 4.2): the state of a question is that
-        both models are right, only the large one is, or else (scores in [0, 1], right from .5); how likely each number
-        of votes is in each state, and what either answer is worth in it, is learned (counts plus one). First of all it
+        quality - cost_weight x dollars (the paper's router and R = P - lambda C, section 4.2): the state of a question
+        is that both models are right, only the large one is, or else (scores in [0, 1], right from .5); how likely each
+        number of votes is in each state, and what either answer is worth in it, is learned (counts plus one). First of all it
         decides whether votes are worth their price. In the paper a state is the performances of the models,
         observations go through a kernel density, all states are as likely at first, a solver plans (AdaOps), and
         verification always comes first; these three states, shares as seen in training and the choice to skip the
@@ -211,12 +211,12 @@ class AutoMix(BaseEstimator):
     """
 
     def __init__(
-        self, small: str, large: str, verifiers: Sequence[str], lam: float = 0.0, meta: str = "threshold"
+        self, small: str, large: str, verifiers: Sequence[str], cost_weight: float = 0.0, meta: str = "threshold"
     ) -> None:
         self.small = small
         self.large = large
         self.verifiers = verifiers
-        self.lam = lam
+        self.cost_weight = cost_weight
         self.meta = meta
 
     def fit(self, log: AnswerLog) -> Self:
@@ -231,9 +231,9 @@ class AutoMix(BaseEstimator):
         """
         if self.meta not in METAS:
             raise ParameterError(f"AutoMix: meta must be one of {listed(METAS)}, got {self.meta!r}")
-        require_number("AutoMix: lam", self.lam, 0)
+        require_number("AutoMix: cost_weight", self.cost_weight, 0)
         votes = self._votes(log)
-        scores, dollars = log.outcomes.scores, self.lam * PER * log.dollars
+        scores, dollars = log.outcomes.scores, self.cost_weight * PER * log.dollars
         worth = np.column_stack([scores[self.small], scores[self.large] - dollars[self.large]])
         price, verifying = (float(dollars[names].sum(axis=1).mean()) for names in ([self.small], list(self.verifiers)))
         bins = len(self.verifiers) + 1
@@ -264,17 +264,17 @@ class AutoMix(BaseEstimator):
         self.first_ = "verify" if self.meta == "threshold" else str(self.expected_.idxmax())
         return self
 
-    def play(self, log: AnswerLog) -> Played:
+    def play(self, log: AnswerLog) -> Replay:
         """Play back on logged answers: every vote is paid and asked beside the small model, the large one after."""
         check_is_fitted(self)
-        name, index, n = f"automix ({self.meta}), lam={self.lam:g}", log.prompts.index, len(log)
+        name, index, n = f"automix ({self.meta}), lam={self.cost_weight:g}", log.prompts.index, len(log)
         if self.first_ != "verify":
             one = self._panel(log).only([{"small": self.small, "large": self.large}[self.first_]])
-            return Played(name, index, one.scores[:, 0], one.costs[:, 0], np.ones(n), np.ones(n))
+            return Replay(name, index, one.scores[:, 0], one.costs[:, 0], np.ones(n), np.ones(n))
         large = self.asks_large_[self._votes(log)]
         scores, dollars = log.outcomes.scores, log.dollars
         before = dollars[[self.small, *self.verifiers]].sum(axis=1).to_numpy(float)
-        return Played(
+        return Replay(
             name,
             index,
             np.where(large, scores[self.large], scores[self.small]),

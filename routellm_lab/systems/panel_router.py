@@ -10,7 +10,7 @@ from routellm_lab.costs.answer_log import AnswerLog
 from routellm_lab.costs.tokens import PER
 from routellm_lab.encoders import as_texts, make_encoder
 from routellm_lab.errors import ParameterError, require_number
-from routellm_lab.systems.base import Played
+from routellm_lab.systems.base import Replay
 from routellm_lab.systems.panels import Panel, answer_codes, checked_panel, panel_vote, ranked_panel, sample_panels
 
 _ALPHAS = (0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0)  # by leave-one-out error, one for all architectures
@@ -20,16 +20,16 @@ class PanelRouter:
     """Chooses the architecture per question: one of the models, or one of the panels.
 
     Score and dollars of every architecture are predicted from the text of the question (ridge regressions on its
-    encoding); the largest predicted score - lam x dollars is asked.
+    encoding); the largest predicted score - cost_weight x dollars is asked.
 
     Parameters
     ----------
     panels : sequence of sequences of str, optional
         Beside the single models, which are always there; by default 20 panels each of 3, 5 and 7 of the log's models
         (`sample_panels`), sizes that the log has too few models for left out.
-    lam : float
+    cost_weight : float
         What a dollar per 1,000 questions must bring in mean score, from 0. Which lambdas mix panels and single models
-        depends on the prices (on real answers to GSM8K .003 to .02 do): `lam_at` finds the one for a budget.
+        depends on the prices (on real answers to GSM8K .003 to .02 do): `cost_weight_at` finds the one for a budget.
     encoder : str or Encoder
     random_state : int
         Of the default panels.
@@ -47,12 +47,12 @@ class PanelRouter:
     def __init__(
         self,
         panels: Sequence[Sequence[str]] | None = None,
-        lam: float = 0.0,
+        cost_weight: float = 0.0,
         encoder: Any = "static",
         random_state: int = 0,
     ) -> None:
         self.panels = panels
-        self.lam = lam
+        self.cost_weight = cost_weight
         self.encoder = encoder
         self.random_state = random_state
 
@@ -66,7 +66,7 @@ class PanelRouter:
         """
         from sklearn.linear_model import RidgeCV
 
-        require_number("PanelRouter: lam", self.lam, 0)
+        require_number("PanelRouter: cost_weight", self.cost_weight, 0)
         panels = self.panels
         if panels is None:
             sizes = [size for size in (3, 5, 7) if size <= len(log.models)]
@@ -84,13 +84,13 @@ class PanelRouter:
         return self
 
     def utilities(self, prompts: Iterable[str]) -> np.ndarray:
-        """Predicted score - lam x dollars of every architecture: (n, a)."""
-        require_number("PanelRouter: lam", self.lam, 0)
+        """Predicted score - cost_weight x dollars of every architecture: (n, a)."""
+        require_number("PanelRouter: cost_weight", self.cost_weight, 0)
         quality, dollars = self._predicted(prompts)
-        return quality - self.lam * dollars
+        return quality - self.cost_weight * dollars
 
-    def lam_at(self, dollars: float, prompts: Iterable[str]) -> float:
-        """The smallest lam that is predicted to spend at most a budget.
+    def cost_weight_at(self, dollars: float, prompts: Iterable[str]) -> float:
+        """The smallest cost_weight that is predicted to spend at most a budget.
 
         Parameters
         ----------
@@ -111,8 +111,8 @@ class PanelRouter:
                 f"the budget must be above, got {dollars!r}"
             )
 
-        def within(lam: float) -> bool:
-            best = (quality - lam * costs).argmax(axis=1)
+        def within(cost_weight: float) -> bool:
+            best = (quality - cost_weight * costs).argmax(axis=1)
             return bool(costs[np.arange(len(costs)), best].mean() <= dollars)
 
         if within(0.0):
@@ -137,7 +137,7 @@ class PanelRouter:
         """The architecture for each prompt."""
         return [self.architectures_[best] for best in self.utilities(prompts).argmax(axis=1)]
 
-    def play(self, log: AnswerLog) -> Played:
+    def play(self, log: AnswerLog) -> Replay:
         """Played back on logged answers."""
         best = self.utilities(log.prompts).argmax(axis=1)
         used = np.unique(best)
@@ -147,4 +147,4 @@ class PanelRouter:
             rows = best == number
             vote = panel_vote(log, self.architectures_[number], codes)
             figures[:, rows] = np.stack([vote.quality, vote.dollars, vote.calls, vote.rounds])[:, rows]
-        return Played(f"{self.name}, lam={self.lam:g}", log.prompts.index, *figures)
+        return Replay(f"{self.name}, lam={self.cost_weight:g}", log.prompts.index, *figures)

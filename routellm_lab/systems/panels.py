@@ -19,7 +19,7 @@ from routellm_lab.costs.answer_log import AnswerLog
 from routellm_lab.costs.tokens import PER
 from routellm_lab.errors import ParameterError, listed, require_number
 from routellm_lab.resampling import Bootstrap
-from routellm_lab.systems.base import Played
+from routellm_lab.systems.base import Replay
 
 __getattr__ = moved(
     __name__,
@@ -36,7 +36,7 @@ LARGEST_PANEL = 7
 Panel = tuple[str, ...]
 
 
-def majority(log: AnswerLog, panel: Iterable[str], train: AnswerLog | None = None) -> Played:
+def majority(log: AnswerLog, panel: Iterable[str], train: AnswerLog | None = None) -> Replay:
     """Ask all models of a panel and give the answer that most of them give.
 
     Answers are the same when `final_number` reads the same number; one without a number has no vote. The quality is the
@@ -199,14 +199,14 @@ def answer_codes(log: AnswerLog, panels: Iterable[Panel]) -> pd.DataFrame:
     return pd.DataFrame(pd.factorize(np.array(answers, object))[0].reshape(texts.shape), texts.index, texts.columns)
 
 
-def panel_vote(log: AnswerLog, members: Panel, codes: pd.DataFrame) -> Played:
+def panel_vote(log: AnswerLog, members: Panel, codes: pd.DataFrame) -> Replay:
     """The majority's answers of a panel, best member first, from the codes of `answer_codes`."""
     names, n = list(members), len(log)
     scores, costs = log.outcomes.scores[names].to_numpy(float), log.dollars[names].to_numpy(float).sum(axis=1)
     name = members[0] if len(members) == 1 else f"panel of {len(members)}: {listed(members)}"
     if len(members) == 1:
-        return Played(name, log.prompts.index, scores[:, 0], costs, np.ones(n), np.ones(n))
+        return Replay(name, log.prompts.index, scores[:, 0], costs, np.ones(n), np.ones(n))
     given = codes[names].to_numpy()
     votes = ((given[:, :, None] == given[:, None, :]) & (given >= 0)[:, :, None]).sum(axis=2)
     first = votes.argmax(axis=1)  # the first of those with most votes: the best in rank
-    return Played(name, log.prompts.index, scores[np.arange(n), first], costs, np.full(n, len(members)), np.ones(n))
+    return Replay(name, log.prompts.index, scores[np.arange(n), first], costs, np.full(n, len(members)), np.ones(n))

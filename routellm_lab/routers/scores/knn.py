@@ -21,7 +21,7 @@ class KNNScores(ScoreRouter):
     Parameters
     ----------
     encoder : str or Encoder
-    neighbours : sequence of int
+    n_neighbors : sequence of int
         Numbers of neighbours to choose from, for all models, by the squared error on held-out prompts.
     folds, random_state
         As in `LogisticScores`.
@@ -42,21 +42,21 @@ class KNNScores(ScoreRouter):
     def __init__(
         self,
         encoder: Any = "static",
-        neighbours: Sequence[int] = (5, 10, 20, 40, 80, 160),
+        n_neighbors: Sequence[int] = (5, 10, 20, 40, 80, 160),
         folds: int = 5,
         random_state: int = 0,
     ) -> None:
         self.encoder = encoder
-        self.neighbours = neighbours
+        self.n_neighbors = n_neighbors
         self.folds = folds
         self.random_state = random_state
 
     def _fit(self, outcomes: Outcomes, scores: np.ndarray) -> None:
-        check_positive(self, "neighbours", whole=True)
+        check_positive(self, "n_neighbors", whole=True)
         parts = training_parts(outcomes, self.folds, self.random_state)
         vectors = self._encode(outcomes.prompts)
         most = int(parts.sum(axis=1).min())  # the smallest training part must hold as many prompts
-        sizes = sorted({min(int(k), most) for k in self.neighbours})
+        sizes = sorted({min(int(k), most) for k in self.n_neighbors})
         errors = np.zeros(len(sizes))
         for train in parts if len(sizes) > 1 else ():
             means = _neighbour_means(vectors[train], scores[train], vectors[~train], sizes)

@@ -52,7 +52,7 @@ class Training:
         Share of the prompts held out, in (0, 1): their loss decides when to stop and which weights are kept.
     evaluations : int
         How often the held-out loss is measured and a checkpoint is written, evenly over the training.
-    patience : int
+    n_iter_no_change : int
         Evaluations without a lower held-out loss before training stops.
     gradient_checkpointing : bool
         Recompute activations in the backward pass: slower, less memory.
@@ -70,11 +70,11 @@ class Training:
     dropout: float | None = 0.0
     held_out: float = 0.1
     evaluations: int = 8
-    patience: int = 3
+    n_iter_no_change: int = 3
     gradient_checkpointing: bool = False
 
     def __post_init__(self) -> None:
-        for name in ("max_tokens", "batch_size", "gradient_accumulation", "evaluations", "patience"):
+        for name in ("max_tokens", "batch_size", "gradient_accumulation", "evaluations", "n_iter_no_change"):
             require_number(f"Training: {name}", getattr(self, name), 1, whole=True)
         for name in ("learning_rate", "epochs"):
             require_number(f"Training: {name}", getattr(self, name), 0, inside=True)
@@ -181,7 +181,7 @@ def fine_tune(
             data_collator=collate,
             train_dataset=train,  # type: ignore[arg-type]
             eval_dataset=held_out,  # type: ignore[arg-type]
-            callbacks=[EarlyStoppingCallback(early_stopping_patience=training.patience), _bar()],
+            callbacks=[EarlyStoppingCallback(early_stopping_patience=training.n_iter_no_change), _bar()],
         )
         trainer.remove_callback(PrinterCallback)
         start = {name: value.detach().clone() for name, value in model.named_parameters() if value.requires_grad}

@@ -14,7 +14,7 @@ from routellm_lab.costs.tokens import PER
 from routellm_lab.encoders import as_texts, make_encoder
 from routellm_lab.errors import DataError, listed
 from routellm_lab.resampling import Bootstrap
-from routellm_lab.systems.base import Played, played_choices, positions, value_codes
+from routellm_lab.systems.base import Replay, positions, replayed_choices, value_codes
 from routellm_lab.systems.cache.semantic import SemanticCache
 
 
@@ -38,7 +38,7 @@ class CachedStream:
         return len(self.requests)
 
     @property
-    def played(self) -> Played:
+    def played(self) -> Replay:
         """As a system: requests are its questions, by their number in the stream.
 
         Beside `without` it fits in `systems_table` and `compare_systems`. Their bootstrap draws requests, though: for
@@ -48,13 +48,13 @@ class CachedStream:
         return self._played(self.name, "score", "dollars", calls)
 
     @property
-    def without(self) -> Played:
+    def without(self) -> Replay:
         """The same requests, every one routed."""
         return self._played("no cache", "score_without", "dollars_without", np.ones(len(self)))
 
-    def _played(self, name: str, score: str, dollars: str, calls: np.ndarray) -> Played:
+    def _played(self, name: str, score: str, dollars: str, calls: np.ndarray) -> Replay:
         index = pd.RangeIndex(len(self), name="request")
-        return Played(name, index, self.requests[score].to_numpy(), self.requests[dollars].to_numpy(), calls, calls)
+        return Replay(name, index, self.requests[score].to_numpy(), self.requests[dollars].to_numpy(), calls, calls)
 
     def table(self, bootstrap: Bootstrap = Bootstrap()) -> pd.DataFrame:
         """Shares of the requests and what they bring.
@@ -131,7 +131,7 @@ def play_stream(
         raise DataError(f"stream: questions that are not in the log of {log.outcomes.name}: {listed(unknown, 5)}")
     models = [decisions] * len(log) if isinstance(decisions, str) else decisions
     models = models.reindex(ids).to_numpy() if isinstance(models, pd.Series) else models
-    routed = played_choices("decisions", log, models)
+    routed = replayed_choices("decisions", log, models)
     score, dollars = routed.quality[source], routed.dollars[source]
     at, column = np.arange(len(log)), positions(log.models, models)
     read, written = (

@@ -18,7 +18,7 @@ import pandas as pd
 
 from routellm_lab.benchmarks.outcomes import Outcomes
 from routellm_lab.errors import ParameterError, require_number
-from routellm_lab.evaluation.cost_curve import CostCurve
+from routellm_lab.evaluation.cost_curve import PairCostCurve
 from routellm_lab.files import disk_errors, replacing
 from routellm_lab.policies.guarantees import require_ranking
 from routellm_lab.preferences.models import ModelPair
@@ -131,7 +131,7 @@ class Explorer:
     @classmethod
     def from_costs(
         cls,
-        costs: CostCurve,
+        costs: PairCostCurve,
         outcomes: Outcomes | None = None,
         *,
         traffic: int = 1_000_000,
@@ -145,7 +145,7 @@ class Explorer:
 
         Parameters
         ----------
-        costs : CostCurve
+        costs : PairCostCurve
         outcomes : Outcomes, optional
             With the questions of the curve, to see which of them change sides. Some of their texts go into the page.
         traffic, source

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from routellm_lab.errors import ParameterError, listed
-from routellm_lab.evaluation.cost_curve import CostCurve
+from routellm_lab.evaluation.cost_curve import PairCostCurve
 from routellm_lab.resampling import Bootstrap
 
 _ESTIMATES = ("share", "quality", "pgr", "dollars", "random_quality")
@@ -26,8 +26,8 @@ MOST_SHOWN = 20
 """Questions that change sides are shown up to this many; the rest are counted."""
 
 
-def intervals(costs: CostCurve, thresholds: np.ndarray, bootstrap: Bootstrap) -> dict[str, Any]:
-    """Bootstrap intervals at fixed thresholds that `CostCurve.points` leaves out, on its resamples, as columns."""
+def intervals(costs: PairCostCurve, thresholds: np.ndarray, bootstrap: Bootstrap) -> dict[str, Any]:
+    """Bootstrap intervals at fixed thresholds that `PairCostCurve.points` leaves out, on its resamples, as columns."""
     curve = costs.curve
     called = (curve.win_rate[:, None] >= thresholds).astype(float)
     gaps, extra = curve.strong_scores - curve.weak_scores, costs.strong - costs.weak
