@@ -94,7 +94,8 @@ def many_table(
     DataFrame
         One row per router, and for the random mix and the oracle: ``router``; ``aiq``, ``aiq_log`` (see
         `CostQualityCurve`); ``quality`` at the cost of the best single model; ``dollars`` for its quality, USD per
-        1,000 questions, infinite where out of reach; ``saved``, the share of its cost; each with ``_low`` and ``_high``; ``reached``, the share
+        1,000 questions, infinite where out of reach; ``saved``, the share of its
+        cost; each with ``_low`` and ``_high``; ``reached``, the share
         of resamples in which its quality is in reach.
 
     Raises

@@ -190,7 +190,8 @@ class AutoMix(BaseEstimator):
         Always verify, and ask the large model where fewer votes agree than a threshold. Or decide by expected utility,
         quality - cost_weight x dollars (the paper's router and R = P - lambda C, section 4.2): the state of a question
         is that both models are right, only the large one is, or else (scores in [0, 1], right from .5); how likely each
-        number of votes is in each state, and what either answer is worth in it, is learned (counts plus one). First of all it
+        number of votes is in each state, and what either answer is worth in it, is
+        learned (counts plus one). First of all it
         decides whether votes are worth their price. In the paper a state is the performances of the models,
         observations go through a kernel density, all states are as likely at first, a solver plans (AdaOps), and
         verification always comes first; these three states, shares as seen in training and the choice to skip the
