@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+import routellm_lab.preferences
+
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "routellm_lab"
 HEAVY = ["torch", "sklearn", "pandas", "scipy", "pandera", "transformers", "datasets", "matplotlib", "evalica"]
@@ -64,6 +66,28 @@ def test_public_names_are_there_and_listed():
     assert all(getattr(routellm_lab, name) is not None for name in routellm_lab.__all__)
     with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
         routellm_lab.nonsense  # noqa: B018
+
+
+def test_names_of_version_0_1_still_work():
+    from routellm_lab.benchmarks.grading import last_number
+    from routellm_lab.evaluation import paper_training_sets
+    from routellm_lab.evaluation.agreement import agreement
+    from routellm_lab.judging import judge_battles
+    from routellm_lab.policies.answers import log_answers
+    from routellm_lab.policies.cost import CostCurve, count_tokens
+    from routellm_lab.policies.prices import Prices
+    from routellm_lab.preferences import ModelPair
+    from routellm_lab.preferences import judge_battles as old
+    from routellm_lab.routers import KNNRouter, RidgeScores, RidgeUtility
+    from routellm_lab.systems.panels import majority
+
+    assert all(
+        map(callable, (last_number, paper_training_sets, agreement, log_answers, count_tokens, Prices, majority))
+    )
+    assert (old, RidgeUtility, CostCurve.__name__) == (judge_battles, RidgeScores, "PairCostCurve")
+    assert KNNRouter(ModelPair("a", "b"), neighbours=(7,)).get_params()["n_neighbors"] == (7,)
+    with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
+        routellm_lab.preferences.nonsense  # noqa: B018
 
 
 def imported(tree):

@@ -39,6 +39,10 @@ def final_number(text: str) -> str | None:
     return (_marked(fields[-1]) if fields else None) or _marked(text)
 
 
+last_number = final_number
+"""The name of `final_number` in version 0.1."""
+
+
 def _marked(text: str) -> str | None:
     text = _LATEX_COMMA.sub(",", text)
     marks = [mark for pattern in (_HASHES, _STATED, _BOXED) for mark in pattern.finditer(text)]

@@ -25,7 +25,9 @@ _CLOSE = 1e-11
 """A step, in log-strength, after which the solution is reached: to a billionth of an Elo point."""
 
 
-def fit_ratings(battles: pd.DataFrame, prior: float = 1.0, bootstrap: Bootstrap | None = None) -> pd.DataFrame:
+def fit_ratings(
+    battles: pd.DataFrame, prior: float = 1.0, bootstrap: Bootstrap | None = None, *, n_resamples: int | None = None
+) -> pd.DataFrame:
     """Bradley-Terry ratings with ties as half wins: by evalica, and Newton's method from there on.
 
     Parameters
@@ -37,6 +39,8 @@ def fit_ratings(battles: pd.DataFrame, prior: float = 1.0, bootstrap: Bootstrap 
         maximum-likelihood ratings, which need every model to have won and lost.
     bootstrap : Bootstrap, optional
         Of the votes, for the interval; by default there is none.
+    n_resamples : int, optional
+        Short for a bootstrap with so many resamples.
 
     Returns
     -------
@@ -59,6 +63,8 @@ def fit_ratings(battles: pd.DataFrame, prior: float = 1.0, bootstrap: Bootstrap 
     are rated as if each were as good as the others.
     """
     require_number("prior", prior, 0)
+    if n_resamples is not None:
+        bootstrap = (bootstrap or Bootstrap()).replace(n_resamples=n_resamples)
     battles = _checked(battles)
     models = models_of(battles)
     index = pd.Index([*models, _VIRTUAL])

@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 import numpy as np
 import pandas as pd
 
+from routellm_lab._moved import renamed
 from routellm_lab.errors import require_number, require_numbers
 from routellm_lab.preferences.models import ModelPair
 from routellm_lab.preferences.ratings import Tiers
@@ -186,6 +187,7 @@ class KNNRouter(PairOnlyRouter):
         "k_": WHOLE,
     }
 
+    @renamed(neighbours="n_neighbors")
     def __init__(
         self,
         pair: ModelPair,
