@@ -617,4 +617,4 @@ def test_the_card_says_what_the_router_learned_from(fitted, tmp_path):
         assert fact in card
     assert str(Path(tiny()).parent) not in card
     config = json.loads((tmp_path / "router" / "config.json").read_text())
-    assert config["state"]["n_train"] == fitted.n_train_
+    assert config["state"]["n_train_"] == fitted.n_train_

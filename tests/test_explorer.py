@@ -278,7 +278,7 @@ def test_the_page_needs_nothing_from_elsewhere(tmp_path):
     assert not re.findall(r"https?:|//[a-z]|@import|url\(|src=", text)
     assert NOTE in text
     (tmp_path / "file").write_text("")
-    with pytest.raises(RoutellmLabError, match=r"explorer.html: cannot be written: "):
+    with pytest.raises(RoutellmLabError, match=r"file: cannot be written: "):
         ours.save(tmp_path / "file" / "explorer.html")
 
 
