@@ -105,7 +105,7 @@ def reworded(texts: list[str], near: np.ndarray, changed: np.ndarray, rng: np.ra
 def require_shares(where: str, *shares: float) -> None:
     """Refuse what are no shares of together at most 1 (ParameterError)."""
     numbers = all(isinstance(share, (int, float, np.number)) and not isinstance(share, bool) for share in shares)
-    if not numbers or min(shares) < 0 or not sum(shares) <= 1:
+    if not numbers or not all(0 <= share <= 1 for share in shares) or not sum(shares) <= 1:
         raise ParameterError(
             f"{where}: near_share and changed_share must be shares of together at most 1, got {listed(shares)}"
         )
