@@ -417,7 +417,7 @@ def test_the_picture_has_a_line_per_choice_and_says_where_labels_help(blind):
     _, _, made = blind
     table = made.summary(Bootstrap(n_resamples=100))
     figure = plots.adaptation(table, simulated=True, name="planted")
-    assert figure.get_suptitle().startswith(f"{(table['gain_low'] > 0).sum()} of 6 sets of labels surely beat")
+    assert figure.get_suptitle().startswith(f"{(table['gain_low'] > 0).sum()} of 6 sets of labels beat")
     labels = [text.get_text() for text in figure.legends[0].get_texts()]
     assert labels == [*CHOICES, "general router", "random router"]
     assert figure.axes[0].get_xticklabels()[0].get_text() == "0"
@@ -425,6 +425,6 @@ def test_the_picture_has_a_line_per_choice_and_says_where_labels_help(blind):
     two = pd.concat([none.assign(domain="law"), none.assign(domain="maths")])
     figure = plots.adaptation(two, simulated=False)
     assert len(figure.axes) == 2
-    assert figure.get_suptitle() == "None of 12 sets of labels surely beats the general router"
+    assert figure.get_suptitle() == "None of 12 sets of labels beats the general router, by its interval"
     with pytest.raises(DataError, match="at most 4"):
         plots.adaptation(pd.concat([none.assign(domain=number) for number in range(5)]), simulated=False)

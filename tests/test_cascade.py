@@ -27,7 +27,7 @@ USD = {"cheap": 0.1, "middle": 0.4, "dear": 2.0}
 
 
 def log_of(scores, usd, responses=None):
-    """A log with so many USD per 1,000 answers, give or take a fifth."""
+    """A log with these USD per 1,000 answers, give or take a fifth."""
     scores = pd.DataFrame(scores, dtype=float)
     scores.index = index = pd.Index([f"q{row}" for row in range(len(scores))])
     prompts = pd.Series([f"Question number {row}" for row in range(len(scores))], index=index, dtype="str")

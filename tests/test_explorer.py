@@ -671,13 +671,13 @@ def test_intervals_of_a_curve_in_dollars_are_those_of_its_policy(asked):
         assert row["random_quality_low"] < row["random_quality"] < row["random_quality_high"]
 
 
-def test_a_strong_model_that_is_not_surely_better_has_no_pgr(asked):
+def test_a_strong_model_that_is_not_significantly_better_has_no_pgr(asked):
     pair = default_pair("sample")
     equal = dataclasses.replace(asked, scores=asked.scores.assign(**{pair.strong: asked.of(pair.weak)}))
     ours = Explorer.from_costs(sample_costs(equal, np.linspace(0, 1, 200)), equal, most_points=11)
     shown = ours.state(5)["shown"]
-    assert (shown["pgr"], shown["pgr_interval"]) == ("–", "the strong model is not surely better")
-    assert "the strong model is not surely better" in plain(ours.page())
+    assert (shown["pgr"], shown["pgr_interval"]) == ("–", "the strong model is not significantly better")
+    assert "the strong model is not significantly better" in plain(ours.page())
 
 
 def test_win_rates_that_rank_nothing_are_refused(asked):

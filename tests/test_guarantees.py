@@ -101,7 +101,7 @@ def test_tests_stop_at_the_first_failure():
     assert guarantee_pgr(curve, 0.98).weak_share < 0.02
 
 
-def test_no_pgr_is_promised_where_the_strong_model_is_not_surely_better():
+def test_no_pgr_is_promised_where_the_strong_model_is_not_significantly_better():
     rates = (np.arange(200) + 0.5) / 200
     gap = np.where(rates > 0.5, np.arange(200) % 5 > 1, -1.0 * (np.arange(200) % 5 > 1))
     gap[2] = 0  # 60 wins of the strong model, 59 of the weak one

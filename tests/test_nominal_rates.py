@@ -27,7 +27,7 @@ def draws(few, many):
 
 
 def at_least(hits, n_draws, rate):
-    """Whether so many hits are compatible with a rate of at least this (one-sided, .1 %)."""
+    """Whether this number of hits is compatible with a rate of at least this (one-sided, .1 %)."""
     return hits >= stats.binom.ppf(0.001, n_draws, rate)
 
 

@@ -469,7 +469,7 @@ def test_heat_map_refuses_what_is_no_grid():
 
 def test_transfer_is_sorted_by_gap_and_hollow_where_unsure():
     figure = METRICS["transfer_dots"](False)
-    assert title(figure) == "Best one is surely better than random on 1 of 3 pairs"
+    assert title(figure) == "Best one is better than random on 1 of 3 pairs, each by its own interval"
     axes = figure.axes[0]
     pairs = [label.get_text() for label in axes.get_yticklabels()]
     assert pairs == ["large\n/ small  (+0.25)", "medium\n/ small  (+0.2)", "large\n/ medium  (+0.05)"]
@@ -485,7 +485,7 @@ def test_transfer_is_sorted_by_gap_and_hollow_where_unsure():
         0.45: 1,
         0.6: 1,
     }
-    # surely better, or surely worse
+    # significantly better, or significantly worse
     assert [apgr for apgr, line in points.items() if line.get_markerfacecolor() != "white"] == [0.62, 0.45]
     bars = [x for x, line in lines if line.get_marker() == "None" and line.get_color() != plots.INK]
     np.testing.assert_array_equal(bars, TRANSFER[["low", "high"]])
@@ -498,14 +498,14 @@ def test_transfer_is_sorted_by_gap_and_hollow_where_unsure():
 def test_transfer_does_not_praise_chance():
     unsure = TRANSFER.assign(low=0.4)
     assert title(plots.transfer_dots(unsure, simulated=False)) == (
-        "No router is surely better than random on any of 3 pairs"
+        "No router is better than random on any of 3 pairs, by its interval"
     )
     two = TRANSFER.replace({"router": {"random": "knn"}}).assign(low=[0.51, 0.49, 0.46, 0.59, 0.42, 0.55])
     assert title(plots.transfer_dots(two, simulated=False)) == (
-        "Best one is surely better than random on 2 of 3 pairs, no other router on more"
+        "Best one is better than random on 2 of 3 pairs, each by its own interval; no other router on more"
     )
     none = plots.transfer_dots(TRANSFER[TRANSFER["router"] == "random"], simulated=False)
-    assert title(none) == "No router is surely better than random on any of 3 pairs"
+    assert title(none) == "No router is better than random on any of 3 pairs, by its interval"
     with pytest.raises(DataError, match=r"transfer_dots.*missing ceiling"):
         plots.transfer_dots(TRANSFER.drop(columns="ceiling"), simulated=False)
 
@@ -675,7 +675,7 @@ def test_a_suffix_is_praised_only_where_it_beats_the_luckiest_random_one():
     assert "100 held-out prompts" in texts(figure)
     unlucky = {"random": SUFFIXES["random"]}
     assert title(plots.adversarial_suffix(unlucky, simulated=False)) == (
-        "No suffix surely buys more strong calls than the luckiest random words"
+        "No suffix significantly buys more strong calls than the luckiest random words"
     )
     with pytest.raises(ParameterError, match="no suffix"):
         plots.adversarial_suffix({}, simulated=False)

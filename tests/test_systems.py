@@ -152,12 +152,12 @@ def test_the_picture_of_systems_claims_what_is_paired():
     alone = pd.DataFrame({"system": ["one", "big"], "quality": [0.7, 0.9], "dollars": [0.1, 2.0], "rounds": 1.0})
     told = title(plots.systems(frame, simulated=True, alone=alone, best="big"))
     assert told == (
-        "None of 3 settings surely beats big alone; seen afterwards, cheap reaches it (+0.004 [-0.006, +0.014]) "
-        "at 25% of its cost"
+        "None of 3 settings beat big alone, each by its own interval; seen afterwards, cheap reaches it (+0.004 "
+        "[-0.006, +0.014]) at 25% of its cost"
     )
     all_sure = frame.assign(gain_low=frame["gain_low"].abs())
     sure = title(plots.systems(all_sure, simulated=True, alone=alone, best="big"))
-    assert sure.startswith("3 of 3 settings surely beat big alone")
+    assert sure.startswith("3 of 3 settings beat big alone, each by its own interval")
     below = title(plots.systems(frame.assign(gain=frame["gain"] - 0.1), simulated=True, alone=alone, best="big"))
     assert "best comes nearest (-0.094" in below
     assert "cheap reaches it" in title(plots.systems(frame, "rounds", simulated=True, alone=alone, best="big"))

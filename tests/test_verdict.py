@@ -120,7 +120,7 @@ def test_the_best_share_is_judged_by_all_shares_at_once(strong, single):
 def test_equal_models_need_no_router():
     verdict = should_route(world(0, strong=0.7, weak=0.7), 10, 1, Bootstrap(n_resamples=200))
     assert (verdict.action, verdict.best_model) == ("weak only", "small")
-    assert str(verdict).startswith("Call small only: large is not surely better (mean score -0.0")
+    assert str(verdict).startswith("Call small only: large is not significantly better (mean score -0.0")
     assert np.isnan([*verdict.apgr, *verdict.cpt, *verdict.saving]).all()
     scores = (np.random.default_rng(0).random(200) < 0.7) * 1.0
     same = should_route(curve_of(np.linspace(0, 1, 200), scores, scores), 10, 1, Bootstrap(n_resamples=50))
@@ -133,7 +133,7 @@ def test_equal_models_with_different_strengths_are_worth_routing_for_quality():
     verdict = should_route(world(1, strong=0.7, weak=0.7), 10, 1, Bootstrap(n_resamples=200))
     assert (verdict.action, verdict.beats_models, verdict.beats_mix) == ("route", True, False)
     assert np.isnan(verdict.saving.value)
-    assert "strong calls it is surely better than small alone" in str(verdict)
+    assert "strong calls it is significantly better than small alone" in str(verdict)
     assert "gap" not in str(verdict)
 
 
@@ -178,7 +178,7 @@ def test_the_sentence_names_what_is_sure():
     for part in (
         f"Route: 95% of the gap takes {verdict.cpt:.0%} strong calls, which is {verdict.saving:.0%} cheaper than large",
         f"alone and {verdict.saving_over_mix:.0%} cheaper than a random mix as good",
-        f"with {verdict.best_share:.0%} strong calls it is surely better than large alone",
+        f"with {verdict.best_share:.0%} strong calls it is significantly better than large alone",
         "on 400 prompts.",
     ):
         assert part in str(verdict)
@@ -190,7 +190,7 @@ def test_the_sentence_names_what_is_sure():
     assert hard.action == "route"
     assert hard.saving_over_mix.low < 0 < hard.saving.low
     assert "92.5% of the gap" in str(hard)
-    assert "large alone but not surely cheaper than a random mix as good" in str(hard)
+    assert "large alone but not significantly cheaper than a random mix as good" in str(hard)
     assert f"{Estimate(0.5, 0.25, 0.75):.0%}" == "50% [25%, 75%]"
 
 

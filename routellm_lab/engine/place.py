@@ -108,7 +108,7 @@ class Engine:
         return self.name == "local"
 
     def share(self, jobs: int) -> int:
-        """Cores for each of so many jobs at once; a job stays on one host."""
+        """Cores for each of a number of jobs at once; a job stays on one host."""
         return max(1, min(self.cores // jobs, self.cores_per_host))
 
     def encode(

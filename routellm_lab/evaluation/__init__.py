@@ -58,42 +58,4 @@ __all__ = [
     "verdict_table",
 ]
 
-__getattr__ = moved(
-    __name__,
-    {
-        "judging": [
-            "Agreement",
-            "Bias",
-            "agreement",
-            "agreement_by",
-            "length_bias",
-            "length_groups",
-            "length_ratio",
-            "match_votes",
-            "position_bias",
-        ],
-        "studies": [
-            "AdversarialSuffix",
-            "HeldOut",
-            "PERTURBATIONS",
-            "SUFFIX_WORDS",
-            "TrainingSets",
-            "ablation",
-            "adversarial_suffix",
-            "cross_fitted",
-            "cross_group_matrix",
-            "flip_rates",
-            "learning_curve",
-            "leave_group_out",
-            "outcomes_from_battles",
-            "pair_properties",
-            "pairs_by_gap",
-            "paper_training_sets",
-            "perturb",
-            "random_groups",
-            "transfer_table",
-            "unseen_prompts",
-            "validate_router",
-        ],
-    },
-)
+__getattr__ = moved(__name__, {"studies": ["paper_training_sets"]})

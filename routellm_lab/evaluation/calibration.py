@@ -18,7 +18,7 @@ _CHUNK = 1 << 16
 
 
 def win_targets(curve: RoutingCurve) -> np.ndarray:
-    """What the win rates foretell: 1 where the strong model scores higher, 1/2 on a tie, 0 where the weak one does.
+    """What the win rates predict: 1 where the strong model scores higher, 1/2 on a tie, 0 where the weak one does.
 
     Returns
     -------
@@ -30,7 +30,7 @@ def win_targets(curve: RoutingCurve) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Calibration:
-    """How far win rates are from what they foretell, on n prompts. As text: one sentence.
+    """Calibration error of win rates on n prompts. As text: one sentence.
 
     Attributes
     ----------
@@ -95,7 +95,7 @@ def calibration(
     n_bins: int = 10,
     bootstrap: Bootstrap = Bootstrap(),
 ) -> Calibration:
-    """Measure how far the win rates of a curve are from what they foretell.
+    """Measure the calibration error of the win rates of a curve.
 
     Parameters
     ----------

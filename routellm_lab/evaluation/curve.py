@@ -247,7 +247,7 @@ class RoutingCurve(RankedScores):
             Of APGR only: variance that the prompts do not show, such as that between refits of the router, and its
             degrees of freedom. See `routellm_lab.evaluation.influence.apgr_interval`.
         n_resamples : int, optional
-            Short for a bootstrap with so many resamples.
+            Short for a bootstrap with this number of resamples.
 
         Returns
         -------
@@ -326,7 +326,7 @@ class RoutingCurve(RankedScores):
             See `value`.
         bootstrap : Bootstrap
         n_resamples : int, optional
-            Short for a bootstrap with so many resamples.
+            Short for a bootstrap with this number of resamples.
 
         Returns
         -------

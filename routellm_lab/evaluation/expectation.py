@@ -25,7 +25,7 @@ class Expectation:
     quality, strong, weak : Estimate
         Mean score of the routed model, and of both models alone, in the benchmark's unit.
     pgr : Estimate
-        Share of the performance gap recovered; NaN where the strong model is not surely better.
+        Share of the performance gap recovered; NaN where the strong model is not significantly better.
     dollars, saving : Estimate
         USD per 1,000 questions, the router included, and the share saved against the strong model alone; NaN where no
         costs are known.

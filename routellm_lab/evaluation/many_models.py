@@ -147,7 +147,7 @@ def many_tests(
     bootstrap : Bootstrap
         Of the questions, with more resamples where the correction needs them (see `compare_all`).
     n_resamples : int, optional
-        Exactly so many resamples.
+        Exactly this number of resamples.
 
     Returns
     -------

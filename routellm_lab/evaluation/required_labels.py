@@ -76,7 +76,7 @@ def required_labels(
     level = delta / tests
 
     def fewest(misses: int) -> int:
-        """Questions from which on the test passes with so many misses."""
+        """Questions from which on the test passes with this number of misses."""
         return misses + 1 + int(stats.nbinom.isf(level, misses + 1, alpha))
 
     # with more questions and no more misses allowed the power falls: it is least just before one more is allowed

@@ -196,7 +196,7 @@ def compare_all(
         many pairs needs more: 2.5 / (1 - confidence_level) per pair. The smallest p-value of k resamples is
         2 / (k + 1), and the correction multiplies it by the number of pairs.
     n_resamples : int, optional
-        Exactly so many resamples.
+        Exactly this number of resamples.
 
     Returns
     -------
@@ -245,8 +245,8 @@ def compare_all(
 
 
 def enough_for_holm(bootstrap: Bootstrap, n_tests: int, n_resamples: int | None = None) -> tuple[Bootstrap, int]:
-    """The bootstrap with as many resamples as Holm's correction of so many tests needs, or with exactly so many; and
-    the number that the correction needs."""
+    """The bootstrap with the resamples that Holm's correction of this number of tests needs, or with exactly the given
+    ones; and the number that the correction needs."""
     needed = math.ceil(2.5 * n_tests / (1 - bootstrap.confidence_level))
     return bootstrap.replace(
         n_resamples=max(bootstrap.n_resamples, needed) if n_resamples is None else n_resamples

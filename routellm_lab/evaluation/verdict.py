@@ -56,7 +56,7 @@ class Verdict:
     gap : Estimate
         Mean score of the strong less that of the weak model, in the benchmark's unit.
     apgr : Estimate
-        NaN, like all that rests on a gap, unless the strong model is surely better.
+        NaN, like all that rests on a gap, unless the strong model is significantly better.
     cpt : Estimate
         Share of strong calls at which the router recovers ``tolerance`` of the gap.
     saving : Estimate
@@ -93,38 +93,38 @@ class Verdict:
 
     @property
     def best_model(self) -> str:
-        """The single model to beat: the strong one where it is surely better, else the weak one."""
+        """The single model to beat: the strong one where it is significantly better, else the weak one."""
         return self.pair.strong if self.gap.low > 0 else self.pair.weak
 
     @property
     def beats_models(self) -> bool:
-        """Whether some share of strong calls gives a quality surely above that of the best single model."""
+        """Whether some share of strong calls gives a quality significantly above that of the best single model."""
         return self.best_gain.low > 0
 
     @property
     def beats_mix(self) -> bool:
-        """Whether the router surely beats mixing at random at the same price, on average over all prices."""
+        """Whether the router significantly beats mixing at random at the same price, on average over all prices."""
         return self.apgr.low > 0.5
 
     def __str__(self) -> str:
         strong, weak, on = self.pair.strong, self.pair.weak, f"on {self.prompts:,} prompts"
         if self.action == "weak only":
-            return f"Call {weak} only: {strong} is not surely better (mean score {self.gap:+.3g}, {on})."
+            return f"Call {weak} only: {strong} is not significantly better (mean score {self.gap:+.3g}, {on})."
         if self.action == "do not route":
             than = "better" if self.apgr.high < 0.5 else "as good"
             return f"Do not route with this router: mixing at random is {than} (APGR {self.apgr:.3f}, {on})."
         parts = []
         if self.beats_mix:
             sure = self.saving_over_mix.low > 0
-            mix = f"and {self.saving_over_mix:.0%} cheaper" if sure else "but not surely cheaper"
+            mix = f"and {self.saving_over_mix:.0%} cheaper" if sure else "but not significantly cheaper"
             parts.append(
                 f"{100 * self.tolerance:g}% of the gap takes {self.cpt:.0%} strong calls, which is "
                 f"{self.saving:.0%} cheaper than {strong} alone {mix} than a random mix as good"
             )
         if self.beats_models:
             parts.append(
-                f"with {self.best_share:.0%} strong calls it is surely better than {self.best_model} alone (mean score "
-                f"{self.best_gain:+.3g})"
+                f"with {self.best_share:.0%} strong calls it is significantly better than {self.best_model} alone "
+                f"(mean score {self.best_gain:+.3g})"
             )
         return f"Route: {'; '.join(parts)}; {on}."
 
@@ -151,17 +151,18 @@ def should_route(
         Per call, or per any one number of calls, such as dollars per 1,000. A share c of strong calls costs
         c price_strong + (1 - c) price_weak.
     bootstrap : Bootstrap
-        Of the prompts, the same for all intervals. "Surely" means: by the interval.
+        Of the prompts, the same for all intervals. "Significantly" means: by the interval.
     tolerance : float
         Share of the quality gap, in (0, 1], that is good enough: where the saving is read off.
 
     Returns
     -------
     Verdict
-        ``route`` when the router surely beats the random mix at the same price (its APGR is above .5) where the strong
-        model is surely better, or when at some share of strong calls its quality is surely above that of the best
-        single model. Else ``weak only`` when the strong model is not surely better: it is the dearer one and has to
-        prove its worth. Else ``do not route``: a random mix of the two does as well, and needs no router.
+        ``route`` when the strong model is significantly better and the router significantly beats the random mix at
+        the same price (its APGR is above .5), or when at some share of strong calls its quality is significantly above
+        that of the best single model. Else ``weak only`` when the strong model is not significantly better: it is the
+        dearer one and has to prove its worth. Else ``do not route``: a random mix of the two does as well,
+        and needs no router.
 
     Raises
     ------
@@ -169,13 +170,13 @@ def should_route(
         When a price is not a number above 0, the strong model costs no more than the weak one, or ``tolerance`` is
         outside (0, 1].
     DataError
-        When the confidence level is so low that the strong model is surely better and yet not in more than 5 % of the
-        resamples.
+        When the confidence level is so low that the strong model is significantly better and yet not in more than 5 %
+        of the resamples.
 
     Notes
     -----
-    The best single model is the strong one where it is surely better, else the weak one. Of the highest point of a
-    curve it is not enough to know an interval at that point, since it was chosen for being high. The interval of
+    The best single model is the strong one where it is significantly better, else the weak one. Of the highest point
+    of a curve it is not enough to know an interval at that point, since it was chosen for being high. The interval of
     ``best_gain`` is as wide as the ``confidence_level`` quantile of the largest distance, over all thresholds, between
     the resampled and the observed gain over that model: a simultaneous band.
     """

@@ -251,7 +251,8 @@ def agreement_by(
     groups : Series or str
         Group of every vote, in the order of ``matched``, or the name of a column; votes without a group are left out.
     bins : int, optional
-        Cut numbers into so many groups of about equal size. See `length_groups` for groups by difference in length.
+        Number of groups of about equal size to cut numbers into. See `length_groups` for groups by difference in
+        length.
     bootstrap : Bootstrap
         Of the prompts of each group.
 

@@ -107,7 +107,7 @@ class Endpoint:
         return self.base_url is None or urlsplit(self.base_url).hostname == urlsplit(OPENAI_URL).hostname
 
     def usd(self, input_tokens: float, output_tokens: float) -> float:
-        """Price of so many tokens."""
+        """Price of a number of tokens."""
         return (input_tokens * self.prices[0] + output_tokens * self.prices[1]) / 1e6
 
     def usd_at_most(self, messages: Messages) -> float:

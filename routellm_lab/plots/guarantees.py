@@ -8,16 +8,16 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
 from routellm_lab.errors import ParameterError
+from routellm_lab.evaluation.calibration import Calibration
 from routellm_lab.plots import theme
 from routellm_lab.plots.theme import capital, words
-from routellm_lab.policies.calibration import Calibration
 
 
 @theme.figure
 def reliability_diagram(
     calibrations: Mapping[str, Calibration], *, simulated: bool, name: str = "", title: str | None = None
 ) -> Figure:
-    """What the strong model wins where a router foretells it, bin by bin; on the diagonal where they agree.
+    """What the strong model wins against what a router predicts, bin by bin; on the diagonal where they agree.
 
     Parameters
     ----------

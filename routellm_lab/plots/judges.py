@@ -112,7 +112,7 @@ def _agreement_finding(frame: pd.DataFrame) -> str:
     if len(frame) == 1:
         return f"Agreement is {top['share']:.0%} in {words(top['group'])}"
     if top["low"] <= bottom["high"]:
-        return f"Agreement lies between {bottom['share']:.0%} and {top['share']:.0%}; no group surely differs"
+        return f"Agreement lies between {bottom['share']:.0%} and {top['share']:.0%}; no group significantly differs"
     return (
         f"Agreement is highest in {words(top['group'])}, {top['share']:.0%}, "
         f"and lowest in {words(bottom['group'])}, {bottom['share']:.0%}"

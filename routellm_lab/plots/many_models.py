@@ -10,11 +10,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from routellm_lab.errors import DataError, ParameterError, listed
+from routellm_lab.evaluation.cost_quality import CostQualityCurve
+from routellm_lab.evaluation.many_models import many_tests, single_models
 from routellm_lab.evaluation.verdict import Estimate
 from routellm_lab.plots import theme
 from routellm_lab.plots.shapes import name_cells
 from routellm_lab.plots.theme import capital, words
-from routellm_lab.policies.many import CostQualityCurve, many_tests, single_models
 from routellm_lab.resampling import Bootstrap
 
 
@@ -103,7 +104,7 @@ def usage_map(frame: pd.DataFrame, *, simulated: bool, name: str = "", title: st
     Parameters
     ----------
     frame : DataFrame
-        As `routellm_lab.policies.many.panel_usage` makes it: ``group``, ``model``, ``share`` in [0, 1].
+        As `routellm_lab.evaluation.model_panels.panel_usage` makes it: ``group``, ``model``, ``share`` in [0, 1].
     simulated : bool
     name : str
         The benchmark and the budget.

@@ -35,7 +35,8 @@ def systems(
     name : str
         The benchmark.
     title : str, optional
-        By default how many systems surely beat the best single model, and what the cheapest that reaches it takes.
+        By default how many systems beat the best single model, each by its own interval, and what the cheapest that
+        reaches it takes.
         Without ``best``, which has the highest mean.
     alone : DataFrame, optional
         ``quality`` and the ``x`` column of every single model; with ``best`` also ``system``, their names.
@@ -99,7 +100,7 @@ def _systems_finding(frame: pd.DataFrame, x: str, alone: pd.DataFrame | None, be
     took = alone.set_index("system")[x][best]
     at = f"at {one[x] / took:.0%} of its cost" if x == "dollars" else f"with {one[x]:.2f} {words(x)} for {took:g}"
     apart = f"{one['gain']:+.3f} [{one['gain_low']:+.3f}, {one['gain_high']:+.3f}]"
-    beats = f"{sure} of {len(paired)} settings surely beat" if sure else f"None of {len(paired)} settings surely beats"
+    beats = f"{sure or 'None'} of {len(paired)} settings beat {best} alone, each by its own interval"
     reaches = "reaches it" if one["gain"] >= 0 else "comes nearest"
     short = words(one["system"]).partition(":")[0]  # a panel without its members
-    return f"{beats} {best} alone; seen afterwards, {short} {reaches} ({apart}) {at}"
+    return f"{beats}; seen afterwards, {short} {reaches} ({apart}) {at}"

@@ -108,7 +108,7 @@ def adversarial_suffix(
     theme.legend_below(figure, [theme.entry(label, **look) for label, look in looks.items()])
     if title is None:
         bought = {key: found[key] for key in found if found[key].after_interval[0] > found[key].random_range[1]}
-        title = "No suffix surely buys more strong calls than the luckiest random words"
+        title = "No suffix significantly buys more strong calls than the luckiest random words"
         if bought:
             router, best = max(bought.items(), key=lambda item: item[1].after - item[1].random)
             count = len(best.suffix.split())

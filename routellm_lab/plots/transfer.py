@@ -73,9 +73,10 @@ def _transfer_finding(frame: pd.DataFrame, pairs: int) -> str:
     won = pairs_won(frame if informed.empty else informed)
     best = won.iloc[0]
     if not best["pairs"]:
-        return f"No router is surely better than random on any of {pairs} pairs"
-    finding = f"{capital(words(best['router']))} is surely better than random on {best['pairs']:.0f} of {pairs} pairs"
-    return f"{finding}, no other router on more" if len(won) > 1 else finding
+        return f"No router is better than random on any of {pairs} pairs, by its interval"
+    router, number = capital(words(best["router"])), f"{best['pairs']:.0f} of {pairs} pairs"
+    finding = f"{router} is better than random on {number}, each by its own interval"
+    return f"{finding}; no other router on more" if len(won) > 1 else finding
 
 
 @theme.figure
@@ -163,7 +164,7 @@ def adaptation(frame: pd.DataFrame, *, simulated: bool, name: str = "", title: s
     name : str
         The benchmark and the pair.
     title : str, optional
-        By default where labels surely help.
+        By default where labels significantly help.
 
     Returns
     -------
@@ -203,12 +204,12 @@ def adaptation(frame: pd.DataFrame, *, simulated: bool, name: str = "", title: s
     theme.legend_below(figure, handles, "questions that were labelled; bars: intervals", columns=5)
     labelled = frame[frame["labels"] > 0]
     sure = labelled[labelled["gain_low"] > 0]
-    finding = f"None of {len(labelled)} sets of labels surely beats the general router"
+    finding = f"None of {len(labelled)} sets of labels beats the general router, by its interval"
     if len(sure):
         most = sure.sort_values("gain").to_dict("records")[-1]
         where = f" ({words(most['domain'])})" if "domain" in most else ""
         finding = (
-            f"{len(sure)} of {len(labelled)} sets of labels surely beat the general router, each by its own interval, "
+            f"{len(sure)} of {len(labelled)} sets of labels beat the general router, each by its own interval, "
             f"by up to {most['gain']:.3f} APGR: {most['labels']:,} {words(most['choice'])} questions{where}"
         )
     theme.headline(figure, panels[0][0], title or finding, simulated, name)

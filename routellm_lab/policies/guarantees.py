@@ -7,7 +7,6 @@ from typing import Any, Literal
 import numpy as np
 from scipy import stats
 
-from routellm_lab._moved import moved
 from routellm_lab.errors import DataError, require_number
 from routellm_lab.evaluation.curve import RoutingCurve
 from routellm_lab.evaluation.inputs import require_ranking
@@ -22,8 +21,6 @@ from routellm_lab.evaluation.required_labels import (
     required_labels_pgr,
 )
 from routellm_lab.policies.betting import Wealth, largest_gap
-
-__getattr__ = moved(__name__, {"evaluation.guarantees": ["guarantee_table", "realised_promise", "verify_guarantee"]})
 
 _BLOCK = 16  # thresholds of a promise on PGR that are tested at once
 
@@ -94,7 +91,7 @@ def guarantee_missed(
     of: Of = "weak",
     procedure: Procedure = "sequence",
 ) -> Guarantee:
-    """The threshold that saves most calls among those that surely miss few questions.
+    """The threshold with the fewest strong calls subject to a bound on missed questions.
 
     A question is missed when it goes to the weak model and the strong one scores higher: with right-or-wrong scores,
     the weak model fails it and the strong one would have solved it.

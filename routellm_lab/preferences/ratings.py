@@ -40,7 +40,7 @@ def fit_ratings(
     bootstrap : Bootstrap, optional
         Of the votes, for the interval; by default there is none.
     n_resamples : int, optional
-        Short for a bootstrap with so many resamples.
+        Short for a bootstrap with this number of resamples.
 
     Returns
     -------

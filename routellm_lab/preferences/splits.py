@@ -75,7 +75,7 @@ def sample_questions(outcomes: "Outcomes", size: int, random_state: int | None =
     ----------
     outcomes : Outcomes
     size : int
-        Questions wanted; the result holds at most so many (copies of a prompt come along whole).
+        Questions wanted; an upper limit of the result (copies of a prompt come along whole).
 
     Returns
     -------

@@ -193,8 +193,8 @@ def labels_to_beat(summary: pd.DataFrame) -> pd.DataFrame:
     DataFrame
         One row per domain and choice: ``domain`` (where there is one), ``choice``, and ``beats_random_router``,
         ``beats_best_constant``, ``beats_general``: the smallest number of labels tried from which on, with any more
-        that were tried, APGR is surely above .5, the score is surely above that of the best constant, and APGR is
-        surely above that of the general router; NA where none is.
+        that were tried, APGR is significantly above .5, the score is significantly above that of the best
+        constant, and APGR is significantly above that of the general router; NA where none is.
     """
     by = [column for column in ("domain", "choice") if column in summary]
     rows = []

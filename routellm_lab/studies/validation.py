@@ -180,7 +180,8 @@ def _grouped_apgr(
 
 
 def _centred_ranks(values: np.ndarray, times: np.ndarray) -> np.ndarray:
-    """Ranks of values, less their middle and divided by their number, where each occurs so many times; ties share one.
+    """Ranks of values, each of which occurs ``times`` times, less their middle and divided by their number; ties share
+    one.
 
     Parameters
     ----------

@@ -15,22 +15,12 @@ from typing import Self
 import numpy as np
 from sklearn.base import BaseEstimator, clone
 
-from routellm_lab._moved import moved
 from routellm_lab.costs.answer_log import AnswerLog
 from routellm_lab.encoders import as_texts
 from routellm_lab.errors import ParameterError
 from routellm_lab.systems.answers import answer_pairs
 from routellm_lab.systems.base import Replay
 from routellm_lab.systems.rankers import Ranker
-
-__getattr__ = moved(
-    __name__,
-    {
-        "systems.answers": ["judged_answers", "with_responses"],
-        "systems.pair_ranker": ["PairRanker"],
-        "systems.rankers": ["TextPairRanker", "ranker_accuracy"],
-    },
-)
 
 
 class Blender(BaseEstimator):

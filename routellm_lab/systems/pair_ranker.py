@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 _PAIRS_AT_ONCE = 32
 _MAX_CHARACTERS = 20_000
-"""Of a longer text only so many are tokenized, from both ends."""
+"""Characters of a text that are tokenized, at both ends of a longer one."""
 
 
 class PairRanker(Ranker):

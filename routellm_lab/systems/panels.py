@@ -13,22 +13,12 @@ from itertools import combinations
 import numpy as np
 import pandas as pd
 
-from routellm_lab._moved import moved
 from routellm_lab.benchmarks.grading import final_number
 from routellm_lab.costs.answer_log import AnswerLog
 from routellm_lab.costs.tokens import PER
 from routellm_lab.errors import ParameterError, listed, require_number
 from routellm_lab.resampling import Bootstrap
 from routellm_lab.systems.base import Replay
-
-__getattr__ = moved(
-    __name__,
-    {
-        "systems.best_of_n": ["BEST_OF_N", "best_of_n_gain"],
-        "systems.mixture": ["layered_mixture"],
-        "systems.panel_router": ["PanelRouter"],
-    },
-)
 
 LARGEST_PANEL = 7
 """Most proposers of a panel."""

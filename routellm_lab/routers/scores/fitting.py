@@ -11,7 +11,7 @@ PENALTIES = (1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0)
 
 
 OWN_SHARE = 0.1
-"""Prior variance of a new model's deviations from all mixes of the known ones, as a share of that which a model has in
+"""Prior variance of a new model's deviations from all mixes of the known ones, as a share of the variance of a model in
 `fit`: on MMLU-Pro and the sample, smaller shares are as good from 10 to 200 labels, and larger ones worse."""
 
 

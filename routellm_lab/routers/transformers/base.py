@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from routellm_lab.routers.transformers.classifier import PooledClassifier
 
 _MAX_CHARACTERS = 50_000
-"""Of a longer text only so many are tokenized, from both ends: tokenizing a megabyte takes seconds."""
+"""Characters of a text that are tokenized, at both ends of a longer one: tokenizing a megabyte takes seconds."""
 
 _TOKENS_AT_ONCE = 4096
 _PROMPTS_AT_ONCE = 128

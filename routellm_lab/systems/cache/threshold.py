@@ -155,7 +155,7 @@ class CacheThreshold:
 
 
 def choose_threshold(pairs: pd.DataFrame, most_wrong: float = 0.05, delta: float = 0.1) -> CacheThreshold:
-    """The lowest threshold, of `THRESHOLDS`, whose near hits are surely seldom wrong.
+    """The lowest threshold, of `THRESHOLDS`, whose near hits have a bounded share of wrong ones.
 
     Parameters
     ----------

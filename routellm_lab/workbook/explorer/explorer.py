@@ -40,7 +40,7 @@ _FRAME = (
     'style="width: 100%; height: 56rem; border: 0">Open the explorer in JupyterLab, or the page that it was saved to.'
     "</iframe>"
 )
-_NO_PGR = "the strong model is not surely better"
+_NO_PGR = "the strong model is not significantly better"
 
 
 @dataclass(frozen=True, eq=False)

@@ -5,7 +5,7 @@ from decimal import ROUND_HALF_UP, Decimal
 
 
 def fixed(value: float, digits: int) -> str:
-    """A number with so many digits, halves away from zero, as ``toFixed`` of JavaScript has it."""
+    """A number with a fixed number of digits, halves away from zero, as ``toFixed`` of JavaScript has it."""
     rounded = Decimal(value).quantize(Decimal(1).scaleb(-digits), ROUND_HALF_UP) + 0  # + 0: no minus before a zero
     return f"{rounded:,f}".replace("-", "−")
 
