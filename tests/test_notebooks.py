@@ -4,7 +4,6 @@ import ast
 import json
 import os
 import re
-import statistics
 from pathlib import Path
 
 import pytest
@@ -17,6 +16,12 @@ ROOT = Path(routellm_lab.__file__).parent.parent
 NOTEBOOKS = {path.stem: read_notebook(path) for path in sorted((ROOT / "notebooks").glob("*.ipynb"))}
 ARTIFACTS = {artifact for notebook in NOTEBOOKS.values() for artifact in notebook.writes}
 CLOSING_CELLS = 10
+MAX_CELL_LINES = 15
+MAX_CODE_LINES = 180
+ODD_WORDS = (
+    r"\b(told|surely|so many|foretells?|that which|luck of|lucky|one's own|of those that|dear(er|est)?|thrice|endless|"
+    r"aloud|whence|hardly ever|as it is, )\b"
+)
 HEADINGS = ("What we learned", "Limits", "Things to try")
 each = pytest.mark.parametrize("notebook", NOTEBOOKS.values(), ids=NOTEBOOKS)
 
@@ -80,17 +85,74 @@ def test_one_parameters_cell_of_annotated_literals(notebook):
         assert isinstance(line, ast.AnnAssign), ast.unparse(line)
         ast.literal_eval(line.value)
     assert set(STANDARD_PARAMETERS) <= set(notebook.parameters)
+    assert (notebook.parameters["strong"].default, notebook.parameters["weak"].default) == ("", "")
     assert notebook.parameters["data"].default == "sample"
     for parameter in notebook.parameters.values():
         parameter.check(parameter.default, notebook.name)
 
 
+def lines_of(cell: dict) -> int:
+    return sum(bool(line.strip()) for line in cell["source"].splitlines())
+
+
 @each
-def test_more_prose_than_code_in_small_cells(notebook):
-    code, prose = cells(notebook, "code"), cells(notebook, "markdown")
-    assert 20 <= len(code) + len(prose) <= 40
-    assert len(prose) > len(code)
-    assert statistics.median(len(cell["source"].splitlines()) for cell in code) <= 8
+def test_cells_are_short_and_so_is_the_notebook(notebook):
+    code = cells(notebook, "code")
+    assert [cell["source"] for cell in code if lines_of(cell) > MAX_CELL_LINES] == []
+    assert sum(map(lines_of, code)) <= MAX_CODE_LINES
+
+
+@each
+def test_a_name_is_imported_where_it_is_first_used(notebook):
+    for cell in cells(notebook, "code"):
+        tree = ast.parse(cell["source"])
+        imports = [node for node in ast.walk(tree) if isinstance(node, ast.Import | ast.ImportFrom)]
+        imported = {alias.asname or alias.name.split(".")[0] for node in imports for alias in node.names}
+        used = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
+        assert imported <= used, f"{sorted(imported - used)} in {cell['source']}"
+
+
+@each
+def test_one_figure_per_cell(notebook):
+    for cell in cells(notebook, "code"):
+        assert cell["source"].count("run.show(") <= 1, cell["source"]
+        loops = [node for node in ast.walk(ast.parse(cell["source"])) if isinstance(node, ast.For | ast.While)]
+        assert not any("run.show(" in ast.unparse(loop) for loop in loops), cell["source"]
+
+
+@each
+def test_code_that_only_formats_text_is_folded_and_left_out_of_pages(notebook):
+    for cell in cells(notebook, "code"):
+        hidden = "remove-input" in cell["metadata"].get("tags", ())
+        assert cell["metadata"].get("jupyter", {}).get("source_hidden", False) == hidden
+        assert hidden or "run.conclude(" not in cell["source"]
+        assert "hide-input" not in cell["metadata"].get("tags", ())
+
+
+@each
+def test_ends_in_a_decision_and_leads_on(notebook):
+    assert sum(cell["source"].count("run.conclude(") for cell in cells(notebook, "code")) == 1
+    assert notebook.content["cells"][-1]["source"].splitlines()[-1] == navigation(notebook)
+
+
+def navigation(notebook: Notebook) -> str:
+    """The last line of a notebook: its neighbours, the report and the glossary."""
+    names = list(NOTEBOOKS)
+    at = names.index(notebook.name)
+    before, after = names[at - 1 : at] if at else [], names[at + 1 : at + 2]
+    links = [f"[← {name.replace('_', ' ')}]({name}.ipynb)" for name in before]
+    links += [f"[{name.replace('_', ' ')} →]({name}.ipynb)" for name in after]
+    return " · ".join([*links, "[report](../data/runs/latest/report.html)", "[glossary](glossary.md)"])
+
+
+@each
+def test_plain_words(notebook):
+    for cell in notebook.content["cells"]:
+        text = cell["source"]
+        if cell["cell_type"] == "code":
+            strings = [node.value for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Constant)]
+            text = "\n".join(value for value in strings if isinstance(value, str))
+        assert not re.search(ODD_WORDS, text, flags=re.IGNORECASE), text
 
 
 @each
@@ -104,7 +166,7 @@ def test_functions_and_classes_only_where_they_are_the_lesson(notebook):
 
 
 @each
-def test_ends_with_metrics_lessons_limits_and_things_to_try(notebook):
+def test_closes_with_metrics_lessons_limits_and_things_to_try(notebook):
     assert any(
         "run.record(" in cell["source"]
         for cell in notebook.content["cells"][-CLOSING_CELLS:]
@@ -119,7 +181,7 @@ def test_ends_with_metrics_lessons_limits_and_things_to_try(notebook):
 def test_names_from_data_are_shown_as_they_are_where_a_notebook_writes_markdown(notebook):
     names = r"\{(pair|used|top|bottom|winner|leader|best|\w+\.pair_used_|pair\.(strong|weak)|row\['benchmark'\])\}"
     for cell in cells(notebook, "code"):
-        if "Markdown(" in cell["source"] and "{run.plain(line)}" not in cell["source"]:
+        if "Markdown(" in cell["source"]:
             assert not re.search(names, cell["source"]), cell["source"]
 
 

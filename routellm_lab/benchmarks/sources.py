@@ -26,14 +26,32 @@ SCORES, PROMPTS = ".scores.parquet", ".prompts.parquet"
 """Endings of the two files of a benchmark in a data folder."""
 
 
-def default_pair(data: str | Path | None = None) -> ModelPair:
-    """The pair that a data root is about: the paper's, or the simulated one of the sample."""
+def default_pair(data: str | Path | None = None, strong: str = "", weak: str = "") -> ModelPair:
+    """The pair that a data root is about: the paper's, or the simulated one of the sample.
+
+    Parameters
+    ----------
+    data : str or Path, optional
+        ``sample``, ``hub`` or a folder; by default what ``ROUTELLM_LAB_DATA`` says, else ``sample``.
+    strong, weak : str
+        Another model instead of the root's own; empty: the root's own.
+
+    Returns
+    -------
+    ModelPair
+
+    Raises
+    ------
+    ParameterError
+        When both are the same model.
+    """
     root = str(settings().data if data is None else data)
+    pair = PAPER_PAIR
     if root == "sample":
         from routellm_lab.preferences.sample import SAMPLE_PAIR
 
-        return SAMPLE_PAIR
-    return PAPER_PAIR
+        pair = SAMPLE_PAIR
+    return ModelPair(strong=strong or pair.strong, weak=weak or pair.weak)
 
 
 def load_outcomes(

@@ -9,6 +9,7 @@ _HOMES = {
     "workbook.runner": ("RunResult", "run_workbook"),
     "workbook.notebooks": ("discover",),
     "workbook.report": ("build_report",),
+    "workbook.tables": ("show_table",),
     "workbook.trained": ("train_routers", "trained_routers"),
 }
 __all__ = sorted(name for names in _HOMES.values() for name in names)
@@ -19,4 +20,5 @@ if TYPE_CHECKING:
     from routellm_lab.workbook.report import build_report
     from routellm_lab.workbook.runner import RunResult, run_workbook
     from routellm_lab.workbook.session import Session, start
+    from routellm_lab.workbook.tables import show_table
     from routellm_lab.workbook.trained import train_routers, trained_routers

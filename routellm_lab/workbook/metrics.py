@@ -1,4 +1,4 @@
-"""Metrics of a notebook: which values are taken, how they travel in an output, and how they are read back."""
+"""Metrics and conclusion of a notebook: what is taken, how it travels in an output, and how it is read back."""
 
 import math
 import numbers
@@ -8,6 +8,7 @@ from typing import Any
 from routellm_lab.errors import ParameterError
 
 METRICS_MIME = "application/vnd.routellm-lab.metrics+json"
+CONCLUSION_MIME = "application/vnd.routellm-lab.conclusion+json"
 SIGNIFICANT_DIGITS = 6
 """Kept of a float, so that the last bits of a sum do not decide whether two runs agree."""
 
@@ -49,3 +50,11 @@ def metrics_of(notebook: Mapping[str, Any]) -> dict[str, Scalar]:
         for output in cell.get("outputs", ()):
             found |= clean_metrics(output.get("data", {}).get(METRICS_MIME, {}))
     return found
+
+
+def conclusion_of(notebook: Mapping[str, Any]) -> list[str]:
+    """The bullets that an executed notebook (an nbformat node) ends in; none where it has none."""
+    outputs = [output for cell in notebook["cells"] for output in cell.get("outputs", ())]
+    lists = [output["data"][CONCLUSION_MIME] for output in outputs if CONCLUSION_MIME in output.get("data", {})]
+    last = lists[-1] if lists else []
+    return [line for line in last if isinstance(line, str)] if isinstance(last, list) else []

@@ -14,13 +14,14 @@ from routellm_lab.files import disk_errors, inside, read_json, replacing, requir
 from routellm_lab.settings import settings
 from routellm_lab.workbook.execute import SOURCE, SPEC
 from routellm_lab.workbook.hashing import data_name, describe_data, same_data
-from routellm_lab.workbook.metrics import METRICS_MIME, clean_metrics
+from routellm_lab.workbook.metrics import CONCLUSION_MIME, METRICS_MIME, clean_metrics
 from routellm_lab.workbook.runs import FIGURE_NAME, latest_folder
 
 if TYPE_CHECKING:
     import numpy as np
     from matplotlib.figure import Figure
 
+    from routellm_lab.preferences import ModelPair
     from routellm_lab.workbook.notebooks import Notebook
 
 PROFILES = ("quick", "full")
@@ -106,9 +107,43 @@ class Session:
             for name, value in cleaned.items()
         )
         text = "\n".join(f"{name}: {_shown(value)}" for name, value in cleaned.items())
-        display(
-            {METRICS_MIME: cleaned, "text/html": f"<table><tbody>{rows}</tbody></table>", "text/plain": text}, raw=True
+        table = (
+            f"<details><summary>{len(cleaned)} metrics recorded</summary><table><tbody>{rows}</tbody></table></details>"
         )
+        display({METRICS_MIME: cleaned, "text/html": table, "text/plain": text}, raw=True)
+
+    def pair(self, strong: str = "", weak: str = "") -> "ModelPair":
+        """The pair that this notebook routes between: the data root's own, but for the models that are named.
+
+        Raises
+        ------
+        ParameterError
+            When both are the same model.
+        """
+        from routellm_lab.benchmarks import default_pair
+
+        return default_pair(self.data, strong, weak)
+
+    def conclude(self, *bullets: str) -> None:
+        """Show what was learned as a list, and keep it for the report, which shows the first of them first.
+
+        Parameters
+        ----------
+        *bullets : str
+            Three to five sentences. The first answers the notebook's question. Plain text: markup is shown as it is.
+
+        Raises
+        ------
+        ParameterError
+            When there are fewer than three or more than five, or one is empty.
+        """
+        from IPython.display import display
+
+        lines = [" ".join(str(bullet).split()) for bullet in bullets]
+        if not 3 <= len(lines) <= 5 or not all(lines):
+            raise ParameterError(f"a notebook ends in three to five bullets that are not empty, got {len(lines)}")
+        shown = "\n".join(f"- {escape_markdown(line)}" for line in lines)
+        display({CONCLUSION_MIME: lines, "text/markdown": shown, "text/plain": "\n".join(lines)}, raw=True)
 
     def show(self, figure: "Figure", name: str, title: str | None = None, simulated: bool | None = None) -> None:
         """Show a figure and save it as ``<name>.png`` with a JSON sidecar that says where it comes from.
