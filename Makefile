@@ -83,13 +83,18 @@ format: $(STAMPS)/.dev ## Mend style and strip the notebooks
 	@$(BIN)/ruff check --fix . ; $(BIN)/ruff format .
 	@$(if $(NOTEBOOK_FILES),$(BIN)/nbstripout --keep-id $(NOTEBOOK_FILES),true)
 
+.PHONY: docs
+docs: $(STAMPS)/.docs ## Build the documentation site into docs/_build/html (its gallery: the latest run on simulated data)
+	@$(BIN)/python -m sphinx -q -W --keep-going -b html docs docs/_build/html
+	@echo "Open docs/_build/html/index.html"
+
 .PHONY: bench
 bench: $(STAMPS)/.dev ## Time the hot paths beside literal references, into data/bench/latest.json and figures/bench.png
 	@$(BIN)/python tests/bench.py
 
 .PHONY: clean
 clean: ## Remove the virtual environment and caches; runs in data/ stay
-	rm -rf $(call quote,VENV) build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis
+	rm -rf $(call quote,VENV) build dist docs/_build docs/api docs/notebooks *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis
 	find routellm_lab tests notebooks \( -name __pycache__ -o -name .ipynb_checkpoints \) -prune -exec rm -rf {} +
 
 $(STAMPS)/.workbook: pyproject.toml constraints.txt
@@ -107,6 +112,11 @@ $(STAMPS)/.dev: $(STAMPS)/.workbook
 	@$(BIN)/python -m pip install -q -c constraints.txt -e '.[all,ray,dev]'
 	@$(MAKE) --no-print-directory browser
 	@touch $(call quote,VENV)/.dev
+
+$(STAMPS)/.docs: $(STAMPS)/.workbook
+	@echo "Installing what the documentation needs into "$(call quote,VENV)
+	@$(BIN)/python -m pip install -q -c constraints.txt -e '.[all,docs]'
+	@touch $(call quote,VENV)/.docs
 
 # The explorer's page is tested in Chromium; without it those tests are skipped by name.
 .PHONY: browser

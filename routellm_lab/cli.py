@@ -1,4 +1,4 @@
-"""The command line: ``routellm-lab run | train | list | status | report | data | route | cache``."""
+"""The command line: ``routellm-lab run | new | train | list | status | report | data | route | cache``."""
 
 import json
 import sys
@@ -16,10 +16,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
-    help="""A research workbook on LLM routers: learn which prompts need the large model, measure it, decide with it.
-
-    Start with `routellm-lab run` (all notebooks on simulated data, no network), then open the report that it names.
-    """,
 )
 
 Data = Annotated[
@@ -33,6 +29,28 @@ Data = Annotated[
         show_default=False,
     ),
 ]
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        import routellm_lab
+
+        typer.echo(f"routellm-lab {routellm_lab.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Name the version and stop.")
+    ] = False,
+) -> None:
+    """A research workbook on LLM routers: learn which prompts need the large model, measure it, decide with it.
+
+    Start with `routellm-lab run` (all notebooks on simulated data, no network), then open the report that it names.
+    """
+
+
 RunName = Annotated[str | None, typer.Argument(metavar="[RUN]", help="A run's id; by default the latest.")]
 
 
@@ -145,6 +163,21 @@ def list_notebooks() -> None:
         for word, artifacts in (("reads", notebook.reads), ("writes", notebook.writes)):
             if artifacts:
                 typer.echo(f"    {word}: {', '.join(artifacts)}")
+
+
+@app.command()
+def new(
+    name: Annotated[
+        str, typer.Argument(metavar="NAME", help="22_my_question (a notebook) or my_router.py (a router).")
+    ],
+) -> None:
+    """Write a notebook into the workbook, or a router into a file, from a template that runs at once."""
+    from routellm_lab.workbook.templates import new_notebook, new_router
+
+    if name.endswith(".py"):
+        typer.echo(f"{new_router(name)}: run it with python {name}")
+    else:
+        typer.echo(f"{new_notebook(name)}: run it with routellm-lab run {name[:2]}, or open it with make lab")
 
 
 @app.command()

@@ -42,7 +42,7 @@ class KernelRouter(PairOnlyRouter):
     """The sum of what several sets of votes say, each by kernel ridge regression on the encoded question.
 
     With ``y`` the mean results of the strong side on the prompts of a set, ``m`` their mean, ``K`` the kernel between
-    these prompts and ``W`` the weights of their votes (mean 1), the set says of a prompt x
+    these prompts and ``W`` the weights of their votes (mean 1), the set says of a prompt x::
 
         f(x) = k(x)' (K + noise / W)^-1 (y - m),   k(x, x') = exp(-width |x - x'|^2) (1 + length z(x) z(x')),
 

@@ -13,8 +13,8 @@ from routellm_lab.systems.base import (
 )
 
 __all__ = [
-    "FIGURES",
-    "Played",
+    "METRICS",
+    "Replay",
     "System",
     "cheapest_match",
     "compare_systems",
