@@ -52,7 +52,10 @@ html_math_renderer = "mathml"
 autosummary_generate = True
 toc_object_entries_show_parents = "hide"
 autodoc_typehints = "none"
-_OF_SCIKIT_LEARN = "get_metadata_routing, get_params, set_params, set_fit_request"
+_OF_SCIKIT_LEARN = (
+    "get_metadata_routing, get_params, set_params, set_fit_request, "
+    "set_predict_proba_request, set_predict_request, set_score_request, set_transform_request"
+)
 autodoc_default_options = {"exclude-members": _OF_SCIKIT_LEARN}
 numpydoc_show_class_members = False
 numpydoc_class_members_toctree = False

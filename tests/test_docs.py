@@ -82,3 +82,37 @@ def test_public_functions_and_classes_say_what_they_do():
             if callable(getattr(home, name)) and not getattr(home, name).__doc__
         ]
     assert not silent
+
+
+def test_objects_explain_themselves_in_one_line(mmlu, arena):
+    from routellm_lab import ThresholdPolicy, default_pair, evaluate
+    from routellm_lab.costs import load_prices, log_answers
+    from routellm_lab.routers import PromptLengthRouter
+
+    router = PromptLengthRouter(default_pair("sample")).fit(arena)
+    curve = evaluate(router, mmlu)
+    shown = [
+        mmlu,
+        curve,
+        ThresholdPolicy.for_share(curve, 0.5),
+        log_answers(mmlu, load_prices("sample"), output_tokens=5),
+    ]
+    for one in (*shown, router):
+        assert len(repr(one)) < 160
+        assert "\n" not in repr(one)
+    assert f"{curve.apgr:.3f}" in repr(curve)
+    assert "1,995 prompts" in repr(mmlu)
+    assert curve.plot().axes
+
+
+def test_errors_say_what_to_do_next(mmlu):
+    import numpy as np
+
+    from routellm_lab import evaluate
+    from routellm_lab.encoders import make_encoder
+    from routellm_lab.errors import ParameterError
+
+    with pytest.raises(ParameterError, match=r"of win rates: RoutingCurve\.from_win_rates"):
+        evaluate(np.ones(len(mmlu)), mmlu)
+    with pytest.raises(ParameterError, match="did you mean 'minilm'"):
+        make_encoder("minlm").transform(["a"])

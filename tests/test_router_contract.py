@@ -429,7 +429,7 @@ def test_damaged_folders_are_refused(kind, fitted, tmp_path):
     config.write_text(json.dumps(parameters))
     refused("not a saved router, or a damaged one")
     config.write_text(text.replace(f'"{kind.__name__}"', '"os.system"'))
-    refused("a saved 'os.system' is not a Router")
+    refused("a saved 'os.system' is no Router")
     config.unlink()
     refused("not a saved router, or a damaged one")
 
@@ -511,7 +511,7 @@ def test_saving_never_destroys_what_is_not_a_router(fitted, tmp_path):
     with pytest.raises(ParameterError, match="is a file; a router is saved to a folder"):
         router.save(tmp_path / "file")
     assert (tmp_path / "notes" / "precious.txt").read_text() == (tmp_path / "file").read_text() == "mine"
-    with pytest.raises(DataError, match="a saved 'ConstantRouter' is not a RidgeRouter"):
+    with pytest.raises(DataError, match="a saved 'ConstantRouter' is no RidgeRouter"):
         RidgeRouter.load(router.save(tmp_path / "router"))
 
 

@@ -248,7 +248,8 @@ def test_what_cannot_be_saved_or_loaded_says_so(fitted, name, tmp_path):
     weights, config = folder / "weights.safetensors", folder / "config.json"
     other = ConstantScores if name != "constant" else RidgeScores
     for kind in (other, Router):
-        with pytest.raises(DataError, match=f"a saved '{type(router).__name__}' is not a {kind.__name__}"):
+        known = f"is no {kind.__name__} that is known here, but it is a {type(router).__name__}"
+        with pytest.raises(DataError, match=f"a saved '{type(router).__name__}' {known}"):
             kind.load(folder)
     whole, text = weights.read_bytes(), config.read_text()
     told = json.loads(text)

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from routellm_lab.preferences.models import ModelPair
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Outcomes:
     """Scores of models on the prompts of one benchmark.
 
@@ -98,6 +98,9 @@ class Outcomes:
 
     def __len__(self) -> int:
         return len(self.prompts)
+
+    def __repr__(self) -> str:
+        return f"Outcomes({self.name}: {len(self):,} prompts, {listed(self.models, 3)}; {self.score_unit})"
 
     @property
     def models(self) -> list[str]:

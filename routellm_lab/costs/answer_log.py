@@ -44,6 +44,10 @@ class AnswerLog:
     def __len__(self) -> int:
         return len(self.outcomes)
 
+    def __repr__(self) -> str:
+        out = f"; left out: {listed(self.excluded, 3)}" if self.excluded else ""
+        return f"AnswerLog({self.outcomes.name}: {len(self):,} questions, {len(self.models)} models{out})"
+
     @property
     def models(self) -> list[str]:
         """Names of the models, cheapest first (by mean dollars)."""

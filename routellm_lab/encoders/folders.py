@@ -292,6 +292,14 @@ def missing_encoders(name: str) -> MissingExtraError:
 def cannot_load(name: str, error: Exception) -> ParameterError:
     reason = str(error).split("\n", 1)[0] or type(error).__name__
     return ParameterError(
-        f"encoder {name!r} cannot be loaded: {reason} Offline, use 'minilm', 'static', 'hashing' or the folder of a "
-        "downloaded model."
+        f"encoder {name!r} cannot be loaded{_meant(name)}: {reason} Offline, use 'minilm', 'static', 'hashing' "
+        "or the folder of a downloaded model."
     )
+
+
+def _meant(name: str) -> str:
+    """The short name that was probably meant, for a message."""
+    from difflib import get_close_matches
+
+    close = get_close_matches(name, ("hashing", "static", "minilm"), n=1, cutoff=0.7)
+    return f" (did you mean {close[0]!r}?)" if close else ""

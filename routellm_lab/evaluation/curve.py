@@ -18,7 +18,7 @@ from routellm_lab.preferences.models import ModelPair
 from routellm_lab.resampling import Bootstrap, warn_repeated
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class RoutingCurve(RankedScores):
     """Quality against the share of strong calls, of one router for one pair on one benchmark.
 
@@ -58,6 +58,13 @@ class RoutingCurve(RankedScores):
     DataError
         When the arrays differ in length, a score is NaN or infinite, or a win rate is outside [0, 1].
     """
+
+    def __repr__(self) -> str:
+        try:
+            apgr = f"APGR {self.apgr:.3f}"
+        except DataError:  # without a gap to recover
+            apgr = "APGR undefined"
+        return f"RoutingCurve({self.name}, {len(self):,} prompts, {self.pair}: {apgr})"
 
     @cached_property
     def _sweep(self) -> metrics.Sweep:
@@ -223,6 +230,22 @@ class RoutingCurve(RankedScores):
             "random_sd": self.random_sd,
         }
 
+    def plot(self, bootstrap: Bootstrap = Bootstrap()) -> Any:
+        """The curve as a figure, beside a random router and the oracle (see `routellm_lab.plots.routing_curves`).
+
+        Parameters
+        ----------
+        bootstrap : Bootstrap
+            Of the prompts, for the band.
+
+        Returns
+        -------
+        matplotlib Figure
+        """
+        from routellm_lab import plots
+
+        return plots.routing_curves({"router": self}, self.name, bootstrap=bootstrap)
+
     def interval(
         self,
         metric: str = "apgr",
@@ -363,6 +386,11 @@ def evaluate(router: Any, outcomes: Outcomes, pair: ModelPair | None = None) -> 
     -------
     RoutingCurve
     """
+    if not hasattr(router, "win_rate"):
+        raise ParameterError(
+            f"evaluate takes a router, got {type(router).__name__}; of win rates: RoutingCurve.from_win_rates("
+            "win_rates, outcomes, pair)"
+        )
     pair = pair or getattr(router, "pair", None)
     if pair is None:
         raise ParameterError(f"{type(router).__name__} names no pair; pass pair=ModelPair(strong=..., weak=...)")

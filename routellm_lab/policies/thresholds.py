@@ -21,7 +21,7 @@ from routellm_lab.preferences.models import ModelPair, require_pair
 from routellm_lab.resampling import Bootstrap
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class ThresholdPolicy:
     """A threshold on win rates, and what is expected of it. Build it with one of the ``for_`` methods.
 
@@ -53,6 +53,10 @@ class ThresholdPolicy:
     def __post_init__(self) -> None:
         require_pair(self.pair)
         require_threshold("threshold", self.threshold)
+
+    def __repr__(self) -> str:
+        promise = "" if self.guarantee is None else ", guaranteed"
+        return f"ThresholdPolicy({self.pair}, threshold {self.threshold:.4g}, for {self.rule}{promise})"
 
     @classmethod
     def for_share(cls, calibration: Any, share: float, pair: ModelPair | None = None) -> "ThresholdPolicy":

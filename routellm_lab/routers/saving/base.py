@@ -332,7 +332,9 @@ def _check_names(what: str, given: Mapping[str, Any], needed: set[str]) -> None:
 def _known_class(name: Any, wanted: type, folder: Path) -> type[RouterBase]:
     kind: type[RouterBase] | None = REGISTRY.get(name) if isinstance(name, str) else None
     if kind is None or not issubclass(kind, wanted):
-        raise DataError(f"{folder}: a saved {name!r} is not a {wanted.__name__}")
+        other = "" if kind is None else f", but it is a {kind.__name__}"
+        way = "" if kind else ". If it is a router of your own, import the module that defines it before you load it"
+        raise DataError(f"{folder}: a saved {short(name)} is no {wanted.__name__} that is known here{other}{way}")
     return kind
 
 
