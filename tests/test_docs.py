@@ -116,3 +116,20 @@ def test_errors_say_what_to_do_next(mmlu):
         evaluate(np.ones(len(mmlu)), mmlu)
     with pytest.raises(ParameterError, match="did you mean 'minilm'"):
         make_encoder("minlm").transform(["a"])
+
+
+def modules_with_examples():
+    package = ROOT / "routellm_lab"
+    paths = (path for path in sorted(package.rglob("*.py")) if ">>> " in path.read_text("utf-8"))
+    return [".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__") for path in paths]
+
+
+@pytest.mark.parametrize("name", modules_with_examples())
+def test_examples_of_docstrings(name, static_encoder, tmp_path, monkeypatch):
+    import doctest
+    from importlib import import_module
+
+    monkeypatch.chdir(tmp_path)
+    result = doctest.testmod(import_module(name))
+    assert result.attempted > 0
+    assert result.failed == 0
