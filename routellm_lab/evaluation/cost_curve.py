@@ -16,6 +16,7 @@ from routellm_lab.errors import LARGEST, DataError, ParameterError, listed, near
 from routellm_lab.evaluation import metrics
 from routellm_lab.evaluation.curve import RoutingCurve
 from routellm_lab.evaluation.inputs import checked_amounts, checked_shares
+from routellm_lab.evaluation.verdict import Estimate, flattened
 from routellm_lab.paper import paper_other_tables
 from routellm_lab.resampling import Bootstrap, warn_repeated
 
@@ -260,6 +261,36 @@ class PairCostCurve:
         shown["random_quality"] = self.random_quality(shown["dollars"])
         order = ["threshold", "share", "quality", "quality_low", "quality_high", "pgr"]
         return shown[[*order, "dollars", "dollars_low", "dollars_high", "random_quality"]]
+
+
+def cost_table(
+    costs: Mapping[str, PairCostCurve], gap_shares: Iterable[float] = (0.5, 0.8), bootstrap: Bootstrap = Bootstrap()
+) -> pd.DataFrame:
+    """What shares of the performance gap cost, and what that saves against the strong model alone.
+
+    Parameters
+    ----------
+    costs : dict of PairCostCurve
+        By benchmark or case.
+    gap_shares : iterable of float
+        In (0, 1].
+    bootstrap : Bootstrap
+        Of the questions.
+
+    Returns
+    -------
+    DataFrame
+        One row per case: ``case``, ``weak_alone``, ``strong_alone`` (USD per 1,000 questions), and of each share x in
+        per cent ``dollars<x>``, ``saving<x>``, each with ``_low`` and ``_high``; see `PairCostCurve.intervals`.
+    """
+    names = [f"{word}{100 * x:g}" for x in gap_shares for word in ("dollars", "saving")]
+    rows = []
+    for case, curve in costs.items():
+        found = curve.intervals(names, bootstrap)
+        estimates = {name: Estimate(*_three(found, name)) for name in names}
+        alone = {"case": case, "weak_alone": curve.weak_dollars, "strong_alone": curve.strong_dollars}
+        rows.append(alone | flattened(estimates))
+    return pd.DataFrame(rows)
 
 
 def cost_savings(

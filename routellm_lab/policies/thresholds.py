@@ -191,6 +191,7 @@ class ThresholdPolicy:
         delta: float = 0.1,
         of: Literal["weak", "all"] = "weak",
         bound: float | None = None,
+        fallback: Literal["error", "strong"] = "error",
     ) -> "ThresholdPolicy":
         """The threshold that saves most calls among those that keep a promise with probability 1 - delta.
 
@@ -207,6 +208,9 @@ class ThresholdPolicy:
             Of a share missed.
         bound : float, optional
             Of a promise on PGR: the largest difference that two scores can have (see `guarantee_pgr`).
+        fallback : {"error", "strong"}
+            What happens when no threshold qualifies: an error, or a policy that calls the strong model always, without
+            a guarantee; its ``rule`` says why.
 
         Raises
         ------
@@ -220,15 +224,22 @@ class ThresholdPolicy:
         curve, costs, _ = _parts(calibration)
         if curve is None:
             raise ParameterError("guaranteed: needs a RoutingCurve or PairCostCurve: win rates alone promise nothing")
-        if missed is not None:
-            found = guarantee_missed(curve, missed, delta, of)
-        else:
-            assert pgr is not None
-            found = guarantee_pgr(curve, pgr, delta, bound)
-        if found.abstains:
-            raise DataError(
-                f"{curve.name}: {found} Call {curve.pair.strong} always, label more questions, or promise less."
-            )
+        if fallback not in ("error", "strong"):
+            raise ParameterError(f"guaranteed: fallback must be 'error' or 'strong', got {fallback!r}")
+        try:
+            if missed is not None:
+                found = guarantee_missed(curve, missed, delta, of)
+            else:
+                assert pgr is not None
+                found = guarantee_pgr(curve, pgr, delta, bound)
+            if found.abstains:
+                raise DataError(
+                    f"{curve.name}: {found} Call {curve.pair.strong} always, label more questions, or promise less."
+                )
+        except DataError as error:
+            if fallback == "error":
+                raise
+            return cls(curve.pair, 0.0, f"safety: {error}", _expected(curve, costs, 0.0))
         return cls(curve.pair, found.threshold, "a promise", _expected(curve, costs, found.threshold), found)
 
     def decide(self, win_rates: Any) -> np.ndarray:
@@ -295,6 +306,8 @@ class ThresholdPolicy:
                 f"{told.dollars:.{digits}f} USD per {PER:,} questions, {off:.0%} {'more' if dearer else 'less'} than "
                 "the strong model alone"
             )
+            if not math.isnan(told.saving_over_mix.value):
+                parts.append(f"{told.saving_over_mix:.0%} saved against a random mix of equal quality")
         where = f"{told.benchmark} ({told.prompts:,} questions, {told.confidence_level:.0%} intervals)"
         if questions is None:
             where = f"the questions it was chosen on, {where}"
