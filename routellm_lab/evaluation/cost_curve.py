@@ -217,6 +217,32 @@ class PairCostCurve:
         values = self._metrics(names, np.ones((1, len(self.curve))))[0]
         return pd.DataFrame({"value": values, "low": low, "high": high}, index=pd.Index(names, name="metric"))
 
+    def difference(self, other: "PairCostCurve", metric: str, bootstrap: Bootstrap = Bootstrap()) -> Estimate:
+        """A metric of this curve less that of another router's, with a paired bootstrap interval over the prompts.
+
+        Parameters
+        ----------
+        other : PairCostCurve
+            Of the same prompts, in the same order, and pair.
+        metric : str
+            See `intervals`.
+        bootstrap : Bootstrap
+            Of the prompts; both curves are computed on the same resamples.
+
+        Raises
+        ------
+        DataError
+            When the curves are of other prompts or models, or the strong model is not better.
+        """
+        if other.curve.pair != self.curve.pair or not other.curve.prompt_ids.equals(self.curve.prompt_ids):
+            raise DataError(f"difference: {other.curve.name} has other prompts or models than {self.curve.name}")
+        drawn = [
+            self._metrics([metric], counts) - other._metrics([metric], counts)
+            for counts in self.curve.resampled(bootstrap)
+        ]
+        low, high = bootstrap.interval(np.concatenate(drawn)[:, 0], self.curve.name)
+        return Estimate(self.value(metric) - other.value(metric), float(low), float(high))
+
     def _metrics(self, names: Iterable[str], counts: np.ndarray) -> np.ndarray:
         parsed = [_parsed(name) for name in names]
         self.curve._require_gap()

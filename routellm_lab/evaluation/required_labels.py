@@ -125,7 +125,11 @@ def required_labels_pgr(pgr: float, gap: float, delta: float = 0.1) -> int:
 
 
 def required_labels_table(
-    missed: Iterable[float], pgr: Iterable[float], gaps: Mapping[str, float], delta: float = 0.1
+    missed: Iterable[float],
+    pgr: Iterable[float],
+    gaps: Mapping[str, float],
+    delta: float = 0.1,
+    missed_of_all: Iterable[float] = (),
 ) -> pd.DataFrame:
     """Labelled questions that promises take, side by side.
 
@@ -138,6 +142,8 @@ def required_labels_table(
     gaps : dict of str to float
         By benchmark: strong minus weak mean score, in (0, 1].
     delta : float
+    missed_of_all : iterable of float
+        Largest shares missed, in (0, 1), of all questions.
 
     Returns
     -------
@@ -148,22 +154,23 @@ def required_labels_table(
 
     Examples
     --------
-    >>> required_labels_table([0.1], [0.8], {"mmlu": 0.2})[["promise", "least"]]
-                            promise  least
-    0        at most 10% are missed     36
-    1  at least 80% of the gap, mmlu     57
+    >>> required_labels_table([], [0.8], {"mmlu": 0.2}, missed_of_all=[0.1])[["promise", "least"]]
+                                       promise  least
+    0  at most 10% of all questions are missed     22
+    1            at least 80% of the gap, mmlu     57
     """
-    rows: list[tuple[str, str, int, float]] = [
-        (
-            f"at most {share:.0%} are missed",
-            "questions sent to the weak model",
-            required_labels(share, delta),
-            required_labels(share, delta, missed=share / 2),
-        )
-        for share in missed
+    rows: list[tuple[str, str, int, float]] = []
+    kinds: list[tuple[Of, str, str, Iterable[float]]] = [
+        ("all", "all questions", "all questions", missed_of_all),
+        ("weak", "those sent to weak", "questions sent to the weak model", missed),
     ]
+    for of, which, counted, shares in kinds:
+        for share in shares:
+            least = required_labels(share, delta, of=of)
+            likely = required_labels(share, delta, missed=share / 2, of=of)
+            rows.append((f"at most {100 * share:g}% of {which} are missed", counted, least, likely))
     rows += [
-        (f"at least {x:.0%} of the gap, {name}", "all questions", required_labels_pgr(x, gap, delta), math.nan)
+        (f"at least {100 * x:g}% of the gap, {name}", "all questions", required_labels_pgr(x, gap, delta), math.nan)
         for name, gap in gaps.items()
         for x in pgr
     ]

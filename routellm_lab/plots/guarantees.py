@@ -65,12 +65,12 @@ def _calibration_finding(calibrations: Mapping[str, Calibration]) -> str:
         who = words(next(iter(calibrations))) if len(calibrations) == 1 else f"all {len(calibrations)} sets"
         return f"{capital(who)}: predicted win rates no further from the observed ones than chance explains"
     router, worst = max(off.items(), key=lambda item: item[1].ece.value)
-    way = ", on the whole too high" if worst.bias.low > 0 else ", on the whole too low" if worst.bias.high < 0 else ""
-    how = f"off by {worst.ece:.3f} on average, {worst.ece_null.value:.3f} by chance{way}"
+    way = ", too high on average" if worst.bias.low > 0 else ", too low on average" if worst.bias.high < 0 else ""
+    how = f"off by {worst.ece:.3f} ({worst.ece_null.value:.3f} by chance){way}"
     if len(calibrations) == 1:
         return f"{capital(words(router))}: win rates are {how}"
     count = f"{len(off)} of {len(calibrations)} sets of win rates {'is' if len(off) == 1 else 'are'} miscalibrated"
-    return f"{count}; the largest error is that of {words(router)}: {how}"
+    return f"{count}, most of all {words(router)}: {how}"
 
 
 @theme.figure
@@ -178,8 +178,8 @@ def promises(frame: pd.DataFrame, delta: float, *, simulated: bool, name: str = 
     theme.legend_below(figure, handles, "bars: interval (left), middle 80% of the draws (centre)", columns=2)
     most = frame.iloc[int(frame["broken"].argmax())]
     finding = (
-        f"The promise that is broken most often fails in {most['broken']:.1%} of the draws "
-        f"[{most['broken_low']:.1%}, {most['broken_high']:.1%}]; {delta:.0%} are allowed"
+        f"The promise broken most often fails in {most['broken']:.1%} [{most['broken_low']:.1%}, "
+        f"{most['broken_high']:.1%}] of the draws; {delta:.0%} is allowed"
     )
     theme.headline(figure, panels[0], title or finding, simulated, name)
     return figure

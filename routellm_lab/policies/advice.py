@@ -6,6 +6,7 @@ import pandas as pd
 
 from routellm_lab.costs.tokens import PER
 from routellm_lab.evaluation.calibration import Calibration
+from routellm_lab.evaluation.cost_curve import PairCostCurve
 from routellm_lab.evaluation.curve import RoutingCurve
 from routellm_lab.evaluation.expectation import Expectation
 from routellm_lab.evaluation.guarantees import realised_promise
@@ -55,6 +56,35 @@ def threshold_advice(policy: ThresholdPolicy, expected: Expectation) -> str:
     return f"Set the threshold to {policy.threshold:.3f}; expect {', '.join(parts)}. This saves {saved}."
 
 
+def baseline_advice(costs: PairCostCurve, baseline: PairCostCurve, name: str, x: float, bootstrap: Bootstrap) -> str:
+    """What a share of the gap saves with a router, with a simpler one, and with a random mix; whether they differ.
+
+    Parameters
+    ----------
+    costs, baseline : PairCostCurve
+        Of the router and of the simpler one, on the same questions.
+    name : str
+        Of the simpler one.
+    x : float
+        Share of the performance gap, in (0, 1].
+    bootstrap : Bootstrap
+    """
+    metric = f"saving{100 * x:g}"
+    ours, theirs = (Estimate(*curve.intervals([metric], bootstrap).iloc[0]) for curve in (costs, baseline))
+    difference = costs.difference(baseline, metric, bootstrap)
+    points = f"{100 * difference.value:+.0f} [{100 * difference.low:+.0f}, {100 * difference.high:+.0f}] points"
+    verdict = f"{name} is not significantly different"
+    if difference.low > 0:
+        verdict = f"the router saves significantly more than {name}"
+    if difference.high < 0:
+        verdict = f"{name} saves significantly more than the router, so prefer it at this quality"
+    return (
+        f"For {x:.0%} of the gap on {costs.curve.name} the router saves {ours:.0%} against {costs.curve.pair.strong} "
+        f"alone, {name} {theirs:.0%} and a random mix {costs.mix_saving(x):.0%}. Paired on the same questions, "
+        f"{verdict} (router minus {name}: {points})."
+    )
+
+
 def mix_advice(savings: pd.DataFrame, confidence_level: float = 0.95) -> str:
     """In how many cases the router costs significantly less than a random mix, and what the mix costs in the first.
 
@@ -91,7 +121,7 @@ def transfer_finding(moved: pd.DataFrame, share: float) -> str:
     worst = away.iloc[int((away["share"] - share).abs().argmax())]
     made = Estimate(worst["share"], worst["low"], worst["high"])
     return (
-        f"Chosen on {worst['chosen_on']} for {share:.0%} strong calls, a threshold makes {made:.0%} on "
+        f"A threshold chosen for {share:.0%} strong calls on {worst['chosen_on']} gives {made:.0%} on "
         f"{worst['applied_to']}"
     ).replace("_", " ")
 
@@ -133,7 +163,9 @@ def _realised(guarantee: Guarantee, others: RoutingCurve, expected: Expectation,
     n = len(others) if guarantee.of == "all" else round(weak_share * len(others))
     if not n:
         return "none missed"
-    return f"{Estimate(missed, *share_interval(round(missed * n), n, confidence_level)):.1%} missed"
+    realised = Estimate(missed, *share_interval(round(missed * n), n, confidence_level))
+    verdict = "promise broken" if realised.low > guarantee.target else "within sampling error of the promise"
+    return f"{realised:.1%} missed ({'promise kept' if missed <= guarantee.target else verdict})"
 
 
 def promises_advice(kept: pd.DataFrame, delta: float) -> str:
@@ -158,7 +190,7 @@ def promises_advice(kept: pd.DataFrame, delta: float) -> str:
 
 
 def labels_advice(needed: pd.DataFrame, kept: pd.DataFrame) -> str:
-    """How many labels the least strict promise on missed questions takes, and which promises stay out of reach.
+    """How many labels the first promise on missed questions takes, and which promises stay out of reach.
 
     Parameters
     ----------
@@ -167,16 +199,16 @@ def labels_advice(needed: pd.DataFrame, kept: pd.DataFrame) -> str:
     kept : DataFrame
         Of `routellm_lab.evaluation.guarantees.guarantee_table`.
     """
-    easiest = needed.dropna(subset="likely").sort_values("least").iloc[0]
+    first = needed.dropna(subset="likely").iloc[0]
     text = (
-        f"The promise that {easiest['promise']} needs at least {easiest['least']:,.0f} labelled questions sent to the "
-        f"weak model, and {easiest['likely']:,.0f} where half of that is missed."
+        f"Label at least {first['least']:,.0f} questions to promise that {first['promise']}, and about "
+        f"{first['likely']:,.0f} where the router misses half of that."
     )
     least = kept.groupby(["promise", "benchmark"], sort=False)["abstained"].min().reset_index()
     hopeless = [f"{row.promise} ({row.benchmark})" for row in least[least["abstained"] > RARE].itertuples()]
     if hopeless:
         most = int(kept["labels"].max())
-        text += f" With up to {most:,} labels no threshold qualifies in most draws for: {'; '.join(hopeless)}."
+        text += f" With up to {most:,} labels hardly any threshold qualifies for: {'; '.join(hopeless)}."
     return text
 
 
@@ -216,5 +248,5 @@ def calibration_advice(name: str, found: Calibration, recalibrated: pd.DataFrame
     else:
         text = f"On {name} win rates are off by {found.ece:.3f} on average, no more than chance explains. "
     rows = recalibrated[recalibrated["method"] == recalibrated["method"].iloc[0]]
-    flips = [f"{Estimate(row.flips, row.flips_low, row.flips_high):.0%} at {row.rule}" for row in rows.itertuples()]
-    return text + f"Recalibration ({rows['method'].iloc[0]}) changes {' and '.join(flips)} of the decisions."
+    flips = [f"{Estimate(row.flips, row.flips_low, row.flips_high):.0%} ({row.rule})" for row in rows.itertuples()]
+    return text + f"Recalibration ({rows['method'].iloc[0]}) changes {' or '.join(flips)} of the decisions."

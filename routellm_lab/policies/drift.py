@@ -95,7 +95,7 @@ def drifting_stream(
     parts = {usual: drawn[n_earlier:]}
     if other in curves:
         parts[other] = rng.permutation(curves[other].win_rate)
-    parts[f"hard groups of {usual}"] = rng.permutation(rates[hard].to_numpy())
+    parts[f"hard {usual}"] = rng.permutation(rates[hard].to_numpy())
     return drawn[:n_earlier], {name: part for name, part in parts.items() if len(part)}
 
 
