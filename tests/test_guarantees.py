@@ -300,7 +300,7 @@ def test_too_few_labels_say_how_many_are_needed():
         "questions sent to the weak model$",
     ):
         guarantee_missed(few, 0.05)
-    with pytest.raises(DataError, match=r"at most 5.0% of those are missed .* it takes 45 labelled questions$"):
+    with pytest.raises(DataError, match=r"at most 5.0% of all questions are missed .* it takes 45 labelled questions$"):
         guarantee_missed(few, 0.05, of="all")
     few = RoutingCurve(few.win_rate, np.ones(20), np.arange(20) % 2, few.prompt_ids, PAIR)
     needed = required_labels_pgr(0.9, 0.5, 0.1)

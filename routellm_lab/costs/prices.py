@@ -1,7 +1,7 @@
 """What a token costs, model by model: dated list prices, in which every row keeps its source.
 
 The package's own ``prices.csv`` has the models of the data folders that the price map of LiteLLM 1.110.2 (MIT licence)
-knows under the same name, and the simulated models of the sample, dearer the stronger they are planted. Where several
+knows under the same name, and the simulated models of the sample, which cost more the stronger they are. Where several
 hosts sell a model, the row is its developer's own; else the cheapest host's, by the sum of both prices. ``source``
 names the entry of the map, and so the host; ``as_of`` is the day that release was built. Left out are names that by
 then stood for a newer model at another price (``command-r``, ``command-r-plus``, ``mistral-medium``), and

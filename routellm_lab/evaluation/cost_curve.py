@@ -90,7 +90,7 @@ class PairCostCurve:
         ParameterError
             When a model has no price, or its tokens were not counted.
         DataError
-            When the tokens of a question are not known, or the strong model is not the dearer one.
+            When the tokens of a question are not known, or the strong model costs no more than the weak one.
         """
         require_number("router_usd_per_million", router_usd_per_million, 0)
         missing = curve.prompt_ids.difference(tokens.output.index)

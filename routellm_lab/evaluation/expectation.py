@@ -86,8 +86,8 @@ def expectation(
         saving = estimate(1 - means[4] / means[5], 1 - draws[:, 4] / draws[:, 5])
         if gap.low > 0:
             recovered = np.append((draws[:, 1] - draws[:, 3]) / gaps, pgr.value).clip(0, 1)
-            spent, dear, cheap = (np.append(draws[:, column], means[column]) for column in (4, 5, 6))
-            saved = 1 - spent / (cheap + recovered * (dear - cheap))
+            spent, always, never = (np.append(draws[:, column], means[column]) for column in (4, 5, 6))
+            saved = 1 - spent / (never + recovered * (always - never))
             saving_over_mix = estimate(saved[-1], saved[:-1])
     n, unit, level = len(curve), curve.score_unit, bootstrap.confidence_level
     return Expectation(curve.name, n, share, quality, strong, weak, pgr, dollars, saving, unit, level, saving_over_mix)

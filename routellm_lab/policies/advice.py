@@ -141,7 +141,7 @@ def promise_advice(policy: ThresholdPolicy, others: RoutingCurve, bootstrap: Boo
     guarantee, strong = policy.guarantee, policy.pair.strong
     if guarantee is None:
         reason = policy.rule.removeprefix("safety: ").split(f" Call {strong} always")[0]
-        return f"Promise nothing with these labels, and call {strong} always. The reason: {reason}"
+        return f"Promise nothing with these labels, and call {strong} always. The reason: {reason.rstrip('.')}."
     if guarantee.kind == "missed":
         which = "all questions" if guarantee.of == "all" else "those sent to the weak model"
         promise = f"at most {guarantee.target:.1%} of {which} missed"

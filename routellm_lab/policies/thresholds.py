@@ -34,7 +34,7 @@ class ThresholdPolicy:
         How it was chosen, in words.
     expected : Expectation or None
         On the labelled questions that it was chosen on; None where there were none. A threshold that was chosen to
-        reach a quality on these questions looks a little better on them than elsewhere: `expect` tells on others.
+        reach a quality on these questions looks a little better on them than elsewhere: use `expect` on others.
     guarantee : Guarantee or None
         What is promised of it.
 
@@ -285,30 +285,30 @@ class ThresholdPolicy:
         questions : PairCostCurve or RoutingCurve, optional
             On which to expect it; by default those that it was chosen on, on which it looks a little too good.
         """
-        told = self.expected if questions is None else self.expect(questions)
+        given = self.expected if questions is None else self.expect(questions)
         calls = f"Call {self.pair.strong} where the win rate is at least {self.threshold:.4g}"
         if self.threshold in (0.0, math.inf):
             calls = f"Call {self.pair.strong if self.threshold == 0 else self.pair.weak} always"
         head = f"{calls}, else {self.pair.weak}" if 0 < self.threshold < math.inf else calls
         promised = "" if self.guarantee is None else f" {self.guarantee}"
-        if told is None:
+        if given is None:
             return f"{head} (chosen for {self.rule}).{promised}"
-        unit = told.score_unit
+        unit = given.score_unit
         spec = ".1%" if unit == "share correct" else ".2f"
-        parts = [f"{told.share:.0%} strong calls", f"quality {told.quality:{spec}} ({unit})"]
-        if not math.isnan(told.pgr.value):
-            parts.append(f"{told.pgr:.0%} of the performance gap")
-        if not math.isnan(told.dollars.value):
-            digits = max(2, 2 - math.floor(math.log10(told.dollars.value)))
-            dearer = told.saving.value < 0
-            off = Estimate(-told.saving.value, -told.saving.high, -told.saving.low) if dearer else told.saving
+        parts = [f"{given.share:.0%} strong calls", f"quality {given.quality:{spec}} ({unit})"]
+        if not math.isnan(given.pgr.value):
+            parts.append(f"{given.pgr:.0%} of the performance gap")
+        if not math.isnan(given.dollars.value):
+            digits = max(2, 2 - math.floor(math.log10(given.dollars.value)))
+            dearer = given.saving.value < 0
+            off = Estimate(-given.saving.value, -given.saving.high, -given.saving.low) if dearer else given.saving
             parts.append(
-                f"{told.dollars:.{digits}f} USD per {PER:,} questions, {off:.0%} {'more' if dearer else 'less'} than "
+                f"{given.dollars:.{digits}f} USD per {PER:,} questions, {off:.0%} {'more' if dearer else 'less'} than "
                 "the strong model alone"
             )
-            if not math.isnan(told.saving_over_mix.value):
-                parts.append(f"{told.saving_over_mix:.0%} saved against a random mix of equal quality")
-        where = f"{told.benchmark} ({told.prompts:,} questions, {told.confidence_level:.0%} intervals)"
+            if not math.isnan(given.saving_over_mix.value):
+                parts.append(f"{given.saving_over_mix:.0%} saved against a random mix of equal quality")
+        where = f"{given.benchmark} ({given.prompts:,} questions, {given.confidence_level:.0%} intervals)"
         if questions is None:
             where = f"the questions it was chosen on, {where}"
         return f"{head} (chosen for {self.rule}). On {where}: {'; '.join(parts)}.{promised}"
