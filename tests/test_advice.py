@@ -122,7 +122,7 @@ def test_broken_promises_and_labels_are_counted():
     needed = pd.DataFrame({"promise": ["at most 5% are missed"], "counted": ["all"], "least": [30], "likely": [203.0]})
     text = advice.labels_advice(needed, kept)
     assert text.startswith("Label at least 30 questions to promise that at most 5% are missed, and about 203 where")
-    assert text.endswith("With up to 300 labels hardly any threshold qualifies for: b (exam).")
+    assert text.endswith("In more than 90% of the draws no threshold qualifies for: b (exam, up to 300 labels).")
 
 
 @pytest.mark.parametrize(

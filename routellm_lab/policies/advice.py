@@ -204,11 +204,14 @@ def labels_advice(needed: pd.DataFrame, kept: pd.DataFrame) -> str:
         f"Label at least {first['least']:,.0f} questions to promise that {first['promise']}, and about "
         f"{first['likely']:,.0f} where the router misses half of that."
     )
-    least = kept.groupby(["promise", "benchmark"], sort=False)["abstained"].min().reset_index()
-    hopeless = [f"{row.promise} ({row.benchmark})" for row in least[least["abstained"] > RARE].itertuples()]
+    groups = kept.groupby(["promise", "benchmark"], sort=False)
+    least = groups.agg(abstained=("abstained", "min"), most=("labels", "max")).reset_index()
+    hopeless = [
+        f"{row.promise} ({row.benchmark}, up to {row.most:,} labels)"
+        for row in least[least["abstained"] > RARE].itertuples()
+    ]
     if hopeless:
-        most = int(kept["labels"].max())
-        text += f" With up to {most:,} labels hardly any threshold qualifies for: {'; '.join(hopeless)}."
+        text += f" In more than {RARE:.0%} of the draws no threshold qualifies for: {'; '.join(hopeless)}."
     return text
 
 
