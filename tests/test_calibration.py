@@ -20,7 +20,7 @@ from routellm_lab import plots
 from routellm_lab.errors import DataError, ParameterError
 from routellm_lab.evaluation import Bootstrap, Estimate, RoutingCurve
 from routellm_lab.evaluation.calibration import calibration, decisions_changed, win_targets
-from routellm_lab.policies.calibration import METHODS, WinRateCalibrator, cross_calibrated
+from routellm_lab.policies.calibration import METHODS, WinRateCalibrator, cross_calibrated, recalibration_table
 from routellm_lab.preferences.models import ModelPair
 
 PAIR = ModelPair(strong="large", weak="small")
@@ -427,6 +427,20 @@ def test_decisions_that_cannot_be_compared_are_refused():
         decisions_changed(curve, world(31), share=0.5)
 
 
+def test_the_table_of_recalibration_has_a_row_per_method_and_rule():
+    bootstrap, curve = Bootstrap(n_resamples=50), world(slope=0.4)
+    table = recalibration_table(curve, 0.3, bootstrap=bootstrap)
+    assert table[["method", "rule"]].to_numpy().tolist() == [
+        ["isotonic", "win rate >= 0.5"],
+        ["isotonic", "30% strong calls"],
+        ["sigmoid", "win rate >= 0.5"],
+        ["sigmoid", "30% strong calls"],
+    ]
+    after = cross_calibrated(curve, "sigmoid")
+    assert table["ece"].iloc[-1] == calibration(after, bootstrap=bootstrap).ece.value
+    assert table["flips"].iloc[-1] == decisions_changed(curve, after, share=0.3, bootstrap=bootstrap)["flips"].item()
+
+
 # -- drawing -----------------------------------------------------------------------------------------------------------
 
 
@@ -447,8 +461,8 @@ def test_the_diagram_shows_every_bin_and_says_who_is_off():
     figure = plots.reliability_diagram(found, simulated=True, name="mmlu")
     worst = found["best_one"]
     assert title(figure) == (
-        "1 of 2 sets of win rates is miscalibrated beyond chance; most: best one, off by "
-        f"{worst.ece.value:.3f} (by chance {worst.ece_null.value:.3f}), too low on average"
+        "1 of 2 sets of win rates is miscalibrated, most of all best one: off by "
+        f"{worst.ece:.3f} ({worst.ece_null.value:.3f} by chance), too low on average"
     )
     shown = texts(figure)
     for label in (f"best one {worst.ece:.3f}", "calibrated", "SIMULATED DATA · mmlu, 2,000 prompts", "95% interval"):
@@ -466,10 +480,12 @@ def test_the_diagram_shows_every_bin_and_says_who_is_off():
 def test_the_diagram_of_one_router_praises_no_chance():
     plain, off = (calibration(world(slope=slope), bootstrap=Bootstrap(n_resamples=100)) for slope in (1, 0.4))
     figure = plots.reliability_diagram({"best_one": plain}, simulated=False)
-    assert title(figure) == "Best one: win rates no further from what came out than chance explains"
+    assert title(figure) == ("Best one: predicted win rates no further from the observed ones than chance explains")
     assert "SIMULATED" not in texts(figure)
-    assert title(plots.reliability_diagram({"a": plain, "b": plain}, simulated=False)).startswith("All 2 sets: win")
-    expected = f"B: win rates off by {off.ece.value:.3f} (by chance {off.ece_null.value:.3f})"
+    assert title(plots.reliability_diagram({"a": plain, "b": plain}, simulated=False)).startswith(
+        "All 2 sets: predicted"
+    )
+    expected = f"B: win rates are off by {off.ece:.3f} ({off.ece_null.value:.3f} by chance)"
     assert title(plots.reliability_diagram({"b": off}, simulated=False)) == expected
     assert title(plots.reliability_diagram({"b": off}, simulated=False, title="Mine")) == "Mine"
     with pytest.raises(ParameterError, match="no calibration given"):

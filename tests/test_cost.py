@@ -10,11 +10,12 @@ from hypothesis import strategies as st
 
 from routellm_lab import ModelPair, RoutingCurve, load_outcomes
 from routellm_lab.benchmarks import outcomes_from_frames
-from routellm_lab.costs import Prices, count_tokens, load_prices
+from routellm_lab.costs import Prices, count_tokens, load_prices, price_lists
 from routellm_lab.errors import DataError, ParameterError
-from routellm_lab.evaluation import Bootstrap, PairCostCurve, cost_savings
+from routellm_lab.evaluation import Bootstrap, PairCostCurve, cost_savings, cost_table
 
 PAIR = ModelPair(strong="strong", weak="weak")
+RNG = np.random.default_rng
 
 
 def curve_of(rng: np.random.Generator, n: int = 60, ties: bool = False) -> RoutingCurve:
@@ -261,3 +262,34 @@ def test_the_oracle_in_dollars_pays_no_router_and_a_mix_saves_what_lies_between(
     assert (costs.mix_saving(1), costs.mix_saving(0)) == (0, 1 - costs.weak_dollars / costs.strong_dollars)
     spent = (1 - costs.mix_saving(0.3)) * costs.strong_dollars
     assert costs.random_quality(spent) == pytest.approx(0.7 * costs.curve.weak_mean + 0.3 * costs.curve.strong_mean)
+
+
+def test_the_table_of_costs_holds_the_intervals_of_each_curve():
+    costs, bootstrap = {"a": costs_of(RNG(1)), "b": costs_of(RNG(2))}, Bootstrap(n_resamples=50)
+    table = cost_table(costs, (0.5, 0.8), bootstrap).set_index("case")
+    assert list(table.index) == ["a", "b"]
+    assert table.loc["a", "strong_alone"] == costs["a"].strong_dollars
+    for name, curve in costs.items():
+        found = curve.intervals(["dollars50", "saving80"], bootstrap)
+        for metric, row in found.iterrows():
+            assert table.loc[name, [metric, f"{metric}_low", f"{metric}_high"]].tolist() == row.tolist()
+
+
+def test_a_difference_of_two_routers_is_paired():
+    costs, bootstrap = costs_of(RNG(3)), Bootstrap(n_resamples=200)
+    assert tuple(costs.difference(costs, "saving50", bootstrap)) == (0, 0, 0)
+    worse = replace(costs, curve=replace(costs.curve, win_rate=1 - costs.curve.win_rate))
+    difference = costs.difference(worse, "saving50", bootstrap)
+    assert difference.value == pytest.approx(costs.value("saving50") - worse.value("saving50"))
+    assert difference.low <= difference.value <= difference.high
+    with pytest.raises(DataError, match="has other prompts or models"):
+        costs.difference(costs_of(RNG(3), 50), "saving50")
+
+
+def test_price_lists_name_both_models_and_differ(tmp_path):
+    assert list(price_lists("sample", ["sim-granite", "sim-pebble"])) == ["list prices"]
+    real = ["gpt-4-1106-preview", "mixtral-8x7b-instruct-v0.1"]
+    lists = price_lists("hub", real)
+    assert list(lists) == ["list prices", "paper's"]  # the package's own list is the hub's
+    assert all(model in prices for prices in lists.values() for model in real)
+    assert list(price_lists("hub", ["a model that nobody sells"])) == ["list prices"]

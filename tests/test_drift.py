@@ -4,6 +4,7 @@ from collections import deque
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -11,7 +12,7 @@ from test_cost import PAIR, curve_of
 
 from routellm_lab.errors import DataError, ParameterError
 from routellm_lab.evaluation import Bootstrap
-from routellm_lab.policies import OnlineThreshold, shares_over_time, threshold_transfer
+from routellm_lab.policies import OnlineThreshold, drifting_stream, follow_drift, shares_over_time, threshold_transfer
 from routellm_lab.policies.thresholds import nearest_thresholds
 
 
@@ -132,3 +133,42 @@ def test_shares_over_time_are_means_of_blocks():
 def test_calls_that_are_none_are_refused(called, block, error, message):
     with pytest.raises(error, match=message):
         shares_over_time(called, block)
+
+
+def two_benchmarks() -> tuple[dict, pd.Series]:
+    usual, other = curve_of(np.random.default_rng(0), 400), curve_of(np.random.default_rng(1), 100)
+    groups = pd.Series(np.arange(400) % 20, index=usual.prompt_ids)
+    rates = 0.3 * usual.win_rate + np.where(groups >= 18, 0.6, 0.1)
+    return {"mmlu": replace(usual, win_rate=rates), "gsm8k": replace(other, win_rate=0.5 + other.win_rate / 2)}, groups
+
+
+def test_a_stream_holds_each_question_once_and_its_hard_groups_last():
+    curves, groups = two_benchmarks()
+    earlier, parts = drifting_stream(curves, groups, n_earlier=100, n_usual=1000)
+    assert list(parts) == ["mmlu", "gsm8k", "hard mmlu"]
+    together = np.sort(np.concatenate([earlier, parts["mmlu"], parts["hard mmlu"]]))
+    np.testing.assert_array_equal(together, np.sort(curves["mmlu"].win_rate))
+    assert (len(earlier), parts["hard mmlu"].min() > 0.6) == (100, True)
+    np.testing.assert_array_equal(np.sort(parts["gsm8k"]), np.sort(curves["gsm8k"].win_rate))
+    alone = drifting_stream({"mmlu": curves["mmlu"]}, groups, n_earlier=100)[1]
+    assert list(alone) == ["mmlu", "hard mmlu"]
+    with pytest.raises(DataError, match="use a smaller n_earlier"):
+        drifting_stream(curves, groups)
+    with pytest.raises(DataError, match="no curve of 'arena'"):
+        drifting_stream(curves, groups, usual="arena")
+
+
+def test_the_study_of_drift_counts_what_both_thresholds_did():
+    curves, groups = two_benchmarks()
+    earlier, parts = drifting_stream(curves, groups, n_earlier=100)
+    drift = follow_drift(earlier, parts, PAIR, 0.5, window=50, block=100)
+    assert drift.changes == {"mmlu": 0, "gsm8k": len(parts["mmlu"]), "hard mmlu": len(parts["mmlu"]) + 100}
+    assert drift.parts["questions"].tolist() == [len(part) for part in parts.values()]
+    for kind, total in drift.totals.items():
+        assert total.value == pytest.approx(np.average(drift.parts[kind], weights=drift.parts["questions"]))
+        assert total.low < total.value < total.high
+        assert drift.blocks[kind]["question"].iloc[-1] == sum(map(len, parts.values()))
+    assert drift.parts["fixed"].iloc[-1] == 1
+    assert abs(drift.totals["online"].value - 0.5) < abs(drift.totals["fixed"].value - 0.5)
+    with pytest.raises(DataError, match="no part"):
+        follow_drift(earlier, {}, PAIR, 0.5)

@@ -15,7 +15,7 @@ from routellm_lab import RoutingCurve
 from routellm_lab.errors import DataError, ParameterError
 from routellm_lab.evaluation import share_interval
 from routellm_lab.evaluation.guarantees import guarantee_table, verify_guarantee
-from routellm_lab.evaluation.required_labels import required_labels, required_labels_pgr
+from routellm_lab.evaluation.required_labels import required_labels, required_labels_pgr, required_labels_table
 from routellm_lab.policies import guarantee_missed, guarantee_pgr
 from routellm_lab.policies.betting import Wealth, largest_gap
 
@@ -300,7 +300,7 @@ def test_too_few_labels_say_how_many_are_needed():
         "questions sent to the weak model$",
     ):
         guarantee_missed(few, 0.05)
-    with pytest.raises(DataError, match=r"at most 5.0% of those are missed .* it takes 45 labelled questions$"):
+    with pytest.raises(DataError, match=r"at most 5.0% of all questions are missed .* it takes 45 labelled questions$"):
         guarantee_missed(few, 0.05, of="all")
     few = RoutingCurve(few.win_rate, np.ones(20), np.arange(20) % 2, few.prompt_ids, PAIR)
     needed = required_labels_pgr(0.9, 0.5, 0.1)
@@ -376,3 +376,22 @@ def test_labels_that_are_too_few_count_as_abstained():
 def test_labels_that_no_number_is_enough_for_are_refused_at_once(alpha, delta, missed):
     with pytest.raises(ParameterError, match="no number of labels will do"):
         required_labels(alpha, delta, missed)
+
+
+def test_the_table_of_labels_says_of_which_questions():
+    table = required_labels_table((0.02, 0.1), (0.8,), {"mmlu": 0.2}, 0.1, missed_of_all=(0.05,))
+    assert table["promise"].tolist() == [
+        "at most 5% of all questions are missed",
+        "at most 2% of those sent to weak are missed",
+        "at most 10% of those sent to weak are missed",
+        "at least 80% of the gap, mmlu",
+    ]
+    least = [
+        required_labels(0.05, of="all"),
+        required_labels(0.02),
+        required_labels(0.1),
+        required_labels_pgr(0.8, 0.2),
+    ]
+    assert table["least"].tolist() == least
+    assert table["likely"][1] == required_labels(0.02, missed=0.01)
+    assert np.isnan(table["likely"].iloc[-1])

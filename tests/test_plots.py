@@ -717,8 +717,8 @@ def make_costs(skill=0.5, router=0.0):
 
 def test_cost_curves_tell_what_is_saved_beside_a_random_mix():
     figure = plots.cost_curves({"good": make_costs(), "none": make_costs(0.0)}, bootstrap=Bootstrap(n_resamples=100))
-    assert "Half of the gap for" in title(figure)
-    assert "a random mix saves" in title(figure)
+    assert title(figure).startswith("Good: half of the quality gap costs ")
+    assert "with a random mix" in title(figure)
     axes = figure.axes[0]
     assert axes.get_xlabel() == "cost (USD per 1,000 questions)"
     labels = [text.get_text() for text in figure.legends[0].get_texts()]
@@ -739,6 +739,12 @@ def test_interval_dots_draw_a_marker_with_its_interval_per_row():
     assert title(figure) == "A finding"
     assert "SIMULATED" in figure.axes[0].get_title(loc="left")
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["a", "b", "even"]
+    ratios = plots.dot_plot(frame, "what", "how", log=True, heading="measured", **options)
+    assert ratios.axes[0].get_xscale() == "log"
+    assert [tick.get_text() for tick in ratios.axes[0].get_xticklabels()] == ["0.5", "0.7", "1", "1.5", "2", "3"]
+    assert ratios.legends[0].get_title().get_text() == "measured"
+    many = pd.concat([frame.assign(what=f"{number}") for number in range(40)])
+    assert plots.dot_plot(many, "what", "how", **options).get_figheight() <= 6.5
     with pytest.raises(DataError, match="dot_plot"):
         plots.dot_plot(frame.drop(columns="low"), "what", "how", **options)
 
@@ -754,7 +760,7 @@ def test_promises_tell_the_one_that_is_broken_most():
     frame = pd.DataFrame({"promise": ["a", "a", "b"], "labels": [100, 1000, 100], "broken": [0.05, 0.12, 0.08]})
     frame = frame.assign(broken_low=0.01, broken_high=0.2, weak_share=0.5, weak_low=0.4, weak_high=0.6, abstained=0.1)
     figure = plots.promises(frame, 0.1, simulated=False)
-    assert title(figure).startswith("Promises are broken in at most 12.0% of the draws")
+    assert title(figure).startswith("The promise broken most often fails in 12.0% [1.0%, 20.0%] of the draws; 10% is")
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["a", "b", "allowed: 10%"]
     assert len(figure.axes) == 3
 

@@ -206,3 +206,31 @@ def test_win_rates_alone_need_a_pair():
         ThresholdPolicy.for_share([0.1, 0.9], 0.5)
     with pytest.raises(ParameterError, match="share must be a number from 0 to 1"):
         ThresholdPolicy.for_share([0.1, 0.9], 50, PAIR)
+
+
+def test_what_is_saved_over_a_random_mix_of_equal_quality():
+    costs = costs_of(RNG(4), 400, router=1e-5)
+    policy = ThresholdPolicy.for_share(costs, 0.4)
+    told = policy.expect(costs)
+    mix = told.pgr.value * costs.strong_dollars + (1 - told.pgr.value) * costs.weak_dollars
+    assert told.saving_over_mix.value == pytest.approx(1 - told.dollars.value / mix)
+    assert told.saving_over_mix.low < told.saving_over_mix.value < told.saving_over_mix.high
+    assert told.row()["saving_over_mix"] == told.saving_over_mix.value
+    assert "saved against a random mix of equal quality" in policy.explain()
+    assert math.isnan(policy.expect(costs.curve).saving_over_mix.value)
+    oracle = costs.oracle()  # better than the strong model alone: compared with it
+    best = ThresholdPolicy(PAIR, 0.9, "by hand").expect(oracle)
+    assert best.pgr.value > 1
+    assert best.saving_over_mix.value == pytest.approx(best.saving.value)
+
+
+def test_where_nothing_can_be_promised_the_strong_model_is_called_and_the_reason_is_said():
+    few = curve_of(RNG(5), 10)
+    with pytest.raises(DataError, match="too few to promise"):
+        ThresholdPolicy.guaranteed(few, missed=0.05, of="all")
+    policy = ThresholdPolicy.guaranteed(few, missed=0.05, of="all", fallback="strong")
+    assert (policy.threshold, policy.guarantee) == (0.0, None)
+    assert "10 labelled questions are too few to promise" in policy.rule
+    assert policy.explain().startswith("Call strong always (chosen for safety: ")
+    with pytest.raises(ParameterError, match="fallback must be 'error' or 'strong'"):
+        ThresholdPolicy.guaranteed(few, missed=0.05, fallback="weak")

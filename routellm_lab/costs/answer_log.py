@@ -222,9 +222,9 @@ def log_answers(
     else:
         asked = named_models(models, f"outcomes {outcomes.name}")
     if not asked:
-        told = listed([f"{model} ({why})" for model, why in excluded.items()], 5)
+        none = listed([f"{model} ({why})" for model, why in excluded.items()], 5)
         raise DataError(
-            f"outcomes {outcomes.name}: no model is left of {told}; add prices (load_prices(path=...) or priced_as), "
+            f"outcomes {outcomes.name}: no model is left of {none}; add prices (load_prices(path=...) or priced_as), "
             "assume lengths with output_tokens, or raise most_missing"
         )
     tokens = count_tokens(outcomes, asked, output_tokens)

@@ -1,7 +1,7 @@
 """What a token costs, model by model: dated list prices, in which every row keeps its source.
 
 The package's own ``prices.csv`` has the models of the data folders that the price map of LiteLLM 1.110.2 (MIT licence)
-knows under the same name, and the simulated models of the sample, dearer the stronger they are planted. Where several
+knows under the same name, and the simulated models of the sample, which cost more the stronger they are. Where several
 hosts sell a model, the row is its developer's own; else the cheapest host's, by the sum of both prices. ``source``
 names the entry of the map, and so the host; ``as_of`` is the day that release was built. Left out are names that by
 then stood for a newer model at another price (``command-r``, ``command-r-plus``, ``mistral-medium``), and
@@ -11,7 +11,7 @@ that a model is still sold: the map goes on listing retired ones, such as ``gpt-
 
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import InitVar, astuple, dataclass, field
 from datetime import date
 from pathlib import Path
@@ -156,6 +156,46 @@ def load_prices(data: str | Path | None = None, path: str | Path | None = None) 
         files.append(Path(path).expanduser())
     layers = [Prices(_read(file), where=str(file)).to_frame() for file in files]
     return Prices(pd.concat(layers).drop_duplicates("model", keep="last"))
+
+
+def price_lists(data: str | Path | None, models: Iterable[str]) -> dict[str, Prices]:
+    """The price lists to compare results in dollars with: that of the data, the package's own, the paper's.
+
+    Parameters
+    ----------
+    data : str or path, optional
+        A data root. Simulated models have one list only.
+    models : iterable of str
+        Lists that lack one of them, or have the same prices for all as an earlier list, are left out; never the first.
+
+    Returns
+    -------
+    dict of str to Prices
+        ``list prices`` (of the data root), ``package's own``, ``paper's``.
+
+    Raises
+    ------
+    DataError
+        As `load_prices`.
+
+    Examples
+    --------
+    >>> list(price_lists("sample", ["sim-granite", "sim-pebble"]))
+    ['list prices']
+    """
+    names, lists = list(models), {"list prices": load_prices(data)}
+    if str(data) == "sample":
+        return lists
+    for name, prices in {"package's own": load_prices("hub"), "paper's": paper_prices()}.items():
+        if all(model in prices for model in names):
+            amounts = _amounts(prices, names)
+            if all(amounts != _amounts(earlier, names) for earlier in lists.values()):
+                lists[name] = prices
+    return lists
+
+
+def _amounts(prices: Prices, models: Iterable[str]) -> list[tuple[float, float] | None]:
+    return [(prices[model].input, prices[model].output) if model in prices else None for model in models]
 
 
 def paper_prices() -> Prices:

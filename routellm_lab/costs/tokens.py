@@ -13,7 +13,7 @@ CHARACTERS_PER_TOKEN = 4.0
 
 
 PER = 1000
-"""Questions that dollars are told for."""
+"""Questions that dollars are given for."""
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from routellm_lab._moved import moved
 from routellm_lab.evaluation.achievable import achieved_share, best_possible
-from routellm_lab.evaluation.cost_curve import PairCostCurve, cost_savings
+from routellm_lab.evaluation.cost_curve import PairCostCurve, cost_savings, cost_table
 from routellm_lab.evaluation.curve import RoutingCurve, evaluate
 from routellm_lab.evaluation.groups import Correlation, apgr_by_group, rank_correlation
 from routellm_lab.evaluation.intervals import share_interval
@@ -43,6 +43,7 @@ __all__ = [
     "compare_recipes",
     "comparison_table",
     "cost_savings",
+    "cost_table",
     "evaluate",
     "evaluate_fits",
     "fit_again",

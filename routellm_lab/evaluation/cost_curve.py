@@ -16,6 +16,7 @@ from routellm_lab.errors import LARGEST, DataError, ParameterError, listed, near
 from routellm_lab.evaluation import metrics
 from routellm_lab.evaluation.curve import RoutingCurve
 from routellm_lab.evaluation.inputs import checked_amounts, checked_shares
+from routellm_lab.evaluation.verdict import Estimate, flattened
 from routellm_lab.paper import paper_other_tables
 from routellm_lab.resampling import Bootstrap, warn_repeated
 
@@ -89,7 +90,7 @@ class PairCostCurve:
         ParameterError
             When a model has no price, or its tokens were not counted.
         DataError
-            When the tokens of a question are not known, or the strong model is not the dearer one.
+            When the tokens of a question are not known, or the strong model costs no more than the weak one.
         """
         require_number("router_usd_per_million", router_usd_per_million, 0)
         missing = curve.prompt_ids.difference(tokens.output.index)
@@ -216,6 +217,32 @@ class PairCostCurve:
         values = self._metrics(names, np.ones((1, len(self.curve))))[0]
         return pd.DataFrame({"value": values, "low": low, "high": high}, index=pd.Index(names, name="metric"))
 
+    def difference(self, other: "PairCostCurve", metric: str, bootstrap: Bootstrap = Bootstrap()) -> Estimate:
+        """A metric of this curve less that of another router's, with a paired bootstrap interval over the prompts.
+
+        Parameters
+        ----------
+        other : PairCostCurve
+            Of the same prompts, in the same order, and pair.
+        metric : str
+            See `intervals`.
+        bootstrap : Bootstrap
+            Of the prompts; both curves are computed on the same resamples.
+
+        Raises
+        ------
+        DataError
+            When the curves are of other prompts or models, or the strong model is not better.
+        """
+        if other.curve.pair != self.curve.pair or not other.curve.prompt_ids.equals(self.curve.prompt_ids):
+            raise DataError(f"difference: {other.curve.name} has other prompts or models than {self.curve.name}")
+        drawn = [
+            self._metrics([metric], counts) - other._metrics([metric], counts)
+            for counts in self.curve.resampled(bootstrap)
+        ]
+        low, high = bootstrap.interval(np.concatenate(drawn)[:, 0], self.curve.name)
+        return Estimate(self.value(metric) - other.value(metric), float(low), float(high))
+
     def _metrics(self, names: Iterable[str], counts: np.ndarray) -> np.ndarray:
         parsed = [_parsed(name) for name in names]
         self.curve._require_gap()
@@ -260,6 +287,36 @@ class PairCostCurve:
         shown["random_quality"] = self.random_quality(shown["dollars"])
         order = ["threshold", "share", "quality", "quality_low", "quality_high", "pgr"]
         return shown[[*order, "dollars", "dollars_low", "dollars_high", "random_quality"]]
+
+
+def cost_table(
+    costs: Mapping[str, PairCostCurve], gap_shares: Iterable[float] = (0.5, 0.8), bootstrap: Bootstrap = Bootstrap()
+) -> pd.DataFrame:
+    """What shares of the performance gap cost, and what that saves against the strong model alone.
+
+    Parameters
+    ----------
+    costs : dict of PairCostCurve
+        By benchmark or case.
+    gap_shares : iterable of float
+        In (0, 1].
+    bootstrap : Bootstrap
+        Of the questions.
+
+    Returns
+    -------
+    DataFrame
+        One row per case: ``case``, ``weak_alone``, ``strong_alone`` (USD per 1,000 questions), and of each share x in
+        per cent ``dollars<x>``, ``saving<x>``, each with ``_low`` and ``_high``; see `PairCostCurve.intervals`.
+    """
+    names = [f"{word}{100 * x:g}" for x in gap_shares for word in ("dollars", "saving")]
+    rows = []
+    for case, curve in costs.items():
+        found = curve.intervals(names, bootstrap)
+        estimates = {name: Estimate(*_three(found, name)) for name in names}
+        alone = {"case": case, "weak_alone": curve.weak_dollars, "strong_alone": curve.strong_dollars}
+        rows.append(alone | flattened(estimates))
+    return pd.DataFrame(rows)
 
 
 def cost_savings(

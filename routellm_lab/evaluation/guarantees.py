@@ -53,7 +53,7 @@ def verify_guarantee(
     n_draws : int
     held_out : bool
         Whether the promise is checked on the questions left after drawing without replacement (as people would check
-        it, with the luck of those questions in it); else the benchmark is the whole world, the labelled questions are
+        it, with their sampling noise); else the benchmark is the whole world, the labelled questions are
         drawn from it with replacement, and the promise is checked on all of it, as it is meant.
     random_state : int, optional
     groups : Series, optional
@@ -144,9 +144,9 @@ def guarantee_table(
         found = verify_guarantee(curves[name], rules[promise], labels, n_draws, held_out, random_state, own.get(name))
         low, high = share_interval(int(found["broken"].sum()), n_draws, confidence_level)
         weak_low, weak_high = found["weak_share"].quantile([0.1, 0.9])
-        told = {"benchmark": name, "promise": promise, "labels": labels, "broken": found["broken"].mean()}
-        told |= {"broken_low": low, "broken_high": high, "abstained": found["abstained"].mean()}
-        rows.append(told | {"weak_share": found["weak_share"].mean(), "weak_low": weak_low, "weak_high": weak_high})
+        row = {"benchmark": name, "promise": promise, "labels": labels, "broken": found["broken"].mean()}
+        row |= {"broken_low": low, "broken_high": high, "abstained": found["abstained"].mean()}
+        rows.append(row | {"weak_share": found["weak_share"].mean(), "weak_low": weak_low, "weak_high": weak_high})
     return pd.DataFrame(rows)
 
 

@@ -2,9 +2,11 @@
 
 import math
 from bisect import bisect_left
+from collections.abc import Iterable, Mapping
 from typing import Literal
 
 import numpy as np
+import pandas as pd
 from scipy import stats
 
 from routellm_lab.errors import ParameterError, require_number
@@ -120,3 +122,56 @@ def required_labels_pgr(pgr: float, gap: float, delta: float = 0.1) -> int:
         raise ParameterError("gap must be above 0: where the models are as good, PGR is undefined")
     require_number("delta", delta, 0, 1, inside=True)
     return required_labels((1 - pgr) * gap, delta, of="all")
+
+
+def required_labels_table(
+    missed: Iterable[float],
+    pgr: Iterable[float],
+    gaps: Mapping[str, float],
+    delta: float = 0.1,
+    missed_of_all: Iterable[float] = (),
+) -> pd.DataFrame:
+    """Labelled questions that promises take, side by side.
+
+    Parameters
+    ----------
+    missed : iterable of float
+        Largest shares missed, in (0, 1), of the questions sent to the weak model.
+    pgr : iterable of float
+        Smallest shares of the performance gap, in (0, 1).
+    gaps : dict of str to float
+        By benchmark: strong minus weak mean score, in (0, 1].
+    delta : float
+    missed_of_all : iterable of float
+        Largest shares missed, in (0, 1), of all questions.
+
+    Returns
+    -------
+    DataFrame
+        ``promise``; ``counted`` (which questions the numbers count); ``least`` (below it no threshold passes, see
+        `required_labels` without a miss, `required_labels_pgr`); ``likely`` (to pass with probability .8 where the
+        router misses half of what is allowed; NaN of PGR).
+
+    Examples
+    --------
+    >>> required_labels_table([], [0.8], {"mmlu": 0.2}, missed_of_all=[0.1])[["promise", "least"]]
+                                       promise  least
+    0  at most 10% of all questions are missed     22
+    1            at least 80% of the gap, mmlu     57
+    """
+    rows: list[tuple[str, str, int, float]] = []
+    kinds: list[tuple[Of, str, str, Iterable[float]]] = [
+        ("all", "all questions", "all questions", missed_of_all),
+        ("weak", "those sent to weak", "questions sent to the weak model", missed),
+    ]
+    for of, which, counted, shares in kinds:
+        for share in shares:
+            least = required_labels(share, delta, of=of)
+            likely = required_labels(share, delta, missed=share / 2, of=of)
+            rows.append((f"at most {100 * share:g}% of {which} are missed", counted, least, likely))
+    rows += [
+        (f"at least {100 * x:g}% of the gap, {name}", "all questions", required_labels_pgr(x, gap, delta), math.nan)
+        for name, gap in gaps.items()
+        for x in pgr
+    ]
+    return pd.DataFrame(rows, columns=["promise", "counted", "least", "likely"])

@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 from routellm_lab.errors import DataError, ParameterError, listed
 from routellm_lab.evaluation.cost_curve import PairCostCurve
 from routellm_lab.plots import theme
-from routellm_lab.plots.theme import words
+from routellm_lab.plots.theme import capital, words
 from routellm_lab.resampling import Bootstrap
 
 
@@ -73,8 +73,8 @@ def cost_curves(
     best = max(saved, key=lambda name: saved[name]["value"])
     value, low, high = saved[best]
     finding = (
-        f"Half of the gap for {value:.0%} less than the strong model alone ({words(best)}, {low:.0%} to {high:.0%}); "
-        f"a random mix saves {first.mix_saving(0.5):.0%}"
+        f"{capital(words(best))}: half of the quality gap costs {value:.0%} [{low:.0%}, {high:.0%}] less than the "
+        f"strong model alone; with a random mix {first.mix_saving(0.5):.0%} less"
     )
     detail = f"{first.curve.name}, {len(first.curve):,} prompts, {first.curve.pair}"
     theme.headline(figure, axes, title or finding, first.curve.simulated if simulated is None else simulated, detail)

@@ -1,4 +1,4 @@
-"""What thresholds promise: calibrated win rates, a share of strong calls, a bound on what is missed."""
+"""Guarantees of thresholds: calibrated win rates, a share of strong calls, a bound on what is missed."""
 
 from collections.abc import Mapping
 
@@ -49,8 +49,8 @@ def reliability_diagram(
     margin = 0.05 * float(np.ptp(shown)) + 0.01
     ends = (max(float(shown.min()) - margin, -0.02), min(float(shown.max()) + margin, 1.02))
     axes.axline((0, 0), slope=1, zorder=1, **theme.CHANCE)
-    axes.set(xlim=ends, ylim=ends, ylabel="win rate as it came out (mean of the bin)")
-    axes.set_xlabel("win rate of the strong model as foretold (mean of the bin; a tie counts one half)")
+    axes.set(xlim=ends, ylim=ends, ylabel="observed win rate (mean of the bin)")
+    axes.set_xlabel("predicted win rate of the strong model (mean of the bin; a tie counts one half)")
     level = next(iter(calibrations.values())).confidence_level
     theme.legend_below(figure, handles, f"mean distance from the diagonal (ECE)  [{level:.0%} interval]", columns=2)
     detail = theme.counted((found.n for found in calibrations.values()), "prompts in bins of equal size")
@@ -63,14 +63,14 @@ def _calibration_finding(calibrations: Mapping[str, Calibration]) -> str:
     off = {router: found for router, found in calibrations.items() if found.miscalibrated}
     if not off:
         who = words(next(iter(calibrations))) if len(calibrations) == 1 else f"all {len(calibrations)} sets"
-        return f"{capital(who)}: win rates no further from what came out than chance explains"
+        return f"{capital(who)}: predicted win rates no further from the observed ones than chance explains"
     router, worst = max(off.items(), key=lambda item: item[1].ece.value)
     way = ", too high on average" if worst.bias.low > 0 else ", too low on average" if worst.bias.high < 0 else ""
-    how = f"off by {worst.ece.value:.3f} (by chance {worst.ece_null.value:.3f}){way}"
+    how = f"off by {worst.ece:.3f} ({worst.ece_null.value:.3f} by chance){way}"
     if len(calibrations) == 1:
-        return f"{capital(words(router))}: win rates {how}"
-    count = f"{len(off)} of {len(calibrations)} sets of win rates {'is' if len(off) == 1 else 'are'}"
-    return f"{count} miscalibrated beyond chance; most: {words(router)}, {how}"
+        return f"{capital(words(router))}: win rates are {how}"
+    count = f"{len(off)} of {len(calibrations)} sets of win rates {'is' if len(off) == 1 else 'are'} miscalibrated"
+    return f"{count}, most of all {words(router)}: {how}"
 
 
 @theme.figure
@@ -175,11 +175,11 @@ def promises(frame: pd.DataFrame, delta: float, *, simulated: bool, name: str = 
     panels[0].set_ylim(0, max(1.6 * delta, 1.1 * frame["broken_high"].max()))
     for axes in panels[1:]:
         axes.set_ylim(-0.03, 1.03)
-    theme.legend_below(figure, handles, "bars: interval (left), middle 80% of the draws (middle)", columns=2)
+    theme.legend_below(figure, handles, "bars: interval (left), middle 80% of the draws (centre)", columns=2)
     most = frame.iloc[int(frame["broken"].argmax())]
     finding = (
-        f"Promises are broken in at most {most['broken']:.1%} of the draws "
-        f"[{most['broken_low']:.1%}, {most['broken_high']:.1%}], where {delta:.0%} are allowed"
+        f"The promise broken most often fails in {most['broken']:.1%} [{most['broken_low']:.1%}, "
+        f"{most['broken_high']:.1%}] of the draws; {delta:.0%} is allowed"
     )
     theme.headline(figure, panels[0], title or finding, simulated, name)
     return figure

@@ -14,6 +14,11 @@ from routellm_lab.errors import DataError
 from routellm_lab.plots import theme
 from routellm_lab.plots.theme import words
 
+_TALLEST = 6.4
+"""Inches that a figure of rows may be tall: what a laptop's screen shows."""
+_RATIOS = (0.1, 0.2, 0.3, 0.5, 0.7, 1, 1.5, 2, 3, 5, 7, 10, 20, 50, 100)
+"""Ticks of a log scale of ratios."""
+
 
 @theme.figure
 def dot_plot(
@@ -29,6 +34,8 @@ def dot_plot(
     reference: float | None = None,
     reference_label: str = "",
     percent: bool = False,
+    heading: str = "bars: intervals",
+    log: bool = False,
 ) -> Figure:
     """Values with their intervals: a row per group, and in it a marker per member, beside a line to compare with.
 
@@ -50,6 +57,10 @@ def dot_plot(
     reference_label : str
     percent : bool
         Whether the value is a share, shown in per cent.
+    heading : str
+        Of the legend: what the markers are.
+    log : bool
+        Whether values above 0 are drawn on a log scale, such as ratios.
 
     Returns
     -------
@@ -65,7 +76,12 @@ def dot_plot(
         handles.append(theme.entry(reference_label, **theme.DASHED))
     if percent:
         theme.percent_axis(axes.xaxis)
-    theme.legend_below(figure, handles, "bars: intervals", columns=4)
+    if log:
+        axes.set_xscale("log")
+        ends = frame[[value, "low", "high"]].to_numpy(float)
+        inside = [tick for tick in _RATIOS if np.nanmin(ends) / 1.3 <= tick <= np.nanmax(ends) * 1.3]
+        theme.log_ticks(axes, inside, [f"{tick:g}" for tick in inside])
+    theme.legend_below(figure, handles, heading, columns=4)
     theme.headline(figure, axes, title, simulated, name)
     return figure
 
@@ -92,7 +108,7 @@ def dodged_rows(
         The look of every member.
     """
     groups, members = (list(dict.fromkeys(frame[column])) for column in (group, by))
-    figure, axes = theme.canvas(2.1 + len(groups) * (0.2 + height * len(members)))
+    figure, axes = theme.canvas(min(2.1 + len(groups) * (0.2 + height * len(members)), _TALLEST))
     for place in range(1, len(groups), 2):
         axes.axhspan(place - 0.5, place + 0.5, color="#f5f5f5", linewidth=0, zorder=0)
     looks = {member: theme.marker_look(number, markersize=6) for number, member in enumerate(members)}

@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FuncFormatter, NullFormatter, PercentFormatter
+from matplotlib.ticker import FuncFormatter, NullFormatter
 
 from routellm_lab.errors import DataError, listed
 
@@ -141,7 +141,7 @@ def name_rows(axes: Axes, labels: Sequence[str] | pd.Series, **look: Any) -> Non
 
 def percent_axis(axis: Axis) -> None:
     """Numbers of an axis in per cent, without the sign."""
-    axis.set_major_formatter(PercentFormatter(1, symbol=""))
+    axis.set_major_formatter(FuncFormatter(lambda share, _: f"{round(100 * share, 6):g}"))
 
 
 def quality_axis(axes: Axes, unit: str) -> None:

@@ -1,6 +1,7 @@
 """Maps from win rates to calibrated win rates, learned on questions whose outcome is known."""
 
 import warnings
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
@@ -13,11 +14,13 @@ from sklearn.utils.validation import check_is_fitted
 from routellm_lab._moved import moved
 from routellm_lab.columns import float_array
 from routellm_lab.errors import DataError, ParameterError, listed, require_number
-from routellm_lab.evaluation.calibration import isotonic_map, win_targets
+from routellm_lab.evaluation.calibration import calibration, decisions_changed, isotonic_map, win_targets
 from routellm_lab.evaluation.curve import RoutingCurve
 from routellm_lab.evaluation.groups import matched_groups
+from routellm_lab.evaluation.verdict import flattened
+from routellm_lab.resampling import Bootstrap
 
-__getattr__ = moved(__name__, {"evaluation.calibration": ["Calibration", "calibration", "decisions_changed"]})
+__getattr__ = moved(__name__, {"evaluation.calibration": ["Calibration"]})
 
 METHODS = ("isotonic", "sigmoid")
 
@@ -170,6 +173,48 @@ def cross_calibrated(
         calibrator = WinRateCalibrator(method).fit(curve.win_rate[~own_fold], target[~own_fold])
         win_rate[own_fold] = calibrator.transform(curve.win_rate[own_fold])
     return replace(curve, win_rate=win_rate)
+
+
+def recalibration_table(
+    curve: RoutingCurve,
+    share: float,
+    threshold: float = 0.5,
+    methods: Iterable[str] = METHODS,
+    groups: pd.Series | None = None,
+    bootstrap: Bootstrap = Bootstrap(),
+    random_state: int | None = 0,
+) -> pd.DataFrame:
+    """What recalibration changes: the calibration error, and the decisions at a fixed threshold and a fixed share.
+
+    Parameters
+    ----------
+    curve : RoutingCurve
+    share : float
+        Of strong calls, in [0, 1].
+    threshold : float
+        On win rates.
+    methods : iterable of {"isotonic", "sigmoid"}
+    groups, random_state
+        As in `cross_calibrated`.
+    bootstrap : Bootstrap
+        Of the prompts.
+
+    Returns
+    -------
+    DataFrame
+        One row per method and rule: ``method``, ``ece`` (with ``_low``, ``_high``) after recalibration, and the columns
+        of `routellm_lab.policies.decisions_changed`.
+    """
+    rows = []
+    for method in methods:
+        after = cross_calibrated(curve, method, groups=groups, random_state=random_state)
+        error = flattened({"ece": calibration(after, bootstrap=bootstrap).ece})
+        for changed in (
+            decisions_changed(curve, after, threshold=threshold, bootstrap=bootstrap),
+            decisions_changed(curve, after, share=share, bootstrap=bootstrap),
+        ):
+            rows.append({"method": method} | error | changed.iloc[0].to_dict())
+    return pd.DataFrame(rows)
 
 
 def _sigmoid(win_rate: np.ndarray, target: np.ndarray) -> tuple[float, float]:

@@ -141,11 +141,11 @@ def guarantee_missed(
     require_ranking(curve.win_rate)
     needed = required_labels(alpha, delta, of=of, procedure=procedure)
     if n < needed:
-        which = " sent to the weak model" if of == "weak" else ""
+        which = "those sent to the weak model" if of == "weak" else "all questions"
         raise DataError(
-            f"{curve.name}: {n:,} labelled questions are too few to promise that at most {alpha:.1%} of those{which} "
+            f"{curve.name}: {n:,} labelled questions are too few to promise that at most {alpha:.1%} of {which} "
             f"are missed with probability {1 - delta:.0%}: without a single miss it takes {needed:,} labelled "
-            f"questions{which}"
+            f"questions{' sent to the weak model' if of == 'weak' else ''}"
         )
     rates, misses = _by_win_rate(curve)
     if of == "all":
@@ -165,15 +165,15 @@ def guarantee_missed(
             [_run(passed, int(np.searchsorted(ends, n * start / STARTS))) for start in range(1, STARTS + 1)]
         )
     kept = kept[ends[kept] > 0]
-    told: dict[str, Any] = {"kind": "missed", "target": alpha, "delta": delta, "n": n, "of": of}
-    told["exact"] = of == "all" or procedure == "bonferroni"
+    promised: dict[str, Any] = {"kind": "missed", "target": alpha, "delta": delta, "n": n, "of": of}
+    promised["exact"] = of == "all" or procedure == "bonferroni"
     if not len(kept):
-        return Guarantee(threshold=math.nan, weak_share=0.0, estimate=math.nan, bound=math.nan, **told)
+        return Guarantee(threshold=math.nan, weak_share=0.0, estimate=math.nan, bound=math.nan, **promised)
     best = int(kept.max())
     k, size, end = int(missed[best]), int(sizes[best]), int(ends[best])
     bound = share_upper_limit(k, size, delta / tests)
     threshold = math.inf if end == n else float(rates[end])
-    return Guarantee(threshold=threshold, weak_share=end / n, estimate=k / size, bound=bound, **told)
+    return Guarantee(threshold=threshold, weak_share=end / n, estimate=k / size, bound=bound, **promised)
 
 
 def guarantee_pgr(curve: RoutingCurve, pgr: float, delta: float = 0.1, bound: float | None = None) -> Guarantee:

@@ -32,8 +32,8 @@ def threshold_transfer(
         Of strong calls that the threshold is chosen for, in (0, 1).
     bootstrap : Bootstrap
         Of the questions. The threshold is chosen again on resamples of the questions it is chosen on; on another
-        benchmark the luck of its own questions is added (of a home row, whose questions are those that the threshold
-        was chosen on, the interval tells only how far the luck of the choice moves the share).
+        benchmark the sampling noise of its own questions is added. Where both are the same benchmark, the interval
+        shows only how much the choice varies.
 
     Returns
     -------
@@ -68,8 +68,8 @@ def threshold_transfer(
             called = target.win_rate >= threshold
             gap = target.gap
             pgr = gap[called].sum() / gap.sum() if gap.sum() > 0 else np.nan
-            told = {"chosen_on": chosen_on, "applied_to": applied_to, "threshold": threshold}
-            rows.append(told | {"share": float(called.mean()), "low": float(low), "high": float(high), "pgr": pgr})
+            row = {"chosen_on": chosen_on, "applied_to": applied_to, "threshold": threshold}
+            rows.append(row | {"share": float(called.mean()), "low": float(low), "high": float(high), "pgr": pgr})
     return pd.DataFrame(rows)
 
 

@@ -34,7 +34,7 @@ class ThresholdPolicy:
         How it was chosen, in words.
     expected : Expectation or None
         On the labelled questions that it was chosen on; None where there were none. A threshold that was chosen to
-        reach a quality on these questions looks a little better on them than elsewhere: `expect` tells on others.
+        reach a quality on these questions looks a little better on them than elsewhere: use `expect` on others.
     guarantee : Guarantee or None
         What is promised of it.
 
@@ -195,6 +195,7 @@ class ThresholdPolicy:
         delta: float = 0.1,
         of: Literal["weak", "all"] = "weak",
         bound: float | None = None,
+        fallback: Literal["error", "strong"] = "error",
     ) -> "ThresholdPolicy":
         """The threshold that saves most calls among those that keep a promise with probability 1 - delta.
 
@@ -211,6 +212,9 @@ class ThresholdPolicy:
             Of a share missed.
         bound : float, optional
             Of a promise on PGR: the largest difference that two scores can have (see `guarantee_pgr`).
+        fallback : {"error", "strong"}
+            What happens when no threshold qualifies: an error, or a policy that calls the strong model always, without
+            a guarantee; its ``rule`` says why.
 
         Raises
         ------
@@ -224,15 +228,22 @@ class ThresholdPolicy:
         curve, costs, _ = _parts(calibration)
         if curve is None:
             raise ParameterError("guaranteed: needs a RoutingCurve or PairCostCurve: win rates alone promise nothing")
-        if missed is not None:
-            found = guarantee_missed(curve, missed, delta, of)
-        else:
-            assert pgr is not None
-            found = guarantee_pgr(curve, pgr, delta, bound)
-        if found.abstains:
-            raise DataError(
-                f"{curve.name}: {found} Call {curve.pair.strong} always, label more questions, or promise less."
-            )
+        if fallback not in ("error", "strong"):
+            raise ParameterError(f"guaranteed: fallback must be 'error' or 'strong', got {fallback!r}")
+        try:
+            if missed is not None:
+                found = guarantee_missed(curve, missed, delta, of)
+            else:
+                assert pgr is not None
+                found = guarantee_pgr(curve, pgr, delta, bound)
+            if found.abstains:
+                raise DataError(
+                    f"{curve.name}: {found} Call {curve.pair.strong} always, label more questions, or promise less."
+                )
+        except DataError as error:
+            if fallback == "error":
+                raise
+            return cls(curve.pair, 0.0, f"safety: {error}", _expected(curve, costs, 0.0))
         return cls(curve.pair, found.threshold, "a promise", _expected(curve, costs, found.threshold), found)
 
     def decide(self, win_rates: Any) -> np.ndarray:
@@ -278,28 +289,30 @@ class ThresholdPolicy:
         questions : PairCostCurve or RoutingCurve, optional
             On which to expect it; by default those that it was chosen on, on which it looks a little too good.
         """
-        told = self.expected if questions is None else self.expect(questions)
+        given = self.expected if questions is None else self.expect(questions)
         calls = f"Call {self.pair.strong} where the win rate is at least {self.threshold:.4g}"
         if self.threshold in (0.0, math.inf):
             calls = f"Call {self.pair.strong if self.threshold == 0 else self.pair.weak} always"
         head = f"{calls}, else {self.pair.weak}" if 0 < self.threshold < math.inf else calls
         promised = "" if self.guarantee is None else f" {self.guarantee}"
-        if told is None:
+        if given is None:
             return f"{head} (chosen for {self.rule}).{promised}"
-        unit = told.score_unit
+        unit = given.score_unit
         spec = ".1%" if unit == "share correct" else ".2f"
-        parts = [f"{told.share:.0%} strong calls", f"quality {told.quality:{spec}} ({unit})"]
-        if not math.isnan(told.pgr.value):
-            parts.append(f"{told.pgr:.0%} of the performance gap")
-        if not math.isnan(told.dollars.value):
-            digits = max(2, 2 - math.floor(math.log10(told.dollars.value)))
-            dearer = told.saving.value < 0
-            off = Estimate(-told.saving.value, -told.saving.high, -told.saving.low) if dearer else told.saving
+        parts = [f"{given.share:.0%} strong calls", f"quality {given.quality:{spec}} ({unit})"]
+        if not math.isnan(given.pgr.value):
+            parts.append(f"{given.pgr:.0%} of the performance gap")
+        if not math.isnan(given.dollars.value):
+            digits = max(2, 2 - math.floor(math.log10(given.dollars.value)))
+            dearer = given.saving.value < 0
+            off = Estimate(-given.saving.value, -given.saving.high, -given.saving.low) if dearer else given.saving
             parts.append(
-                f"{told.dollars:.{digits}f} USD per {PER:,} questions, {off:.0%} {'more' if dearer else 'less'} than "
+                f"{given.dollars:.{digits}f} USD per {PER:,} questions, {off:.0%} {'more' if dearer else 'less'} than "
                 "the strong model alone"
             )
-        where = f"{told.benchmark} ({told.prompts:,} questions, {told.confidence_level:.0%} intervals)"
+            if not math.isnan(given.saving_over_mix.value):
+                parts.append(f"{given.saving_over_mix:.0%} saved against a random mix of equal quality")
+        where = f"{given.benchmark} ({given.prompts:,} questions, {given.confidence_level:.0%} intervals)"
         if questions is None:
             where = f"the questions it was chosen on, {where}"
         return f"{head} (chosen for {self.rule}). On {where}: {'; '.join(parts)}.{promised}"

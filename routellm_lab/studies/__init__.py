@@ -2,6 +2,7 @@
 validation."""
 
 from routellm_lab.studies.ablation import ablation
+from routellm_lab.studies.held_out import halves, held_out_benchmarks
 from routellm_lab.studies.learning_curves import learning_curve
 from routellm_lab.studies.robustness import (
     PERTURBATIONS,
@@ -34,6 +35,8 @@ __all__ = [
     "cross_fitted",
     "cross_group_matrix",
     "flip_rates",
+    "halves",
+    "held_out_benchmarks",
     "learning_curve",
     "leave_group_out",
     "outcomes_from_battles",
