@@ -175,16 +175,15 @@ def test_settings_count_as_significant_after_the_correction_only():
 def test_a_decision_is_for_a_system_only_where_one_is_significantly_better():
     assert verdicts.decision(GAINS, "cascade") == (
         "Use cascade within 1 USD where 1 USD per 1,000 questions may be spent: expect +0.050 [+0.030, +0.070] of "
-        "quality over the one-call router at that cost. Of 3 settings, 1 is significantly better at the same cost and 1 is "
-        "significantly worse (paired bootstrap, Holm)."
+        "quality over the one-call router at that cost. Of 3 settings, 1 is significantly better at the same cost "
+        "and 1 is significantly worse (paired bootstrap, Holm)."
     )
     luck = GAINS.assign(over_router_p_holm=[0.2, 0.3, 0.02, np.nan])
     refused = verdicts.decision(luck, "cascade")
     assert refused.startswith("Do not replace the one-call router by a cascade: at the same cost no setting of 3 is ")
     assert "better and 1 is significantly worse" in refused
-    assert (
-        "+0.050 [+0.030, +0.070] of quality (cascade within 1 USD; chosen afterwards, interval uncorrected)" in refused
-    )
+    best = "differs by +0.050 [+0.030, +0.070] of quality (cascade within 1 USD; uncorrected)."
+    assert refused.endswith(f"The best one, chosen afterwards, {best}")
     assert "significantly better or worse" in verdicts.decision(luck.assign(over_router_p_holm=1.0), "cascade")
     with pytest.raises(DataError, match="no cascade costs what the router can cost"):
         verdicts.decision(GAINS.iloc[3:], "cascade")
@@ -240,8 +239,9 @@ def test_panels_and_rankers_in_sentences():
     agreed = pd.DataFrame(rows, columns=["ranker", "judged by", "accuracy", "ahead"])
     agreed = agreed.assign(low=0.5, high=1.0, ahead_low=agreed["ahead"] - 0.1, ahead_high=agreed["ahead"] + 0.1)
     assert verdicts.ranker_sentence(agreed) == (
-        "Agreement with held-out verdicts: the text ranker with 80% [50%, 100%], the longer answer with 60% [50%, 100%]."
-        " The text ranker's lead over the rule that the longer answer wins is +0.200 [+0.100, +0.300] (uncorrected)."
+        "Agreement with held-out verdicts: the text ranker with 80% [50%, 100%], the longer answer with 60% [50%, "
+        "100%]. The text ranker's lead over the rule that the longer answer wins is "
+        "+0.200 [+0.100, +0.300] (uncorrected)."
     )
     picking = GAINS.assign(gain_p_holm=[0.01, 0.2, 1.0, 1.0]).iloc[:3]
     assert "1 of 3 is significantly different" in verdicts.picking_sentence(picking, "a")
@@ -270,9 +270,7 @@ def test_the_word_problems_of_the_sample_are_cut_in_halves_and_priced():
     assert (prices[problems.cheap] <= prices[problems.best] / 10).all()
     assert problems.budgets[[0, -1]].tolist() == pytest.approx([1.5 * prices.min(), prices[problems.best]])
     assert not {problems.best, problems.small} & set(problems.near_small())
-    table = problems.models_table(Bootstrap(n_resamples=20))
-    assert table["system"].tolist() == problems.log.models
-    assert 2 <= table["in_mix"].sum() < len(table)
+    assert problems.models_table(Bootstrap(n_resamples=20))["system"].tolist() == problems.log.models
 
 
 def test_word_problems_take_other_models_and_refuse_unknown_ones():

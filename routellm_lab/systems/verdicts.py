@@ -107,8 +107,8 @@ def decision(gains: pd.DataFrame, what: str, confidence_level: float = 0.95) -> 
         verdict = f"and {worse} {_is(worse)} significantly worse" if worse else "or worse"
         return (
             f"Do not replace the one-call router by a {what}: at the same cost no setting of {n} is significantly "
-            f"better {verdict} ({test}). The largest gain is {estimate(top, 'over_router'):+.3f} of quality "
-            f"({short_name(top['system'])}; chosen afterwards, interval uncorrected)."
+            f"better {verdict} ({test}). The best one, chosen afterwards, differs by "
+            f"{estimate(top, 'over_router'):+.3f} of quality ({short_name(top['system'])}; uncorrected)."
         )
     best = _best_significant(gains, confidence_level)
     return (

@@ -99,9 +99,8 @@ class WordProblems:
         return replayed_choices(model, self.test, [model] * len(self.test))
 
     def models_table(self, bootstrap: Bootstrap = Bootstrap()) -> pd.DataFrame:
-        """Every model alone on the test half, as of `systems_table`, with ``in_mix`` (of the training half)."""
-        table = systems_table([self.alone(model) for model in self.log.models], bootstrap)
-        return table.assign(in_mix=table["system"].map(self.singles["in_mix"]).astype(bool))
+        """Every model alone on the test half, cheapest first, as of `systems_table`."""
+        return systems_table([self.alone(model) for model in self.log.models], bootstrap)
 
     def route(self, router: ScorePredictor, settings: int = 20) -> pd.DataFrame:
         """Which model a router calls for each question of the test half, at several budgets.

@@ -191,7 +191,7 @@ def cache_sentences(threshold: CacheThreshold, caches: pd.DataFrame) -> list[str
             f"numbers: expect to save {says(bounded, 'saving')} of its dollars on traffic like this; {promise}."
         )
     near = (
-        f"{bounded['near']:.0%} of the requests are near hits, of which {says(bounded, 'wrong_of_near', 1)} are wrong"
+        f"{says(bounded, 'near')} of the requests are near hits, of which {says(bounded, 'wrong_of_near', 1)} are wrong"
     )
     found = (
         f"On {threshold.pairs:,} labelled pairs {threshold.wrong} of {threshold.hits:,} near hits are wrong (upper "
@@ -200,13 +200,13 @@ def cache_sentences(threshold: CacheThreshold, caches: pd.DataFrame) -> list[str
     none = f"no threshold qualifies on {threshold.pairs:,} labelled pairs"
     return [
         first,
-        f"Exact repeats alone save {says(exact, 'saving')}: {exact['exact']:.0%} of this stream are exact repeats. "
-        f"Quality is {bounded['quality']:.3f} with the cache and {bounded['quality_without']:.3f} without it.",
+        f"Exact repeats alone save {says(exact, 'saving')}: {says(exact, 'exact')} of this stream are exact repeats. "
+        f"Quality is {says(bounded, 'quality', 1)} with the cache, {says(bounded, 'quality_without', 1)} without it.",
         f"{found}. On the stream {near}."
         if threshold.threshold is not None
         else f"It gives no wrong answers, because it has no near hits: {none}.",
         f"Keep the rule on numbers: without it, {says(ignored, 'wrong_of_near')} of the near hits answer another "
-        f"question, and quality falls to {says(ignored, 'quality', 1)} from {ignored['quality_without']:.1%}.",
+        f"question, and quality is {says(ignored, 'quality', 1)} instead of {says(ignored, 'quality_without', 1)}.",
     ]
 
 
