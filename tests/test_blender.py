@@ -6,7 +6,7 @@ import pytest
 from sklearn.exceptions import NotFittedError
 from tiny_models import tiny
 
-from routellm_lab import load_battles, load_outcomes
+from routellm_lab import ModelPair, default_pair, load_battles, load_outcomes
 from routellm_lab.benchmarks import Outcomes
 from routellm_lab.costs import Prices, load_prices
 from routellm_lab.costs.answer_log import log_answers
@@ -14,7 +14,14 @@ from routellm_lab.errors import DataError, ParameterError
 from routellm_lab.evaluation import Bootstrap
 from routellm_lab.preferences import prompt_key, sample_questions, split_by_prompt, validate_battles
 from routellm_lab.routers import Training
-from routellm_lab.systems.answers import answer_pairs, judged_answers, with_responses
+from routellm_lab.systems.answers import (
+    answer_pairs,
+    graded_with_gaps,
+    judged_answers,
+    judged_by_one,
+    votes_with_answers,
+    with_responses,
+)
 from routellm_lab.systems.blender import Blender
 from routellm_lab.systems.pair_ranker import PairRanker
 from routellm_lab.systems.rankers import Ranker, TextPairRanker, ranker_accuracy
@@ -133,6 +140,35 @@ def test_votes_against_one_opponent_grade_answers():
     assert judged_answers(votes.drop(columns=["response_a", "response_b"]), "base").responses is None
     with pytest.raises(DataError, match="no vote on nobody; the votes have base, m1, m2"):
         judged_answers(votes, "nobody")
+
+
+def test_graded_answers_of_one_soft_judge_and_a_pair_of_them(tmp_path, monkeypatch):
+    rows = [
+        (prompt, "base", model, "model_a" if apart > 0.5 else "model_b", apart)
+        for prompt in ("one", "two", "three")
+        for model, apart in (("close", 0.6), ("far", 0.9), ("better", 0.2))
+    ]
+    votes = pd.DataFrame(rows, columns=["prompt", "model_a", "model_b", "winner", "preference_a"])
+    graded, opponent = judged_by_one(validate_battles(votes))
+    assert opponent == "base"
+    assert graded.scores.mean().round(6).to_dict() == {"base": 0.5, "better": 0.8, "close": 0.4, "far": 0.1}
+    monkeypatch.setattr("routellm_lab.systems.answers.load_battles", lambda name, data: validate_battles(votes))
+    outcomes, pair = graded_with_gaps(tmp_path, "some")
+    assert pair == ModelPair(strong="base", weak="close")
+    assert outcomes.models == graded.models
+    assert graded_with_gaps(tmp_path, "some", ModelPair("far", "close"))[1].strong == "far"
+    with pytest.raises(DataError, match="no vote has the judge's own probability"):
+        judged_by_one(votes.drop(columns="preference_a"))
+
+
+def test_the_sample_has_stand_ins_for_graded_answers_and_votes():
+    graded, pair = graded_with_gaps("sample", "alpacaeval_judge")
+    assert pair == default_pair("sample")
+    assert graded.gap(pair).nunique() > 3
+    toy = log([[1, 0, 0], [0.5, 0.5, 0.2], [1, 1, 1]])
+    votes, same = votes_with_answers("sample", "alpacaeval_judge", toy)
+    assert same is toy
+    assert len(votes) == len(answer_pairs(toy))
 
 
 # --- rankers --------------------------------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_cascade import log_of
 
-from routellm_lab import load_outcomes
+from routellm_lab import load_outcomes, plots
 from routellm_lab.costs import load_prices, log_answers
 from routellm_lab.costs.prices import Price
 from routellm_lab.encoders import HashingEncoder
@@ -17,10 +17,14 @@ from routellm_lab.policies.many_models import route_many
 from routellm_lab.preferences import split_by_prompt
 from routellm_lab.systems.base import compare_systems, systems_table
 from routellm_lab.systems.cache import (
+    THRESHOLDS,
     SemanticCache,
+    cache_sentences,
+    caches_table,
     choose_threshold,
     labelled_pairs,
     play_stream,
+    threshold_table,
     traffic_shares,
     zipf_stream,
 )
@@ -362,6 +366,48 @@ def test_no_threshold_qualifies_where_nothing_is_the_same():
     found = choose_threshold(pairs)
     assert found.abstains
     assert str(found).startswith("No threshold qualifies on 200 pairs")
+
+
+def test_the_threshold_is_the_first_of_the_table_that_qualifies():
+    pairs = planted(2000, 1)
+    table, found = threshold_table(pairs), choose_threshold(pairs, most_wrong=0.1)
+    assert table["threshold"].tolist() == list(THRESHOLDS)
+    row = table[table["bound"] <= 0.1].iloc[0]
+    assert (row["threshold"], row["hits"], row["wrong"]) == (found.threshold, found.hits, found.wrong)
+    assert (table["hits"].diff().dropna() <= 0).all()
+    assert (table["wrong_share"].dropna() <= table["bound"][table["wrong_share"].notna()]).all()
+    figure = plots.cache_threshold(table.assign(rule="one"), simulated=True, title="x", most_wrong=0.1, threshold=0.8)
+    labels = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert labels == ["one", "allowed: 10%", "chosen: 0.8"]
+    empty = threshold_table(pairs.assign(cosine=0.0))
+    assert empty["bound"].eq(1).all()
+    assert empty["wrong_share"].isna().all()
+
+
+def test_caches_side_by_side_and_what_they_decide():
+    log = make_log()
+    asked = list(log.prompts.to_numpy()) * 3
+    stream = pd.DataFrame({"prompt_id": list(log.prompts.index) * 3, "prompt": asked})
+    limits = {"exact": None, "near": 0.9, "ignored": 0.9}
+    caches = {
+        name: play_stream(stream, SemanticCache(at, "hashing", name != "ignored"), log, "b", PRICE)
+        for name, at in limits.items()
+    }
+    table = caches_table(caches, Bootstrap(n_resamples=100))
+    assert table["cache"].tolist() == list(limits)
+    alone = caches["exact"].table(Bootstrap(n_resamples=100))
+    assert table.loc[0, ["saving", "saving_low", "saving_high"]].tolist() == alone.loc["saving"].tolist()
+    assert table.loc[0, "saving"] == pytest.approx(2 / 3)
+    with pytest.raises(ParameterError, match="no streams"):
+        caches_table({})
+    told = cache_sentences(choose_threshold(planted(2000, 1), 0.1), table)
+    assert told[0].startswith("Put a cache in front of the router, with near hits from a cosine of 0.")
+    assert "expect to save 67%" in told[0]
+    none = cache_sentences(choose_threshold(planted(200, 0).assign(same=False)), table)
+    assert none[0].startswith("Put a cache in front of the router for exact repeats only: expect to save 67%")
+    assert "no threshold qualifies on 200 labelled pairs" in none[2]
+    nothing = cache_sentences(choose_threshold(planted(2000, 1), 0.1), table.assign(saving_low=-0.1))
+    assert nothing[0].startswith("Do not put a cache in front of the router: it saves 67%")
 
 
 def test_labels_may_be_ones_and_zeros_and_nothing_else():

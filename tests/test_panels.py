@@ -16,7 +16,7 @@ from routellm_lab.judging.endpoint import BudgetError
 from routellm_lab.systems.best_of_n import best_of_n_gain
 from routellm_lab.systems.mixture import layered_mixture
 from routellm_lab.systems.panel_router import PanelRouter
-from routellm_lab.systems.panels import majority, panel_gains, sample_panels
+from routellm_lab.systems.panels import majority, panel_gain_rows, panel_gains, sample_panels
 
 USD = {"a": 1.0, "b": 2.0, "c": 4.0}
 
@@ -84,6 +84,16 @@ def test_random_panels_of_independent_models_gain_with_their_size():
     assert table.loc[7, "ahead"] == 1
     again = panel_gains(log, log, n=20, bootstrap=Bootstrap(n_resamples=200)).set_index("size")
     pd.testing.assert_frame_equal(table, again)
+
+
+def test_gains_of_panels_as_rows_for_a_plot():
+    log = make_log()
+    table = panel_gains(log, log, [1, 3], n=5, bootstrap=Bootstrap(n_resamples=50))
+    rows = panel_gain_rows(table)
+    assert rows["panel"].tolist() == ["panel of 3", "panel of 3"]
+    assert rows["compared with"].tolist() == ["its mean member", "its best member"]
+    assert rows["value"].tolist() == table.loc[1, ["over_mean", "over_best"]].tolist()
+    assert rows["high"].tolist() == table.loc[1, ["over_mean_high", "over_best_high"]].tolist()
 
 
 def test_the_best_member_is_the_one_of_the_training_part():

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from routellm_lab import resampling
 from routellm_lab.errors import DataError, ParameterError, RepeatedPromptsWarning
-from routellm_lab.evaluation import Bootstrap, RoutingCurve, compare_all, holm, significance
+from routellm_lab.evaluation import Bootstrap, RoutingCurve, compare_all, compare_with, holm, significance
 from routellm_lab.evaluation.significance import comparison_matrices
 from routellm_lab.preferences.models import ModelPair
 
@@ -315,6 +315,24 @@ def test_all_pairs_equal_their_comparisons(seed, tied, metric):
         assert (row.difference, row.low, row.high, row.p_value) == (told.difference, told.low, told.high, told.p_value)
     np.testing.assert_array_equal(frame["p_holm"], holm(frame["p_value"]))
     assert frame.columns.tolist() == ["first", "second", "difference", "low", "high", "p_value", "p_holm"]
+
+
+def test_the_lead_of_one_router_is_corrected_over_the_others():
+    curves, bootstrap = {name: curve for (_, name), curve in routers().items()}, Bootstrap(n_resamples=200)
+    names = list(curves)
+    table = compare_with(curves, names[1], bootstrap=bootstrap).set_index("router")
+    assert table["apgr"].is_monotonic_decreasing
+    assert table.loc[names[1], ["lead", "p_value", "p_holm"]].isna().all()
+    others = [name for name in names if name != names[1]]
+    for name in others:
+        alone = curves[names[1]].compare(curves[name], bootstrap=bootstrap)
+        found = table.loc[name, ["lead", "lead_low", "lead_high", "p_value"]].tolist()
+        assert found == [alone.difference, alone.low, alone.high, alone.p_value]
+        assert table.loc[name, ["low", "high"]].tolist() == list(curves[name].interval("apgr", bootstrap))
+    assert table.loc[others, "p_holm"].tolist() == holm(table.loc[others, "p_value"]).tolist()
+    for wrong in ({names[1]: curves[names[1]]}, {name: curves[name] for name in others}):
+        with pytest.raises(ParameterError, match="compare_with: needs"):
+            compare_with(wrong, names[1])
 
 
 def test_each_router_is_swept_once_for_all_pairs(monkeypatch):

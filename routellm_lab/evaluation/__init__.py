@@ -17,7 +17,7 @@ from routellm_lab.evaluation.refits import (
     fit_again,
     gains_over,
 )
-from routellm_lab.evaluation.significance import Comparison, compare_all, holm
+from routellm_lab.evaluation.significance import Comparison, compare_all, compare_with, holm
 from routellm_lab.evaluation.verdict import Estimate, Verdict, should_route, verdict_table
 from routellm_lab.paper import PAPER_SOURCE, paper_other_tables, paper_results, paper_value
 from routellm_lab.resampling import Bootstrap
@@ -41,6 +41,7 @@ __all__ = [
     "commercial_points",
     "compare_all",
     "compare_recipes",
+    "compare_with",
     "comparison_table",
     "cost_savings",
     "cost_table",

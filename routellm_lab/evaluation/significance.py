@@ -244,6 +244,55 @@ def compare_all(
     return frame
 
 
+def compare_with(
+    curves: Mapping[str, "RoutingCurve"], first: str, metric: str = "apgr", bootstrap: Bootstrap = Bootstrap()
+) -> pd.DataFrame:
+    """Routers side by side, with the lead of one of them over each of the others.
+
+    Parameters
+    ----------
+    curves : dict of RoutingCurve
+        Two or more by name, on the same prompts.
+    first : str
+        The one whose lead is asked for.
+    metric : str
+        See `RoutingCurve.value`.
+    bootstrap : Bootstrap
+        Of the prompts, the same resamples for all.
+
+    Returns
+    -------
+    DataFrame
+        One row per router, by falling metric: ``router``, the metric with ``low`` and ``high``, and where it is not
+        ``first``: ``lead`` (of ``first``) with ``lead_low`` and ``lead_high``, ``p_value`` and ``p_holm`` (corrected
+        over the others).
+
+    Raises
+    ------
+    ParameterError
+        When there are fewer than two curves, or ``first`` is not one of them.
+    DataError
+        When the curves differ in pair, prompts or scores.
+    """
+    others = [name for name in curves if name != first]
+    if first not in curves or not others:
+        raise ParameterError(f"compare_with: needs {first!r} and another curve, got {list(curves)}")
+    ordered = [curves[first], *(curves[name] for name in others)]
+    found = compare_pairs(ordered, [(0, place) for place in range(1, len(ordered))], metric, bootstrap)
+    corrected = holm([result.p_value for result in found])
+    rows = []
+    for name, curve in curves.items():
+        low, high = curve.interval(metric, bootstrap)
+        row = {"router": name, metric: curve.value(metric), "low": low, "high": high}
+        row |= dict.fromkeys(("lead", "lead_low", "lead_high", "p_value", "p_holm"), math.nan)
+        if name != first:
+            result, p_holm = found[others.index(name)], corrected[others.index(name)]
+            row |= {"lead": result.difference, "lead_low": result.low, "lead_high": result.high}
+            row |= {"p_value": result.p_value, "p_holm": float(p_holm)}
+        rows.append(row)
+    return pd.DataFrame(rows).sort_values(metric, ascending=False, kind="stable", ignore_index=True)
+
+
 def enough_for_holm(bootstrap: Bootstrap, n_tests: int, n_resamples: int | None = None) -> tuple[Bootstrap, int]:
     """The bootstrap with the resamples that Holm's correction of this number of tests needs, or with exactly the given
     ones; and the number that the correction needs."""

@@ -8,7 +8,7 @@ from routellm_lab.plots.costs import cost_curves
 from routellm_lab.plots.guarantees import promises, reliability_diagram, share_over_time
 from routellm_lab.plots.judges import agreement_by, confusion
 from routellm_lab.plots.many_models import cost_quality, usage_map
-from routellm_lab.plots.other_systems import systems
+from routellm_lab.plots.other_systems import cache_threshold, system_gains, systems
 from routellm_lab.plots.robustness import adversarial_suffix, flip_rates
 from routellm_lab.plots.routing import routing_curves
 from routellm_lab.plots.shapes import dot_plot, heat_map
@@ -35,6 +35,7 @@ __all__ = [
     "agreement_by",
     "apgr_forest",
     "benchmark_ratios",
+    "cache_threshold",
     "confusion",
     "cost_curves",
     "cost_quality",
@@ -50,6 +51,7 @@ __all__ = [
     "set_theme",
     "share_over_time",
     "similarity_scatter",
+    "system_gains",
     "systems",
     "training_loss",
     "transfer_dots",

@@ -1,22 +1,20 @@
 """Votes with the texts of their answers, and graded answers as votes: what rankers learn from."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
+from routellm_lab.benchmarks import default_pair, load_outcomes
 from routellm_lab.benchmarks.outcomes import Outcomes
 from routellm_lab.columns import text_column
-from routellm_lab.costs.answer_log import AnswerLog
+from routellm_lab.costs.answer_log import AnswerLog, log_answers
+from routellm_lab.costs.prices import load_prices
 from routellm_lab.errors import DataError, listed
 from routellm_lab.preferences.battles import models_of, validate_battles, with_prompts
-from routellm_lab.preferences.sources import folder_responses
+from routellm_lab.preferences.models import ModelPair
+from routellm_lab.preferences.sources import folder_responses, load_battles
 from routellm_lab.settings import settings
-
-if TYPE_CHECKING:
-    pass
-
 from routellm_lab.systems.base import preferred_for_a
 
 
@@ -148,3 +146,85 @@ def judged_answers(battles: pd.DataFrame, opponent: str, name: str = "votes") ->
         responses=None if responses.empty else responses,
         answer_chars=None if responses.empty else responses.apply(lambda texts: texts.str.len().astype(float)),
     )
+
+
+def judged_by_one(votes: pd.DataFrame, name: str = "votes") -> tuple[Outcomes, str]:
+    """Graded answers from the votes of one soft judge, and the opponent that most of them are against.
+
+    Parameters
+    ----------
+    votes : DataFrame
+        Votes with the judge's own probability (``preference_a``) are used, the others left out.
+    name : str
+        Of the outcomes.
+
+    Returns
+    -------
+    outcomes : Outcomes
+        As of `judged_answers`.
+    opponent : str
+
+    Raises
+    ------
+    DataError
+        When no vote has a probability.
+    """
+    soft = votes[votes["preference_a"].notna()] if "preference_a" in votes else votes.iloc[:0]
+    if soft.empty:
+        raise DataError(f"{name}: no vote has the judge's own probability (preference_a); name a set that has it")
+    opponent = str(soft["model_a"].mode()[0])
+    return judged_answers(soft, opponent, name), opponent
+
+
+def graded_with_gaps(data: str | Path, votes: str, pair: ModelPair | None = None) -> tuple[Outcomes, ModelPair]:
+    """Answers whose grades differ by degrees, and a pair of models on them, for `HybridRouter`.
+
+    Parameters
+    ----------
+    data : str or Path
+        ``sample``: 800 questions of MT Bench, graded from 1 to 10. A folder: votes against one opponent, each answer
+        graded by how likely the judge prefers it.
+    votes : str
+        The set of votes, in a folder.
+    pair : ModelPair, optional
+        Two graded models. By default, on the sample its own pair; in a folder the opponent as the strong model, and as
+        the weak one the model that loses to it least.
+
+    Returns
+    -------
+    Outcomes, ModelPair
+    """
+    if str(data) == "sample":
+        return load_outcomes("mt_bench", data=data, size=800), pair or default_pair(data)
+    graded, opponent = judged_by_one(load_battles(votes, data=data), votes)
+    rates = graded.scores.mean()
+    return graded, pair or ModelPair(strong=opponent, weak=str(rates[rates < 0.5].idxmax()))
+
+
+def votes_with_answers(data: str | Path, votes: str, log: AnswerLog) -> tuple[pd.DataFrame, AnswerLog]:
+    """Votes with both answers' texts for rankers to learn from, and the same answers graded, with prices.
+
+    Parameters
+    ----------
+    data : str or Path
+        A folder: the votes of a judge on open questions, and answers of models that have a price. ``sample`` has no
+        such votes: there, right and wrong answers of ``log`` stand in.
+    votes : str
+        The set of votes, in a folder.
+    log : AnswerLog
+        With responses, for the sample.
+
+    Returns
+    -------
+    votes : DataFrame
+        With ``response_a`` and ``response_b``.
+    log : AnswerLog
+        Scores are 0 or 1 on the sample; in a folder, how likely the judge prefers an answer to that of one opponent,
+        who is left out.
+    """
+    if str(data) == "sample":
+        return answer_pairs(log), log
+    answered = with_responses(load_battles(votes, data=data), data)
+    graded, opponent = judged_by_one(answered, votes)
+    judged = log_answers(graded, load_prices(data))
+    return answered, judged.only(model for model in judged.models if model != opponent)

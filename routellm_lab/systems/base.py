@@ -11,7 +11,7 @@ import pandas as pd
 from routellm_lab.costs.answer_log import AnswerLog
 from routellm_lab.costs.tokens import PER
 from routellm_lab.errors import DataError, ParameterError, listed, require_number
-from routellm_lab.evaluation.significance import Difference
+from routellm_lab.evaluation.significance import Difference, holm
 from routellm_lab.preferences.battles import result_for_a
 from routellm_lab.resampling import Bootstrap
 
@@ -128,7 +128,7 @@ def mixed_at(settings: Sequence[Replay], dollars: float, name: str = "") -> Repl
 
     Parameters
     ----------
-    settings : sequence of Played
+    settings : sequence of Replay
         Of one system at several budgets, on the same questions.
     dollars : float
         USD per 1,000 questions; below the cheapest setting it is that one, above the dearest that one.
@@ -136,7 +136,7 @@ def mixed_at(settings: Sequence[Replay], dollars: float, name: str = "") -> Repl
 
     Returns
     -------
-    Played
+    Replay
     """
     require_number("mixed_at: dollars", dollars, 0, math.inf)
     ranked = sorted(_same_questions(list(settings)), key=lambda played: played.dollars.mean())
@@ -201,7 +201,7 @@ def compare_systems(
 
     Parameters
     ----------
-    first, second : Played
+    first, second : Replay
         On the same questions.
     what : {"quality", "dollars", "calls", "rounds"}
         Dollars are USD per 1,000 questions.
@@ -233,11 +233,11 @@ def paired_gains(
 
     Parameters
     ----------
-    families : mapping of str to iterable of Played
+    families : mapping of str to iterable of Replay
         Settings by system.
-    router : sequence of Played
+    router : sequence of Replay
         The router's settings: the random mix of the two around a system's cost is what it is paired with (`mixed_at`).
-    best : Played
+    best : Replay
         The best single model, as known before the test.
     bootstrap : Bootstrap
 
@@ -247,8 +247,9 @@ def paired_gains(
         One row per setting: ``family``, ``system``, the means ``quality``, ``dollars`` (USD per 1,000 questions),
         ``calls``, ``rounds``; quality less that of the best model, ``gain``, with ``gain_low``, ``gain_high`` and
         ``gain_p``; less that of the router at the same cost, ``over_router`` with ``_low``, ``_high`` and ``_p``: NaN
-        where the setting is cheaper or dearer than all of the router's, which then has nothing of its cost. Settings of
-        one system with the same figures on every question stand here once.
+        where the setting is cheaper or dearer than all of the router's, which then has nothing of its cost; and
+        ``gain_p_holm``, ``over_router_p_holm``: the p-values after Holm's correction over the rows of this table.
+        Settings of one system with the same figures on every question are listed once.
     """
     ends = [PER * end(one.dollars.mean() for one in router) for end in (min, max)]
     rows, seen = [], set()
@@ -269,7 +270,12 @@ def paired_gains(
                     found = [apart.difference, apart.low, apart.high, apart.p_value]
                 row |= dict(zip((name, f"{name}_low", f"{name}_high", f"{name}_p"), found, strict=True))
             rows.append(row)
-    return pd.DataFrame(rows)
+    gains = pd.DataFrame(rows)
+    for name in ("gain", "over_router"):
+        gains[f"{name}_p_holm"] = np.nan
+        known = gains[f"{name}_p"].notna()
+        gains.loc[known, f"{name}_p_holm"] = holm(gains.loc[known, f"{name}_p"])
+    return gains
 
 
 def cheapest_match(gains: pd.DataFrame, x: str = "dollars") -> pd.Series:

@@ -36,6 +36,7 @@ MOST_CANDIDATES = 8
 LONGEST = 3
 """Most models of a cascade, as in the paper: the grid grows with a power of its length."""
 METAS = ("threshold", "pomdp")
+META_NAMES = {"threshold": "threshold", "pomdp": "POMDP"}
 
 _STEPS = 20
 """Thresholds tried per place: evenly spaced quantiles of its scores."""
@@ -268,7 +269,11 @@ class AutoMix(BaseEstimator):
     def play(self, log: AnswerLog) -> Replay:
         """Play back on logged answers: every vote is paid and asked beside the small model, the large one after."""
         check_is_fitted(self)
-        name, index, n = f"automix ({self.meta}), lam={self.cost_weight:g}", log.prompts.index, len(log)
+        name, index, n = (
+            f"AutoMix, {META_NAMES[self.meta]}, cost weight {self.cost_weight:g}",
+            log.prompts.index,
+            len(log),
+        )
         if self.first_ != "verify":
             one = self._panel(log).only([{"small": self.small, "large": self.large}[self.first_]])
             return Replay(name, index, one.scores[:, 0], one.costs[:, 0], np.ones(n), np.ones(n))

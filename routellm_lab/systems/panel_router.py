@@ -28,7 +28,7 @@ class PanelRouter:
         Beside the single models, which are always there; by default 20 panels each of 3, 5 and 7 of the log's models
         (`sample_panels`), sizes that the log has too few models for left out.
     cost_weight : float
-        What a dollar per 1,000 questions must bring in mean score, from 0. Which lambdas mix panels and single models
+        What a dollar per 1,000 questions must bring in mean score, from 0. Which weights mix panels and single models
         depends on the prices (on real answers to GSM8K .003 to .02 do): `cost_weight_at` finds the one for a budget.
     encoder : str or Encoder
     random_state : int
@@ -147,4 +147,4 @@ class PanelRouter:
             rows = best == number
             vote = panel_vote(log, self.architectures_[number], codes)
             figures[:, rows] = np.stack([vote.quality, vote.dollars, vote.calls, vote.rounds])[:, rows]
-        return Replay(f"{self.name}, lam={self.cost_weight:g}", log.prompts.index, *figures)
+        return Replay(f"{self.name}, cost weight {self.cost_weight:.3g}", log.prompts.index, *figures)

@@ -44,7 +44,7 @@ def majority(log: AnswerLog, panel: Iterable[str], train: AnswerLog | None = Non
 
     Returns
     -------
-    Played
+    Replay
         Every member is paid; the calls are side by side, one round.
 
     Raises
@@ -151,6 +151,28 @@ def panel_gains(
             row |= {name: float(gains.mean()), f"{name}_low": low, f"{name}_high": high}
         rows.append(row | {"ahead": float((over["over_best"].mean(axis=1) > 0).mean())})
     return pd.DataFrame(rows)
+
+
+def panel_gain_rows(sampled: pd.DataFrame) -> pd.DataFrame:
+    """The gains of random panels, a row per size and member, for a plot.
+
+    Parameters
+    ----------
+    sampled : DataFrame
+        As of `panel_gains`.
+
+    Returns
+    -------
+    DataFrame
+        ``panel`` (such as "panel of 3"), ``compared with`` ("its mean member" or "its best member"), ``value``, ``low``
+        and ``high``. Panels of one model are left out: they gain nothing over themselves.
+    """
+    several, parts = sampled[sampled["size"] > 1], []
+    for name, member in (("over_mean", "its mean member"), ("over_best", "its best member")):
+        ends = {"value": several[name], "low": several[f"{name}_low"], "high": several[f"{name}_high"]}
+        named = {"panel": [f"panel of {size:.0f}" for size in several["size"]], "compared with": member}
+        parts.append(pd.DataFrame(ends).assign(**named))
+    return pd.concat(parts, ignore_index=True)
 
 
 def distinct_models(panel: Iterable[str]) -> Panel:

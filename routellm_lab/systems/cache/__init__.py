@@ -10,9 +10,16 @@ in words, one word in place of another (a name, a unit that is not listed, "larg
 case, and order and negation in other languages than English.
 """
 
-from routellm_lab.systems.cache.replay import CachedStream, play_stream
+from routellm_lab.systems.cache.replay import CachedStream, caches_table, play_stream
 from routellm_lab.systems.cache.semantic import Hit, SemanticCache
-from routellm_lab.systems.cache.threshold import THRESHOLDS, CacheThreshold, choose_threshold, labelled_pairs
+from routellm_lab.systems.cache.threshold import (
+    THRESHOLDS,
+    CacheThreshold,
+    cache_sentences,
+    choose_threshold,
+    labelled_pairs,
+    threshold_table,
+)
 from routellm_lab.systems.cache.traffic import NEAR, traffic_shares, zipf_stream
 
 __all__ = [
@@ -22,9 +29,12 @@ __all__ = [
     "CachedStream",
     "Hit",
     "SemanticCache",
+    "cache_sentences",
+    "caches_table",
     "choose_threshold",
     "labelled_pairs",
     "play_stream",
+    "threshold_table",
     "traffic_shares",
     "zipf_stream",
 ]

@@ -1,7 +1,7 @@
 """A stream of requests played through a cache in front of a router, on logged answers."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -12,7 +12,7 @@ from routellm_lab.costs.answer_log import AnswerLog
 from routellm_lab.costs.prices import Price
 from routellm_lab.costs.tokens import PER
 from routellm_lab.encoders import as_texts, make_encoder
-from routellm_lab.errors import DataError, listed
+from routellm_lab.errors import DataError, ParameterError, listed
 from routellm_lab.resampling import Bootstrap
 from routellm_lab.systems.base import Replay, positions, replayed_choices, value_codes
 from routellm_lab.systems.cache.semantic import SemanticCache
@@ -79,6 +79,36 @@ class CachedStream:
         for name in out.index[values.notna()]:
             out.loc[name, ["low", "high"]] = bootstrap.interval_of_defined(draws[name].to_numpy())
         return out
+
+
+def caches_table(streams: Mapping[str, CachedStream], bootstrap: Bootstrap = Bootstrap()) -> pd.DataFrame:
+    """Caches side by side, on one stream.
+
+    Parameters
+    ----------
+    streams : mapping of str to CachedStream
+    bootstrap : Bootstrap
+        Of the questions, each with all its requests.
+
+    Returns
+    -------
+    DataFrame
+        One row per cache: ``cache``, and each figure of `CachedStream.table` with ``_low`` and ``_high``.
+
+    Raises
+    ------
+    ParameterError
+        When there are none.
+    """
+    if not streams:
+        raise ParameterError("caches_table: no streams given")
+    rows = []
+    for name, stream in streams.items():
+        row: dict[str, object] = {"cache": name}
+        for figure, (value, low, high) in stream.table(bootstrap).iterrows():
+            row |= {str(figure): value, f"{figure}_low": low, f"{figure}_high": high}
+        rows.append(row)
+    return pd.DataFrame(rows)
 
 
 def play_stream(

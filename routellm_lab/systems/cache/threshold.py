@@ -11,6 +11,7 @@ from routellm_lab.columns import number_column, require_columns
 from routellm_lab.encoders import Encoder, as_texts, make_encoder
 from routellm_lab.errors import DataError, ParameterError, require_number
 from routellm_lab.evaluation.intervals import share_upper_limit
+from routellm_lab.evaluation.verdict import Estimate
 from routellm_lab.systems.base import value_codes
 from routellm_lab.systems.cache.semantic import SemanticCache
 from routellm_lab.systems.cache.texts import exact_key
@@ -154,6 +155,61 @@ class CacheThreshold:
         )
 
 
+def cache_sentences(threshold: CacheThreshold, caches: pd.DataFrame) -> list[str]:
+    """What a cache saves and how often it is wrong: a decision first, then its reasons.
+
+    Parameters
+    ----------
+    threshold : CacheThreshold
+    caches : DataFrame
+        As of `routellm_lab.systems.cache.caches_table`, three rows: exact hits only, near hits from the threshold, and
+        near hits that ignore numbers.
+
+    Returns
+    -------
+    list of str
+        Four sentences or pairs of sentences.
+    """
+    exact, bounded, ignored = (caches.iloc[row] for row in range(3))
+
+    def says(row: pd.Series, name: str, digits: int = 0) -> str:
+        return f"{Estimate(row[name], row[f'{name}_low'], row[f'{name}_high']):.{digits}%}"
+
+    promise = (
+        f"at most {threshold.most_wrong:.0%} of the near hits are wrong, with probability {1 - threshold.delta:.0%}"
+    )
+    if not bounded["saving_low"] > 0:
+        first = f"Do not put a cache in front of the router: it saves {says(bounded, 'saving')} of its dollars."
+    elif threshold.threshold is None:
+        first = (
+            f"Put a cache in front of the router for exact repeats only: expect to save {says(bounded, 'saving')} of "
+            f"its dollars on traffic like this. No threshold for near hits keeps the promise that {promise}."
+        )
+    else:
+        first = (
+            f"Put a cache in front of the router, with near hits from a cosine of {threshold.threshold:g} and the same "
+            f"numbers: expect to save {says(bounded, 'saving')} of its dollars on traffic like this; {promise}."
+        )
+    near = (
+        f"{says(bounded, 'near')} of the requests are near hits, of which {says(bounded, 'wrong_of_near', 1)} are wrong"
+    )
+    found = (
+        f"On {threshold.pairs:,} labelled pairs {threshold.wrong} of {threshold.hits:,} near hits are wrong (upper "
+        f"limit {threshold.bound:.1%}), and {threshold.found:.0%} of the repeats in other words are found"
+    )
+    none = f"no threshold qualifies on {threshold.pairs:,} labelled pairs"
+    return [
+        first,
+        f"Exact repeats alone save {says(exact, 'saving')}: {says(exact, 'exact')} of this stream are exact repeats. "
+        f"Quality is {says(bounded, 'quality', 1)} with the cache, {says(bounded, 'quality_without', 1)} without it.",
+        f"{found}. On the stream {near}."
+        if threshold.threshold is not None
+        else f"It gives no wrong answers, because it has no near hits: {none}.",
+        f"Keep the rule on numbers: without it, {says(ignored, 'wrong_of_near')} of the near hits answer another "
+        f"question, and quality is {says(ignored, 'quality', 1)} instead of {says(ignored, 'quality_without', 1)}.",
+    ]
+
+
 def choose_threshold(pairs: pd.DataFrame, most_wrong: float = 0.05, delta: float = 0.1) -> CacheThreshold:
     """The lowest threshold, of `THRESHOLDS`, whose near hits have a bounded share of wrong ones.
 
@@ -194,12 +250,48 @@ def choose_threshold(pairs: pd.DataFrame, most_wrong: float = 0.05, delta: float
             f"pairs: {int(bad.sum())} rows cannot be used, the first is row {row.name!r} with cosine "
             f"{row['cosine']}, same {row['same']!r}: a cosine is in [-1, 1], and same is True or False (or 1 or 0)"
         )
-    same = pairs["same"].to_numpy(bool)
+    table = threshold_table(pairs, delta)
+    good = table[table["bound"] <= most_wrong]
+    if good.empty:
+        return CacheThreshold(None, most_wrong, delta, len(pairs), 0, 0, math.nan, 0.0)
+    first = good.iloc[0]
+    hits, wrong = int(first["hits"]), int(first["wrong"])
+    bound, found = float(first["bound"]), float(first["found"])
+    return CacheThreshold(float(first["threshold"]), most_wrong, delta, len(pairs), hits, wrong, bound, found)
+
+
+def threshold_table(pairs: pd.DataFrame, delta: float = 0.1) -> pd.DataFrame:
+    """Hits and wrong hits at every threshold that `choose_threshold` tries.
+
+    Parameters
+    ----------
+    pairs : DataFrame
+        ``cosine`` and ``same``, as in `choose_threshold`.
+    delta : float
+        Probability, in (0, 1), that the bound of any threshold is exceeded.
+
+    Returns
+    -------
+    DataFrame
+        One row per threshold of `THRESHOLDS`, rising: ``threshold``, ``hits`` (pairs from that cosine on), ``wrong``,
+        ``wrong_share`` (NaN without a hit), ``bound`` (Clopper and Pearson's upper limit of that share, corrected for
+        the thresholds tried; 1 without a hit) and ``found`` (share of the pairs that ask the same that hit; 0 when
+        there are none).
+
+    Examples
+    --------
+    >>> pairs = pd.DataFrame({"cosine": [0.6, 0.8, 0.9], "same": [False, True, True]})
+    >>> threshold_table(pairs).query("threshold in (0.5, 0.7)")[["threshold", "hits", "wrong", "found"]]
+        threshold  hits  wrong  found
+    0         0.5     3      1    1.0
+    10        0.7     2      0    1.0
+    """
+    cosine, same = pairs["cosine"].to_numpy(float), pairs["same"].to_numpy(bool)
+    rows = []
     for threshold in THRESHOLDS:
         hit = cosine >= threshold
         hits, wrong = int(hit.sum()), int((hit & ~same).sum())
         bound = share_upper_limit(wrong, hits, delta / len(THRESHOLDS))
-        if bound <= most_wrong:
-            found = float((hit & same).sum() / same.sum()) if same.any() else 0.0
-            return CacheThreshold(threshold, most_wrong, delta, len(pairs), hits, wrong, bound, found)
-    return CacheThreshold(None, most_wrong, delta, len(pairs), 0, 0, math.nan, 0.0)
+        found = float((hit & same).sum() / same.sum()) if same.any() else 0.0
+        rows.append((threshold, hits, wrong, wrong / hits if hits else math.nan, bound, found))
+    return pd.DataFrame(rows, columns=["threshold", "hits", "wrong", "wrong_share", "bound", "found"])
