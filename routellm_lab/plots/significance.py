@@ -17,7 +17,10 @@ from routellm_lab.plots.theme import words
 
 _SCREEN = 6.3
 """Inches: no figure is taller, unless its rows could not be read."""
-_LEAST_ROW = 0.16
+_LEAST_ROW = 0.15
+_BEYOND = 0.25
+"""APGR: how far beyond the outermost values an axis shows their intervals."""
+_NO_BREAK = "\N{NO-BREAK SPACE}"
 
 
 def _height(rest: float, rows: float, row: float) -> float:
@@ -41,9 +44,9 @@ def apgr_forest(
     ----------
     table : DataFrame
         As `routellm_lab.evaluation.comparison_table` makes it: ``training``, ``router``, ``apgr``, ``low``, ``high``,
-        ``random_sd`` and, where known, ``oracle_apgr`` (named in the subtitle), ``paper_apgr`` (a hollow diamond), and
+        ``random_sd`` and, where known, ``oracle_apgr`` (named in the subtitle), ``paper_apgr`` (a cross), and
         ``single_low``, ``single_high`` (a thin line: the interval of one deployed fit). Where there is a ``p_holm``, a
-        mark is filled where it is below 1 - ``confidence_level``. Groups and rows are drawn in the order of the table.
+        mark is filled where it is below 1 - ``confidence_level``. Very wide intervals are cut at the edge. Groups and rows are drawn in the order of the table.
     simulated : bool
     name : str
         The benchmark.
@@ -59,14 +62,15 @@ def apgr_forest(
     """
     theme.require_rows(table, (by, "router", "apgr", "low", "high", "random_sd"), "apgr_forest")
     groups = {training: table[table[by] == training] for training in dict.fromkeys(table[by])}
-    single, hollow = "single_low" in table, {"marker": "d", "markerfacecolor": "white", "markeredgecolor": theme.INK}
+    single, cross = "single_low" in table, {"marker": "x", "color": theme.INK, "markersize": 6, "linestyle": "none"}
     figure, axes = theme.canvas(_height(1.9, len(table) + 1.4 * len(groups), 0.3))
     places = headed_rows(
         axes,
         [(f"{by}: {words(group)}", [words(router) for router in rows["router"]]) for group, rows in groups.items()],
     )
-    for number, (rows, heights) in enumerate(zip(groups.values(), places, strict=True)):
-        look = theme.marker_look(number)
+    numbers = {group: number for number, group in enumerate(sorted(groups))}  # the same colours in any order of groups
+    for (group, rows), heights in zip(groups.items(), places, strict=True):
+        look = theme.marker_look(numbers[group])
         for row, y in zip(rows.itertuples(), heights, strict=True):
             axes.fill_betweenx(
                 [y - 0.5, y + 0.5],
@@ -81,8 +85,11 @@ def apgr_forest(
             axes.plot(row.apgr, y, markersize=6, linestyle="none", markerfacecolor=filled, **look)
             paper = getattr(row, "paper_apgr", None)
             if paper is not None and np.isfinite(paper):
-                axes.plot(paper, y, markersize=6.5, linestyle="none", **hollow)
+                axes.plot(paper, y, **cross)
     axes.axvline(0.5, **theme.CHANCE)
+    known = table[[column for column in ("apgr", "paper_apgr") if column in table]].to_numpy(float)
+    left, right = axes.get_xlim()  # intervals of few fits can be very wide and would leave no room for the others
+    axes.set_xlim(max(left, np.nanmin(known) - _BEYOND), min(right, np.nanmax(known) + _BEYOND))
     axes.set_xlabel("APGR (area under the share of the quality gap recovered; .5 is random)")
     open_mark = {"color": theme.INK, "marker": "o", "markersize": 6, "markerfacecolor": "white"}
     handles: list[Any] = [
@@ -92,7 +99,7 @@ def apgr_forest(
         Patch(color=theme.PALE, label=f"random router, {confidence_level:.0%} range"),
     ]
     if "paper_apgr" in table and table["paper_apgr"].notna().any():
-        handles.append(theme.entry("the paper (11 thresholds)", linestyle="none", **hollow))
+        handles.append(theme.entry("the paper (11 thresholds)", **cross))
     theme.legend_below(figure, handles, columns=3)
     prompts = theme.counted(table["prompts"], "prompts") if "prompts" in table else ""
     oracle = f"oracle {table['oracle_apgr'].max():.3f} (off the scale)" if "oracle_apgr" in table else ""
@@ -114,7 +121,10 @@ def _forest_finding(table: pd.DataFrame, by: str, confidence_level: float) -> st
     if not better:
         return f"None of {len(routers)} routers is significantly better than random{rest} ({test})"
     best = routers.iloc[int(routers["apgr"].argmax())]
-    which = f"{best['apgr']:.3f} [{best['low']:.3f}, {best['high']:.3f}], {words(best['router'])} on {words(best[by])}"
+    size = f"{best['apgr']:.3f}"
+    if np.isfinite([best["low"], best["high"]]).all():
+        size = f"{size} [{best['low']:.3f}, {best['high']:.3f}]".replace(" ", _NO_BREAK)
+    which = f"{size}, {words(best['router'])} {'without training' if best[by] == 'none' else f'on {words(best[by])}'}"
     verb = "is" if better == 1 else "are"
     return (
         f"{better} of {len(routers)} routers {verb} significantly better than random{rest} ({test}); "
@@ -176,10 +186,11 @@ def pairwise_matrix(
         count = int(significant.sum()) // 2
         title = f"None of {len(frame)} pairs of routers differs significantly (Holm)"
         if count:
+            verb = "differs" if count == 1 else "differ"
             beaten = (significant & (difference.to_numpy() > 0)).sum(axis=1)
             most = int(beaten.argmax())
             title = (
-                f"{count} of {len(frame)} pairs of routers differ significantly (Holm); "
+                f"{count} of {len(frame)} pairs of routers {verb} significantly (Holm); "
                 f"{ranked[most]} is better than {beaten[most]} of {len(ranked) - 1} others"
             )
     theme.headline(figure, axes, title, simulated, name, f"{len(ranked)} routers, highest APGR first")
@@ -187,8 +198,9 @@ def pairwise_matrix(
 
 
 def _router_label(key: Any) -> str:
-    """A router's key in words: a tuple such as (training, router) is joined by a colon."""
-    return ": ".join(words(part) for part in key) if isinstance(key, tuple) else words(key)
+    """A router's key in words: a tuple such as (training, router) is joined by a colon, ``none`` is left out."""
+    parts = [part for part in key if part != "none"] if isinstance(key, tuple) else [key]
+    return ": ".join(map(words, parts))
 
 
 @theme.figure
@@ -201,8 +213,8 @@ def ablation_forest(
     ----------
     frame : DataFrame
         As `routellm_lab.studies.ablation` makes it, of one router or several: ``router``, ``setting``,
-        ``benchmark``, ``apgr``, ``difference``, ``low``, ``high``, ``p_holm``. Rows without interval are the reference;
-        the other settings of a router are sorted by their difference on the first benchmark.
+        ``benchmark``, ``apgr``, ``difference``, ``low``, ``high``, ``p_holm``. Rows without ``p_holm`` are the
+        reference; other settings of a router are sorted by their difference on the first benchmark.
     simulated : bool
     name : str
         The training votes.
@@ -218,7 +230,7 @@ def ablation_forest(
     theme.require_rows(frame, columns, "ablation_forest")
     benchmarks = list(dict.fromkeys(frame["benchmark"]))
     first = frame[frame["benchmark"] == benchmarks[0]].sort_values("difference", ascending=False, kind="stable")
-    ordered = pd.concat([frame[frame["low"].isna()], first, frame])
+    ordered = pd.concat([frame[frame["p_holm"].isna()], first, frame])
     settings = {router: list(dict.fromkeys(rows["setting"])) for router, rows in ordered.groupby("router", sort=False)}
     rows_high = 1.4 * len(settings) + sum(map(len, settings.values()))
     figure, panels = theme.canvas(_height(2.1, rows_high, 0.26), 1, len(benchmarks), sharey=True, squeeze=False)
@@ -231,26 +243,29 @@ def ablation_forest(
     }
     for axes, benchmark in zip(panels[0], benchmarks, strict=True):
         axes.axvline(0, **theme.CHANCE)
-        for row in frame[frame["benchmark"] == benchmark].itertuples():
+        rows = frame[frame["benchmark"] == benchmark]
+        for row in rows.itertuples():
             number, y = places[row.router, row.setting]
             look = theme.marker_look(number, markersize=6, linestyle="none")
-            reference = np.isnan(row.low)
+            reference = np.isnan(row.p_holm)
             filled = look["color"] if not reference and row.p_holm < alpha else "white"
             if not reference:
                 theme.interval_bar(axes, (row.low, row.high), y, look["color"])
             axes.plot(row.difference, y, markerfacecolor=filled, **look)
             if reference:
                 theme.aside(axes, f"APGR {row.apgr:.3f}", (row.difference, y), (7, 0), va="center")
-        axes.set_xlabel(f"{benchmark}\ndifference in APGR")
+        axes.set_xlabel(words(benchmark))
         axes.grid(axis="y", visible=False)
-        axes.margins(x=0.08)
-        axes.xaxis.set_major_locator(MaxNLocator(4))
+        reach = rows[["low", "high", "difference"]].abs().max().max() or 1
+        axes.set_xlim(-1.08 * reach, 1.08 * reach)
+        axes.xaxis.set_major_locator(MaxNLocator(4, symmetric=True))
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:+.3g}" if value else "0"))
     marks = [
         theme.entry(f"p < {alpha:.2g} after Holm's correction", color=theme.INK, marker="o"),
         theme.entry("not significant", color=theme.INK, marker="o", markerfacecolor="white"),
     ]
-    theme.legend_below(figure, marks)
+    where = f"difference in APGR{f' ({name})' if name else ''}: changed router minus router as it is here"
+    theme.legend_below(figure, marks, where)
     tested = frame[frame["p_holm"].notna()]
     significant = tested[tested["p_holm"] < alpha]
     if title is None:
@@ -258,19 +273,19 @@ def ablation_forest(
         if len(significant):
             row = significant.iloc[int(significant["difference"].abs().argmax())]
             which = f"{words(row['router'])}, {words(row['setting'])} on {row['benchmark']}"
-            size = f"{row['difference']:+.3f} [{row['low']:+.3f}, {row['high']:+.3f}]"
+            size = f"{row['difference']:+.3f} [{row['low']:+.3f}, {row['high']:+.3f}]".replace(" ", _NO_BREAK)
             verb = "are" if len(significant) > 1 else "is"
             count = f"{len(significant)} of {len(tested)} differences in APGR {verb} significant (Holm)"
             title = f"{count}; largest: {which}, {size}"
-    theme.headline(figure, panels[0, 0], title, simulated, name, "each changed router minus the router as it is here")
+    theme.headline(figure, panels[0, 0], title, simulated)
     return figure
 
 
 @theme.figure
 def power_curves(
-    frame: pd.DataFrame,
     table: pd.DataFrame,
     *,
+    chances: pd.DataFrame,
     simulated: bool,
     name: str = "",
     title: str | None = None,
@@ -280,10 +295,10 @@ def power_curves(
 
     Parameters
     ----------
-    frame : DataFrame
-        As `routellm_lab.evaluation.power_curve` makes it: ``benchmark``, ``questions``, ``power``.
     table : DataFrame
         As `routellm_lab.evaluation.power_table` makes it.
+    chances : DataFrame
+        As `routellm_lab.evaluation.power_curve` makes it: ``benchmark``, ``questions``, ``power``.
     simulated : bool
     name : str
         The difference.
@@ -295,12 +310,13 @@ def power_curves(
     -------
     Figure
     """
-    theme.require_rows(frame, ("benchmark", "questions", "power"), "power_curves")
+    columns = ("questions", "needed", "power_now")
+    theme.require_rows(table, columns, "power_curves")
     figure, axes = theme.canvas(4.6)
     handles = []
     known = table[table["needed"].notna()]
     for number, (benchmark, row) in enumerate(known.iterrows()):
-        look, rows = theme.line_look(number), frame[frame["benchmark"] == benchmark]
+        look, rows = theme.line_look(number), chances[chances["benchmark"] == benchmark]
         axes.plot("questions", "power", data=rows, **look)
         mark = theme.marker_look(number, markersize=8, linestyle="none", markeredgecolor=theme.INK, zorder=5)
         axes.plot(row["questions"], row["power_now"], **mark)
@@ -312,9 +328,11 @@ def power_curves(
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
     theme.percent_axis(axes.yaxis)
     theme.legend_below(figure, handles, "marks: the questions that there are", columns=2)
-    if title is None:
+    if title is None and known.empty:
+        title = "No benchmark here has rankings of both APGR: there is nothing to separate"
+    elif title is None:
         enough = int((known["power_now"] >= power).sum())
         questions = "has enough questions" if enough == 1 else "have enough questions"
-        title = f"{enough} of {len(known)} benchmarks {questions} to find the difference with {power:.0%} power"
+        title = f"{enough} of {len(known)} benchmarks {questions} to find this difference ({power:.0%} power)"
     theme.headline(figure, axes, title, simulated, name)
     return figure

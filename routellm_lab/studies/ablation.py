@@ -16,6 +16,8 @@ from routellm_lab.preferences import ModelPair
 if TYPE_CHECKING:
     from routellm_lab.routers import Router
 
+_SMALL = 0.01
+"""A difference of APGR that is called small."""
 AS_HERE = "as here"
 """The setting that all others are compared with."""
 
@@ -158,7 +160,7 @@ def ablation_findings(
     confidence_level: float = 0.95,
     power: float = 0.8,
 ) -> list[str]:
-    """What an ablation says, in four sentences; the first says which changes make a difference.
+    """What an ablation says, in four or five sentences; the first says which changes make a difference.
 
     Parameters
     ----------
@@ -182,29 +184,36 @@ def ablation_findings(
         significant[side].sort_values("difference")
         for side in (significant["difference"] > 0, significant["difference"] < 0)
     )
+    tests = f"{len(tested)} tests (Holm)"
     lines = [
-        f"Keep the routers as they are here: none of {len(tested)} tested changes is a significant improvement (Holm)."
+        f"Keep the routers as they are here: no significant improvement in {tests}."
         if better.empty
-        else f"Consider {_change(better.iloc[-1])}: the largest of {len(better)} significant improvements among "
-        f"{len(tested)} tests (Holm). Check it on your own questions first.",
-        f"Avoid {_change(worse.iloc[0])}: the largest of {len(worse)} significant losses among {len(tested)} tests "
-        "(Holm)."
+        else f"Consider {_change(better.iloc[-1])}: {_rank(len(better), 'significant improvement')} in {tests}. "
+        "Check it on your own questions first.",
+        f"Do not use {_change(worse.iloc[0])}: {_rank(len(worse), 'significant loss')} in {tests}."
         if len(worse)
-        else f"None of {len(tested)} tested changes is a significant loss (Holm).",
+        else f"No change is a significant loss in {tests}.",
     ]
-    limits = {name: rows["detectable"].median() for name, rows in tested.groupby("benchmark", sort=False)}
+    limits = tested.dropna(subset=["detectable"]).groupby("benchmark", sort=False)["detectable"].median()
     shown = ", ".join(f"{limit:.3f} on {name}" for name, limit in limits.items())
     lines.append(
-        f"Smaller changes would be missed: in these tests half of the changes need a true difference of more than "
-        f"{shown} to be found {power:.0%} of the time (Bonferroni)."
+        f"Smaller changes would be missed. In half of these tests a true difference must be larger than {shown} to be "
+        f"found {power:.0%} of the time (Bonferroni)."
     )
+    if len(significant):
+        small = int((significant["difference"].abs() < _SMALL).sum())
+        lines.append(
+            f"Significant does not mean large: {small} of {len(significant)} significant differences are smaller than "
+            f"{_SMALL:g} APGR."
+        )
     known = table[table["needed"].notna()]
     rows = [
         f"{name} {row['needed']:,.0f} (has {row['questions']:,.0f}, chance now {row['power_now']:.0%})"
         for name, row in known.iterrows()
     ]
     lines.append(
-        f"Questions needed to separate two unrelated routers of APGR {first:g} and {second:g} {power:.0%} of the time: "
+        f"Questions needed to separate two routers with independent errors, of APGR {first:.2f} and {second:.2f}, "
+        f"{power:.0%} of the time: "
         f"{', '.join(rows)}."
         if rows
         else f"No ranking of these benchmarks has an APGR of {first:g} and of {second:g}: choose values in their reach."
@@ -212,10 +221,14 @@ def ablation_findings(
     return lines
 
 
+def _rank(number: int, what: str) -> str:
+    return f"the only {what}" if number == 1 else f"the largest of {number} {what.replace('loss', 'losse')}s"
+
+
 def _change(row: pd.Series) -> str:
     return (
         f"{row['router'].replace('_', ' ')} with {row['setting']} on {row['benchmark']} "
-        f"({row['difference']:+.3f} [{row['low']:+.3f}, {row['high']:+.3f}] APGR)"
+        f"(APGR {row['difference']:+.3f} [{row['low']:+.3f}, {row['high']:+.3f}])"
     )
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from routellm_lab.benchmarks import Outcomes, load_outcomes, score_columns
@@ -25,6 +26,30 @@ _LENGTH = (NO_TRAINING, "prompt_length")
 
 Recipe = tuple[str, str]
 """Training set and router."""
+
+
+def bounded_intervals(frame: pd.DataFrame) -> pd.DataFrame:
+    """The table with both ends of an interval missing where one of them is infinite.
+
+    Fieller's interval is unbounded where there are too few fits, or where the models hardly differ.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        With ``low``, ``high`` and perhaps ``single_low``, ``single_high``, ``protocol_low``, ``protocol_high``.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> bounded_intervals(pd.DataFrame({"low": [0.1, float("-inf")], "high": [0.2, 0.3]}))["high"].tolist()
+    [0.2, nan]
+    """
+    frame = frame.copy()
+    for kind in ("", "single_", "protocol_"):
+        ends = [f"{kind}low", f"{kind}high"]
+        if set(ends) <= set(frame):
+            frame.loc[np.isinf(frame[ends]).any(axis=1), ends] = np.nan
+    return frame
 
 
 def oracle_curves(benchmarks: Mapping[str, Outcomes], pair: ModelPair) -> dict[str, RoutingCurve]:
@@ -102,7 +127,7 @@ def fits_table(fits: Mapping[Recipe, Fits], sets: TrainingSets) -> pd.DataFrame:
     -------
     DataFrame
         One row per trained recipe: ``training``, ``router``, ``fits`` (how many), ``pair_used`` (the pair whose votes
-        served), ``votes_used`` by the first fit, ``tiers_of`` (the votes that its tiers come from, or empty).
+        served), ``votes_used`` by the first fit, ``tiers_of`` (the votes that its tiers come from, or None).
     """
     rows = [
         {
@@ -111,7 +136,7 @@ def fits_table(fits: Mapping[Recipe, Fits], sets: TrainingSets) -> pd.DataFrame:
             "fits": sum(map(len, rows)),
             "pair_used": str(rows[0][0].pair_used_),
             "votes_used": getattr(rows[0][0], "n_votes_", len(sets.clean[training])),
-            "tiers_of": rows[0][0].tiers_.source if hasattr(rows[0][0], "tiers_") else "",
+            "tiers_of": rows[0][0].tiers_.source if hasattr(rows[0][0], "tiers_") else None,
         }
         for (training, kind), rows in fits.items()
         if training != NO_TRAINING
@@ -159,7 +184,7 @@ def recipe_tables(
     Returns
     -------
     dict of str to DataFrame
-        By benchmark.
+        By benchmark. Unbounded intervals are missing (see `bounded_intervals`).
     """
     tables = {}
     for name, recipes in curves.items():
@@ -168,12 +193,13 @@ def recipe_tables(
             {"training": key[0], "router": key[1], "curve": recipe, "pair_used": fits[key][0][0].pair_used_}
             for key, recipe in recipes.items()
         ]
-        tables[name] = comparison_table(
+        table = comparison_table(
             records,
             paper=not outcomes.simulated,
             bootstrap=Bootstrap(confidence_level),
             outcomes=outcomes if outcomes.simulated else None,
         )
+        tables[name] = bounded_intervals(table)
     return tables
 
 
@@ -222,7 +248,28 @@ def gradings_table(
         recipes = {key: recipe.rescored(outcomes) for key, recipe in curves.items()}
         paper = not outcomes.simulated
         graded[column] = comparison_table(recipes, paper=paper, bootstrap=Bootstrap(confidence_level))
-    return pd.concat(graded, names=["grading"]).reset_index(level=0).reset_index(drop=True)
+    return bounded_intervals(pd.concat(graded, names=["grading"]).reset_index(level=0).reset_index(drop=True))
+
+
+def better_by_grading(gradings: pd.DataFrame, confidence_level: float = 0.95) -> dict[str, tuple[int, int]]:
+    """How many trained recipes are significantly better than random, by grading.
+
+    Parameters
+    ----------
+    gradings : DataFrame
+        Made by `gradings_table`, or some rows of it.
+    confidence_level : float
+
+    Returns
+    -------
+    dict of str to (int, int)
+        By grading, in alphabetical order: how many are significantly better, of how many.
+    """
+    found = {}
+    for grading, rows in gradings.groupby("grading"):
+        trained = rows[rows["training"] != NO_TRAINING]
+        found[str(grading)] = int(_better(trained, 1 - confidence_level).sum()), len(trained)
+    return found
 
 
 def better_than(comparisons: pd.DataFrame, baseline: Any, alpha: float = 0.05) -> set[Any]:
@@ -286,23 +333,23 @@ def benchmark_findings(
     over_length = {name: better_than(comparisons[name], _LENGTH, alpha) for name in names}
     over_random = {name: set(rows.index[_better(rows, alpha)]) for name, rows in trained.items()}
     useful = {name: over_random[name] & over_length[name] for name in names}
-    lines = [_decision(trained, useful, curves, confidence_level)]
+    lines = [_decision(tables, trained, useful, curves, confidence_level)]
     for name, rows in trained.items():
         worse = int(((rows["p_holm"] < alpha) & (rows["apgr"] < 0.5)).sum())
         pairs = comparisons[name]
         lines.append(
-            f"{BENCHMARK_TITLES[name]} ({rows['prompts'].iloc[0]:,} questions): of {len(rows)} trained recipes "
-            f"{len(over_random[name])} are significantly better than random"
-            f"{f', {worse} significantly worse' if worse else ''}, and {len(over_length[name] & set(rows.index))} "
-            f"better than prompt length. {(pairs['p_holm'] < alpha).sum()} of {len(pairs)} pairs differ (Holm); "
-            f"highest: {_described(rows, rows['apgr'].idxmax())}."
+            f"{BENCHMARK_TITLES[name]} ({rows['prompts'].iloc[0]:,} questions), trained recipes: "
+            f"{len(over_random[name])} of {len(rows)} significantly better than random, {worse} worse; "
+            f"{len(over_length[name] & set(rows.index))} better than prompt length (Holm). "
+            f"Highest: {_described(rows, _highest(rows, rows.index))}. "
+            f"Pairs that differ: {(pairs['p_holm'] < alpha).sum()} of {len(pairs)}."
         )
-    return lines + _other_findings(tables, gradings, confidence_level)
+    return [*lines, *_other_findings(tables, gradings, confidence_level)]
 
 
-def _by_recipe(table: pd.DataFrame) -> pd.DataFrame:
-    """The trained recipes of a table, indexed by their key."""
-    rows = table[table["training"] != NO_TRAINING]
+def _by_recipe(table: pd.DataFrame, trained: bool = True) -> pd.DataFrame:
+    """The trained recipes of a table, or those without training, indexed by their key."""
+    rows = table[(table["training"] != NO_TRAINING) == trained]
     keys = list(rows[["training", "router"]].itertuples(index=False, name=None))
     return rows.set_index(pd.Index(keys, tupleize_cols=False))
 
@@ -312,15 +359,18 @@ def _better(rows: pd.DataFrame, alpha: float) -> pd.Series:
 
 
 def _words(key: Recipe) -> str:
-    return f"{key[1].replace('_', ' ')} on {key[0]}"
+    kind = key[1].replace("_", " ")
+    return kind if key[0] == NO_TRAINING else f"{kind} on {key[0]}"
 
 
 def _described(rows: pd.DataFrame, key: Recipe) -> str:
     row = rows.loc[[key]].iloc[0]
-    return f"{_words(key)}, APGR {row['apgr']:.3f} [{row['low']:.3f}, {row['high']:.3f}]"
+    interval = "(interval unbounded)" if np.isnan(row["low"]) else f"[{row['low']:.3f}, {row['high']:.3f}]"
+    return f"{_words(key)}, APGR {row['apgr']:.3f} {interval}"
 
 
 def _decision(
+    tables: Mapping[str, pd.DataFrame],
     trained: Mapping[str, pd.DataFrame],
     useful: Mapping[str, set[Recipe]],
     curves: Mapping[str, Mapping[Recipe, RefitCurves]],
@@ -329,7 +379,7 @@ def _decision(
     """Which router to take, with what to expect of it."""
     shared = set.intersection(*useful.values())
     if shared:
-        means = {key: sum(rows.loc[[key], "apgr"].iloc[0] for rows in trained.values()) for key in sorted(shared)}
+        means = {key: sum(_apgr(rows, key) for rows in trained.values()) for key in sorted(shared)}
         best = max(means, key=lambda key: means[key])
         name = next(iter(trained))
         return (
@@ -337,23 +387,34 @@ def _decision(
             f"random and than prompt length on all benchmarks (Holm). "
             f"{_expected(name, curves[name][best].first, confidence_level)}"
         )
-    chosen = {name: _highest(rows, useful[name]) for name, rows in trained.items()}
+    chosen = {name: _highest(rows, useful[name]) if useful[name] else None for name, rows in trained.items()}
     wins = [f"{BENCHMARK_TITLES[name]}: {_described(trained[name], key)}" for name, key in chosen.items() if key]
     without = [BENCHMARK_TITLES[name] for name, key in chosen.items() if not key]
     if not wins:
+        name = next(iter(trained))
+        length = _by_recipe(tables[name], trained=False)
         return (
             "Do not deploy any of these trained routers: none is significantly better than a random router and than "
-            f"prompt length (Holm) on {' or '.join(without)}."
+            f"prompt length (Holm) on {_either(without)}. For comparison, on {BENCHMARK_TITLES[name]} without any "
+            f"votes: {_described(length, _LENGTH)}."
         )
     return (
         "Do not deploy one trained router for everything: none is significantly better than random and than prompt "
-        f"length (Holm) on {' or '.join(without) or 'all benchmarks'}. Where one is, take the highest: "
+        f"length (Holm) on {_either(without) if without else 'all benchmarks'}. Where one is, take the highest: "
         f"{'; '.join(wins)}."
     )
 
 
-def _highest(rows: pd.DataFrame, keys: set[Recipe]) -> Recipe | None:
-    return max(sorted(keys), key=lambda key: rows.loc[[key], "apgr"].iloc[0], default=None)
+def _either(names: Sequence[str]) -> str:
+    return " or ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
+
+
+def _highest(rows: pd.DataFrame, keys: Iterable[Recipe]) -> Recipe:
+    return max(sorted(keys), key=lambda key: _apgr(rows, key))
+
+
+def _apgr(rows: pd.DataFrame, key: Recipe) -> float:
+    return float(rows["apgr"].loc[[key]].iloc[0])
 
 
 def _expected(name: str, curve: RoutingCurve, confidence_level: float) -> str:
@@ -369,18 +430,16 @@ def _other_findings(
 ) -> Sequence[str]:
     """One sentence each on the gradings and on the paper's figures, where there are any."""
     sentences = []
-    counts = {
-        str(grading): int(_better(_by_recipe(rows), 1 - confidence_level).sum())
-        for grading, rows in (() if gradings is None else gradings.groupby("grading", sort=False))
-    }
+    counts = {} if gradings is None else better_by_grading(gradings, confidence_level)
     if len(counts) > 1:
-        shown = ", ".join(f"{count} by {grading}" for grading, count in counts.items())
+        shown = ", ".join(f"{better} of {number} by {grading}" for grading, (better, number) in counts.items())
         sentences.append(f"GSM8K by its gradings: trained recipes significantly better than random (Holm): {shown}.")
     # recipes without gold labels stand in the table of all questions of MMLU, as in the paper
     kept = [rows if name != "mmlu" else rows[rows["training"] == "arena+gold"] for name, rows in tables.items()]
     table = pd.concat(kept)
     if "paper_inside" in table:
-        printed = table.loc[table["router"] != "random", "paper_inside"].dropna()
+        counted = (table["router"] != "random") & table["protocol_low"].notna()
+        printed = table.loc[counted, "paper_inside"].dropna()
         sentences.append(
             f"{int(printed.sum())} of {len(printed)} APGR values of the paper lie in the {confidence_level:.0%} "
             "interval of a single fit."
