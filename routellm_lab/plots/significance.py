@@ -46,7 +46,8 @@ def apgr_forest(
         As `routellm_lab.evaluation.comparison_table` makes it: ``training``, ``router``, ``apgr``, ``low``, ``high``,
         ``random_sd`` and, where known, ``oracle_apgr`` (named in the subtitle), ``paper_apgr`` (a cross), and
         ``single_low``, ``single_high`` (a thin line: the interval of one deployed fit). Where there is a ``p_holm``, a
-        mark is filled where it is below 1 - ``confidence_level``. Very wide intervals are cut at the edge. Groups and rows are drawn in the order of the table.
+        mark is filled where it is below 1 - ``confidence_level``. Groups and rows are drawn in the order of the table;
+        very wide intervals are cut at the edge.
     simulated : bool
     name : str
         The benchmark.
