@@ -128,8 +128,8 @@ def test_findings_name_the_largest_significant_change_of_each_kind():
     )
     first, second, third, small, last = ablation_findings(frame, POWER, 0.75, 0.8)
     assert first.startswith("Consider knn with more_data on MMLU (APGR +0.050 [+0.040, +0.060]): the only significant")
-    assert second.startswith("Do not use knn with least on MMLU (APGR -0.060 [-0.070, -0.050]): the largest of 3 sign")
-    assert "significant losses in 5 tests (Holm)" in second
+    assert second.startswith("Do not use knn with least on MMLU (APGR -0.060 [-0.070, -0.050]): the largest of 2 sign")
+    assert "significant losses of 0.01 or more in 5 tests (Holm)" in second
     assert "larger than 0.030 on MMLU to be found 80%" in third
     assert small.endswith("1 of 4 significant differences are smaller than 0.01 APGR.")
     assert last.endswith("of APGR 0.75 and 0.80, 80% of the time: MMLU 400 (has 500, chance now 85%).")
@@ -138,6 +138,8 @@ def test_findings_name_the_largest_significant_change_of_each_kind():
 def test_findings_say_when_nothing_is_significant():
     frame = made(("knn", "as here", "MMLU", 0, np.nan), ("knn", "more", "MMLU", 0.05, 0.2))
     lines = ablation_findings(frame, POWER.tail(1), 0.75, 0.8)
-    assert lines[0] == "Keep the routers as they are here: no significant improvement in 1 tests (Holm)."
-    assert lines[1] == "No change is a significant loss in 1 tests (Holm)."
+    assert (
+        lines[0] == "Keep the routers as they are here: no significant improvement of 0.01 or more in 1 tests (Holm)."
+    )
+    assert lines[1] == "No change is a significant loss of 0.01 or more in 1 tests (Holm)."
     assert lines[3].startswith("No ranking of these benchmarks has an APGR of 0.75 and of 0.8")

@@ -169,6 +169,9 @@ def test_table_of_benchmarks_leaves_out_what_no_ranking_reaches():
     assert table.loc["flat", "questions"] == 60
     assert table.loc["flat", ["needed", "power_now"]].isna().all()
     assert set(power_curve(table, 0.1, [100])["benchmark"]) == {"one"}
+    nothing = power_table({"flat": flat}, 0.6, 0.7)
+    assert (nothing["sd_difference"] * 2).isna().all()  # numbers, also where there is none
+    assert power_curve(nothing, 0.1, [100]).empty
 
 
 def test_the_curve_of_power_passes_through_what_there_is_and_what_is_needed():

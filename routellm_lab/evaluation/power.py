@@ -173,7 +173,9 @@ def power_table(
             found = vars(required_questions(curve, first, second, confidence_level, power, random_state=random_state))
             rows[name] |= {key: found[key] for key in ("sd_difference", "needed", "power_now", "detectable")}
     columns = ["questions", "sd_difference", "needed", "power_now", "detectable"]
-    return pd.DataFrame.from_dict(rows, orient="index", columns=columns).rename_axis("benchmark")
+    table = pd.DataFrame([[row.get(column, math.nan) for column in columns] for row in rows.values()], columns=columns)
+    table.index = pd.Index(list(rows), name="benchmark")
+    return table.astype({"questions": "int64", "needed": "Int64"})
 
 
 def power_curve(

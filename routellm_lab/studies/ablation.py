@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from routellm_lab.routers import Router
 
 _SMALL = 0.01
-"""A difference of APGR that is called small."""
+"""A smaller difference of APGR is no reason to change a router, however significant."""
 AS_HERE = "as here"
 """The setting that all others are compared with."""
 
@@ -182,17 +182,17 @@ def ablation_findings(
     significant = tested[tested["p_holm"] < 1 - confidence_level]
     better, worse = (
         significant[side].sort_values("difference")
-        for side in (significant["difference"] > 0, significant["difference"] < 0)
+        for side in (significant["difference"] >= _SMALL, significant["difference"] <= -_SMALL)
     )
-    tests = f"{len(tested)} tests (Holm)"
+    tests = f"{_SMALL:g} or more in {len(tested)} tests (Holm)"
     lines = [
-        f"Keep the routers as they are here: no significant improvement in {tests}."
+        f"Keep the routers as they are here: no significant improvement of {tests}."
         if better.empty
-        else f"Consider {_change(better.iloc[-1])}: {_rank(len(better), 'significant improvement')} in {tests}. "
+        else f"Consider {_change(better.iloc[-1])}: {_rank(len(better), 'significant improvement')} of {tests}. "
         "Check it on your own questions first.",
-        f"Do not use {_change(worse.iloc[0])}: {_rank(len(worse), 'significant loss')} in {tests}."
+        f"Do not use {_change(worse.iloc[0])}: {_rank(len(worse), 'significant loss')} of {tests}."
         if len(worse)
-        else f"No change is a significant loss in {tests}.",
+        else f"No change is a significant loss of {tests}.",
     ]
     limits = tested.dropna(subset=["detectable"]).groupby("benchmark", sort=False)["detectable"].median()
     shown = ", ".join(f"{limit:.3f} on {name}" for name, limit in limits.items())
@@ -200,8 +200,7 @@ def ablation_findings(
         f"Smaller changes would be missed. In half of these tests a true difference must be larger than {shown} to be "
         f"found {power:.0%} of the time (Bonferroni)."
     )
-    if len(significant):
-        small = int((significant["difference"].abs() < _SMALL).sum())
+    if small := int((significant["difference"].abs() < _SMALL).sum()):
         lines.append(
             f"Significant does not mean large: {small} of {len(significant)} significant differences are smaller than "
             f"{_SMALL:g} APGR."
