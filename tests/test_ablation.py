@@ -1,13 +1,15 @@
 """Ablation: every setting is fitted as asked, compared on the same questions and fits, and nothing else changes."""
 
 import numpy as np
+import pandas as pd
 import pytest
+from sklearn.base import clone
 
 from routellm_lab import default_pair, evaluate
 from routellm_lab.errors import ParameterError
 from routellm_lab.evaluation import evaluate_fits, fit_again, holm
 from routellm_lab.routers import RandomRouter, RidgeRouter
-from routellm_lab.studies import ablation
+from routellm_lab.studies import ablation, ablation_findings, paper_changes
 
 PAIR = default_pair("sample")
 
@@ -87,3 +89,57 @@ def test_an_unknown_parameter_is_found_before_any_fit(arena, benchmarks):
         ablation({Slow(PAIR): {}}, [arena], benchmarks)
     with pytest.raises(ParameterError, match="needs evaluations"):
         ablation({Slow(PAIR): {"a": {}}}, [arena], {})
+
+
+def test_the_changes_of_the_paper_can_all_be_set(arena):
+    changes = paper_changes(PAIR, "hashing:64", arena)
+    assert [router.name for router in changes] == ["similarity_weighted", "matrix_factorization"]
+    for router, settings in changes.items():
+        before = router.get_params(deep=False)
+        for name, setting in settings.items():
+            after = clone(router).set_params(**setting).get_params(deep=False)
+            changed = {key for key in setting if after[key] is not before[key] and str(after[key]) != str(before[key])}
+            assert changed, name
+
+
+def made(*rows):
+    frame = pd.DataFrame(rows, columns=["router", "setting", "benchmark", "difference", "p_holm"])
+    reference = frame["setting"] == "as here"
+    return frame.assign(
+        low=(frame["difference"] - 0.01).mask(reference),
+        high=(frame["difference"] + 0.01).mask(reference),
+        detectable=np.where(reference, np.nan, 0.03),
+    )
+
+
+POWER = pd.DataFrame(
+    {"questions": [500, 80], "needed": [400, np.nan], "power_now": [0.85, np.nan]}, index=["MMLU", "MT Bench"]
+)
+
+
+def test_findings_name_the_largest_significant_change_of_each_kind():
+    frame = made(
+        ("knn", "as here", "MMLU", 0, np.nan),
+        ("knn", "more_data", "MMLU", 0.05, 0.01),
+        ("knn", "less", "MMLU", -0.04, 0.04),
+        ("knn", "least", "MMLU", -0.06, 0.03),
+        ("knn", "tiny", "MMLU", -0.004, 0.04),
+        ("knn", "wild", "MMLU", 0.2, 0.9),
+    )
+    first, second, third, small, last = ablation_findings(frame, POWER, 0.75, 0.8)
+    assert first.startswith("Consider knn with more_data on MMLU (APGR +0.050 [+0.040, +0.060]): the only significant")
+    assert second.startswith("Do not use knn with least on MMLU (APGR -0.060 [-0.070, -0.050]): the largest of 2 sign")
+    assert "significant losses of 0.01 or more in 5 tests (Holm)" in second
+    assert "larger than 0.030 on MMLU to be found 80%" in third
+    assert small.endswith("1 of 4 significant differences are smaller than 0.01 APGR.")
+    assert last.endswith("of APGR 0.75 and 0.80, 80% of the time: MMLU 400 (has 500, chance now 85%).")
+
+
+def test_findings_say_when_nothing_is_significant():
+    frame = made(("knn", "as here", "MMLU", 0, np.nan), ("knn", "more", "MMLU", 0.05, 0.2))
+    lines = ablation_findings(frame, POWER.tail(1), 0.75, 0.8)
+    assert (
+        lines[0] == "Keep the routers as they are here: no significant improvement of 0.01 or more in 1 tests (Holm)."
+    )
+    assert lines[1] == "No change is a significant loss of 0.01 or more in 1 tests (Holm)."
+    assert lines[3].startswith("No ranking of these benchmarks has an APGR of 0.75 and of 0.8")

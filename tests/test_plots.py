@@ -18,6 +18,7 @@ from routellm_lab.costs import load_prices, log_answers
 from routellm_lab.errors import DataError, ParameterError
 from routellm_lab.evaluation import Bootstrap, Correlation, PairCostCurve, RoutingCurve, compare_all, comparison_table
 from routellm_lab.evaluation.cost_quality import CostQualityCurve
+from routellm_lab.evaluation.power import power_curve
 from routellm_lab.policies import shares_over_time
 from routellm_lab.preferences.models import ModelPair
 from routellm_lab.studies import AdversarialSuffix, transfer_table
@@ -82,6 +83,11 @@ ABLATION = pd.DataFrame(
         ("knn", "fewer neighbours", "mmlu", 0.56, 0.04, 0.01, 0.07, 0.06),  # without 0, but not after the correction
     ],
     columns=["router", "setting", "benchmark", "apgr", "difference", "low", "high", "p_holm"],
+)
+POWER = pd.DataFrame(
+    {"questions": [100, 1000, 50], "needed": [400, 300, np.nan], "power_now": [0.3, 0.95, np.nan]}
+    | {"sd_difference": [0.035, 0.02, np.nan]},
+    index=["small", "large", "no such router"],
 )
 GROUPS = pd.DataFrame(
     {
@@ -165,6 +171,9 @@ METRICS = {
     "heat_map": lambda simulated: plots.heat_map(CELLS, simulated=simulated, name="ridge"),
     "transfer_dots": lambda simulated: plots.transfer_dots(TRANSFER, simulated=simulated, name="toy"),
     "ablation_forest": lambda simulated: plots.ablation_forest(ABLATION, simulated=simulated),
+    "power_curves": lambda simulated: plots.power_curves(
+        POWER, chances=power_curve(POWER, 0.05, [20, 100, 2000]), simulated=simulated, name="a difference of .05"
+    ),
     "similarity_scatter": lambda simulated: plots.similarity_scatter(GROUPS, simulated=simulated, name="ridge"),
     "confusion": lambda simulated: plots.confusion(CONFUSION, simulated=simulated, rows="people", columns="GPT-4"),
     "agreement_by": lambda simulated: plots.agreement_by(AGREEMENT, simulated=simulated, xlabel="votes shared"),
@@ -285,25 +294,45 @@ def test_forest_counts_the_routers_that_beat_random():
     figure = plots.apgr_forest(table, simulated=False, name="mmlu")
     best = table["apgr"].iloc[2]
     assert title(figure) == (
-        f"2 of 2 routers beat a random one; best: matrix factorization on arena+gold, APGR {best:.3f}"
+        f"2 of 2 routers are significantly better than random (Holm); highest APGR {best:.3f} "
+        f"[{table['low'].iloc[2]:.3f}, {table['high'].iloc[2]:.3f}], matrix factorization on arena+gold"
     )
     assert "mmlu, 400 prompts" in texts(figure)
-    hollow = [line for line in figure.axes[0].lines if line.get_markerfacecolor() == "white"]
-    assert [line.get_xdata()[0] for line in hollow] == [0.5, 0.6]
+    crosses = [line.get_xdata()[0] for line in figure.axes[0].lines if line.get_marker() == "x"]
+    assert crosses == [0.5, 0.6]
+    hollow = [line.get_xdata()[0] for line in figure.axes[0].lines if line.get_markerfacecolor() == "white"]
+    assert hollow == [table["apgr"].iloc[0]]  # the only one that is not significant
     assert "the paper" in texts(figure)
     assert "the paper" not in texts(plots.apgr_forest(table.drop(columns="paper_apgr"), simulated=False))
 
 
 def test_forest_says_when_nothing_beats_random():
     table = make_table(skills=(0, 0, 0)).assign(low=[0.4, 0.4, 0.3], high=[0.6, 0.6, 0.45], apgr=[0.5, 0.5, 0.4])
-    nothing = "None of 2 routers beats a random one, 1 is worse"
-    assert title(plots.apgr_forest(table.drop(columns="p_holm"), simulated=False)) == nothing
-    assert title(plots.apgr_forest(table.assign(p_holm=[1.0, 1.0, 0.01]), simulated=False)) == nothing
+    nothing = "None of 2 routers is significantly better than random, 1 significantly worse"
+    uncorrected = title(plots.apgr_forest(table.drop(columns="p_holm"), simulated=False))
+    assert uncorrected == f"{nothing} (intervals, uncorrected)"
+    assert title(plots.apgr_forest(table.assign(p_holm=[1.0, 1.0, 0.01]), simulated=False)) == f"{nothing} (Holm)"
+
+
+def test_forest_leaves_an_unbounded_interval_out_of_its_title():
+    table = make_table().assign(p_holm=0.01, low=np.nan, high=np.nan)
+    best = table["apgr"].iloc[2]
+    assert title(plots.apgr_forest(table, simulated=False)).endswith(
+        f"highest APGR {best:.3f}, matrix factorization on arena+gold"
+    )
+    best_untrained = table.assign(apgr=[0.4, 0.6, 0.5], training=["none", "none", "arena"])
+    assert title(plots.apgr_forest(best_untrained, simulated=False)).endswith("0.600, ridge without training")
+
+
+def test_many_rows_stay_on_a_screen():
+    table = pd.concat([make_table()] * 8, ignore_index=True)
+    table["training"] = [f"set {number // 6}" for number in range(24)]
+    assert plots.apgr_forest(table, simulated=False).get_figheight() < 6.5
 
 
 def test_forest_does_not_count_what_holms_correction_takes_back():
     table = make_table().assign(p_holm=[1.0, 0.01, 0.06])
-    assert title(plots.apgr_forest(table, simulated=False)).startswith("1 of 2 routers beat a random one")
+    assert title(plots.apgr_forest(table, simulated=False)).startswith("1 of 2 routers is significantly better")
     table = make_table()
     graded = plots.apgr_forest(table.assign(grading="score_lenient"), by="grading", simulated=False)
     assert "grading: score lenient" in texts(graded)
@@ -383,17 +412,17 @@ def test_heatmap_counts_the_pairs_that_never_met():
 def test_matrix_of_routers_is_sorted_and_marks_what_is_told_apart():
     figure = METRICS["pairwise_matrix"](False)
     assert title(figure) == (
-        "2 of 3 pairs of routers can be told apart after Holm's correction; arena+gold: best one beats 1 of 2"
+        "2 of 3 pairs of routers differ significantly (Holm); arena+gold: best one is better than 1 of 2 others"
     )
     axes = figure.axes[0]
     ranked = [label.get_text() for label in axes.get_yticklabels()]
-    assert ranked == ["arena+gold: best one  1", "arena: ridge  2", "none: random  3"]
+    assert ranked == ["arena+gold: best one  1", "arena: ridge  2", "random  3"]
     mesh, dots = axes.collections
     assert mesh.get_array().filled(0).ravel().tolist() == [0, 0.05, 0.15, -0.05, 0, 0.1, -0.15, -0.1, 0]
     assert mesh.norm.vmin == -mesh.norm.vmax == -0.15
     assert sorted(dots.get_offsets().tolist()) == [[0.5, 2.5], [1.5, 2.5], [2.5, 0.5], [2.5, 1.5]]
     none = plots.pairwise_matrix(PAIRS.assign(p_holm=0.05), simulated=False, labels={("arena", "ridge"): "my_ridge"})
-    assert title(none) == "None of 3 pairs of routers can be told apart after Holm's correction"
+    assert title(none) == "None of 3 pairs of routers differs significantly (Holm)"
     assert "my ridge 2" in texts(none)
     assert len(none.axes[0].collections[1].get_offsets()) == 0
 
@@ -541,9 +570,10 @@ def test_the_forest_draws_the_interval_of_a_single_fit():
 def test_ablation_counts_what_is_significant_after_the_correction():
     figure = METRICS["ablation_forest"](False)
     assert title(figure) == (
-        "2 of 5 differences in APGR are significant, the largest: ridge, other encoder on mmlu: -0.030"
+        "2 of 5 differences in APGR are significant (Holm); largest: ridge, other encoder on mmlu, "
+        "-0.030 [-0.050, -0.010]"
     )
-    assert [axes.get_xlabel() for axes in figure.axes] == ["mmlu\ndifference in APGR", "gsm8k\ndifference in APGR"]
+    assert [axes.get_xlabel() for axes in figure.axes] == ["mmlu", "gsm8k"]
     assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == [
         "ridge:",
         "as here",
@@ -559,7 +589,10 @@ def test_ablation_counts_what_is_significant_after_the_correction():
     assert hollow == [0, 0, 0.04]
     assert "APGR 0.580" in texts(figure)
     corrected = ABLATION.assign(p_holm=ABLATION["p_holm"] + 0.05)
-    assert title(plots.ablation_forest(corrected, simulated=False)) == "None of 5 differences in APGR is significant"
+    assert (
+        title(plots.ablation_forest(corrected, simulated=False))
+        == "None of 5 differences in APGR is significant (Holm)"
+    )
     with pytest.raises(DataError, match="missing low"):
         plots.ablation_forest(ABLATION.drop(columns="low"), simulated=False)
 
@@ -797,3 +830,14 @@ def test_the_map_of_a_panel_names_its_specialist():
     figure = plots.usage_map(frame, simulated=False)
     assert title(figure) in ("a answers 90% of math and 20% of law", "b answers 80% of law and 10% of math")
     assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == ["law", "math", "all"]
+
+
+def test_power_counts_the_benchmarks_that_are_large_enough():
+    figure = METRICS["power_curves"](False)
+    assert title(figure) == "1 of 2 benchmarks has enough questions to find this difference (80% power)"
+    assert "small: has 100, needs 400" in texts(figure)
+    assert "no such router" not in texts(figure)
+    marks = [line.get_xdata()[0] for line in figure.axes[0].lines if line.get_marker() in ("o", "s")]
+    assert marks == [100, 1000]
+    nothing = plots.power_curves(POWER.tail(1), chances=power_curve(POWER, 0.05, [20]), simulated=False)
+    assert title(nothing).startswith("No benchmark here has rankings")

@@ -9,7 +9,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from routellm_lab.errors import DataError, ParameterError
-from routellm_lab.evaluation import Bootstrap, RoutingCurve, required_questions, significance
+from routellm_lab.evaluation import (
+    Bootstrap,
+    RoutingCurve,
+    detectable_difference,
+    power_curve,
+    power_table,
+    required_questions,
+    significance,
+)
 from routellm_lab.evaluation import power as module
 from routellm_lab.preferences.models import ModelPair
 
@@ -149,3 +157,35 @@ def test_what_cannot_be_is_refused():
     worse = curve_of(curve.win_rate, curve.weak_scores, curve.strong_scores)
     with pytest.raises(DataError, match="strong model is not better"):
         required_questions(worse)
+
+
+def test_table_of_benchmarks_leaves_out_what_no_ranking_reaches():
+    few = {"n_draws": 20, "n_resamples": 500}
+    one, flat = benchmark(200), curve_of(np.linspace(0, 1, 60), np.ones(60), np.r_[np.ones(2), np.zeros(58)])
+    table = power_table({"one": one, "flat": flat}, 0.6, 0.7)
+    found = required_questions(one, 0.6, 0.7, **few)
+    assert table.loc["one", ["questions", "needed"]].tolist() == [200, found.needed]
+    assert table.loc["one", ["power_now", "detectable"]].tolist() == [found.power_now, found.detectable]
+    assert table.loc["flat", "questions"] == 60
+    assert table.loc["flat", ["needed", "power_now"]].isna().all()
+    assert set(power_curve(table, 0.1, [100])["benchmark"]) == {"one"}
+    nothing = power_table({"flat": flat}, 0.6, 0.7)
+    assert (nothing["sd_difference"] * 2).isna().all()  # numbers, also where there is none
+    assert power_curve(nothing, 0.1, [100]).empty
+
+
+def test_the_curve_of_power_passes_through_what_there_is_and_what_is_needed():
+    table = power_table({"one": benchmark(200)}, 0.6, 0.7)
+    row = table.loc["one"]
+    curve = power_curve(table, 0.1, [200, int(row["needed"])])
+    assert curve["power"].tolist() == pytest.approx([row["power_now"], 0.8], abs=2e-3)
+
+
+def test_the_detectable_difference_is_that_of_the_table():
+    row = power_table({"one": benchmark(200)}, 0.6, 0.7).loc["one"]
+    half = NormalDist().inv_cdf(0.975) * row["sd_difference"]
+    assert detectable_difference(0.1 - half, 0.1 + half) == pytest.approx(row["detectable"])
+    several = detectable_difference(0.1 - half, 0.1 + half, n_tests=10)
+    assert several / row["sd_difference"] == pytest.approx(NormalDist().inv_cdf(0.9975) + NormalDist().inv_cdf(0.8))
+    with pytest.raises(ParameterError, match="n_tests"):
+        detectable_difference(0, 1, n_tests=0)

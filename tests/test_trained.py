@@ -15,11 +15,12 @@ from typer.testing import CliRunner
 
 from routellm_lab.cli import app
 from routellm_lab.errors import ParameterError, RoutellmLabError
+from routellm_lab.preferences.models import ModelPair
 from routellm_lab.preferences.sample import SAMPLE_PAIR
 from routellm_lab.routers import BertRouter, CausalLMRouter, Training
 from routellm_lab.settings import settings
 from routellm_lab.studies import paper_training_sets, training_sets
-from routellm_lab.workbook import train_routers, trained, trained_routers
+from routellm_lab.workbook import three_classes_changes, train_routers, trained, trained_routers
 from routellm_lab.workbook.hashing import trained_index
 from routellm_lab.workbook.trained import KINDS, THREE_CLASSES
 
@@ -142,6 +143,20 @@ def test_routers_are_trained_once_and_found_by_the_votes_they_saw(small):
     variants, missing = trained_routers("sample", draws_of(small), [THREE_CLASSES])
     assert variants["arena+gold", THREE_CLASSES][0][0].head == "three_classes"
     assert set(missing) == {("arena", THREE_CLASSES), ("arena+judge", THREE_CLASSES)}
+
+    changes, references = three_classes_changes("sample", small.draws("arena+gold"))
+    ((bert, settings),) = changes.items()
+    assert references == {bert: references[bert]}
+    assert [[router.tie_share for row in rows for router in row] for rows in settings.values()] == [
+        [0.5] * FITS,
+        [0.0] * FITS,
+    ]
+
+    other = ModelPair("sim-granite", "sim-basalt")
+    none, why = trained_routers("sample", draws_of(small), pair=other)
+    assert none == {}
+    assert set(why.values()) == {f"trained for another pair, {SAMPLE_PAIR}"}
+    assert three_classes_changes("sample", small.draws("arena+gold"), other) == ({}, {})
 
     again = list(train_routers("sample", fits=FITS))
     assert [one["name"] for one in again] == made_names(FITS)

@@ -7,7 +7,7 @@ from routellm_lab.evaluation.curve import RoutingCurve, evaluate
 from routellm_lab.evaluation.groups import Correlation, apgr_by_group, rank_correlation
 from routellm_lab.evaluation.intervals import share_interval
 from routellm_lab.evaluation.paper import commercial_points, comparison_table
-from routellm_lab.evaluation.power import Power, required_questions
+from routellm_lab.evaluation.power import Power, detectable_difference, power_curve, power_table, required_questions
 from routellm_lab.evaluation.refits import (
     RefitCurves,
     Spread,
@@ -45,6 +45,7 @@ __all__ = [
     "comparison_table",
     "cost_savings",
     "cost_table",
+    "detectable_difference",
     "evaluate",
     "evaluate_fits",
     "fit_again",
@@ -53,6 +54,8 @@ __all__ = [
     "paper_other_tables",
     "paper_results",
     "paper_value",
+    "power_curve",
+    "power_table",
     "rank_correlation",
     "required_questions",
     "share_interval",

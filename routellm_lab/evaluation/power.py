@@ -1,11 +1,13 @@
 """How many questions a benchmark needs to tell two routers apart."""
 
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import NormalDist
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from routellm_lab.errors import DataError, ParameterError, require_number
 from routellm_lab.evaluation.curve import RoutingCurve
@@ -137,6 +139,116 @@ def required_questions(
     return _power(curve.name, len(curve), first, second, sd, confidence_level, power)
 
 
+def power_table(
+    curves: Mapping[str, RoutingCurve],
+    first: float = 0.75,
+    second: float = 0.80,
+    confidence_level: float = 0.95,
+    power: float = 0.8,
+    random_state: int | None = 0,
+) -> pd.DataFrame:
+    """How well several benchmarks tell two routers apart (see `required_questions`).
+
+    Parameters
+    ----------
+    curves : dict of str to RoutingCurve
+        By benchmark; of any router.
+    first, second : float
+        APGR of the two routers.
+    confidence_level, power : float
+        Of the two-sided test.
+    random_state : int, optional
+
+    Returns
+    -------
+    DataFrame
+        Indexed by ``benchmark``: ``questions`` (how many there are), ``sd_difference``, ``needed``, ``power_now``,
+        ``detectable`` as `Power` has them; missing where no ranking of the benchmark has such an APGR.
+    """
+    rows: dict[str, dict[str, float]] = {}
+    for name, curve in curves.items():
+        rows[name] = {"questions": len(curve)}
+        best = curve.oracle().apgr
+        if all(1 - best < target < best for target in (first, second)):
+            found = vars(required_questions(curve, first, second, confidence_level, power, random_state=random_state))
+            rows[name] |= {key: found[key] for key in ("sd_difference", "needed", "power_now", "detectable")}
+    columns = ["questions", "sd_difference", "needed", "power_now", "detectable"]
+    table = pd.DataFrame([[row.get(column, math.nan) for column in columns] for row in rows.values()], columns=columns)
+    table.index = pd.Index(list(rows), name="benchmark")
+    return table.astype({"questions": "int64", "needed": "Int64"})
+
+
+def power_curve(
+    table: pd.DataFrame, difference: float, sizes: Sequence[int], confidence_level: float = 0.95
+) -> pd.DataFrame:
+    """The chance to find a difference of APGR, by the number of questions.
+
+    Parameters
+    ----------
+    table : DataFrame
+        Made by `power_table`; benchmarks without ``sd_difference`` are left out.
+    difference : float
+        Of the APGR of two routers.
+    sizes : list of int
+        Numbers of questions.
+    confidence_level : float
+        Of the two-sided test.
+
+    Returns
+    -------
+    DataFrame
+        ``benchmark``, ``questions``, ``power`` in [0, 1].
+
+    Notes
+    -----
+    The standard deviation of the difference falls with the square root of the number of questions.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> table = pd.DataFrame({"questions": [100], "sd_difference": [0.05]}, index=["toy"])
+    >>> power_curve(table, 0.1, [25, 100])["power"].round(2).tolist()
+    [0.17, 0.52]
+    """
+    rows = []
+    for name, row in table[table["sd_difference"].notna()].iterrows():
+        for size in sizes:
+            sd = row["sd_difference"] * math.sqrt(row["questions"] / size)
+            rows.append((name, size, _chance(abs(difference) / sd, confidence_level)))
+    return pd.DataFrame(rows, columns=["benchmark", "questions", "power"])
+
+
+def detectable_difference(
+    low: Any, high: Any, confidence_level: float = 0.95, power: float = 0.8, n_tests: int = 1
+) -> Any:
+    """Smallest difference that a comparison finds with the wanted power, from the width of its interval.
+
+    Parameters
+    ----------
+    low, high : float or array-like
+        The interval of the measured difference, at ``confidence_level``.
+    confidence_level, power : float
+        Of the two-sided test.
+    n_tests : int
+        Tests that are corrected together: each is at 1 - (1 - confidence_level) / n_tests (Bonferroni). Holm's
+        correction finds at least as much.
+
+    Returns
+    -------
+    float or array
+
+    Examples
+    --------
+    >>> round(detectable_difference(-0.0196, 0.0196), 3)
+    0.028
+    """
+    _require_odds(confidence_level, power)
+    require_number("n_tests", n_tests, 1, whole=True)
+    normal = NormalDist()
+    error = (high - low) / (2 * normal.inv_cdf((1 + confidence_level) / 2))
+    return (normal.inv_cdf(1 - (1 - confidence_level) / (2 * n_tests)) + normal.inv_cdf(power)) * error
+
+
 def _strength(signal: np.ndarray, noise: np.ndarray, gap: np.ndarray, target: float) -> float:
     """The signal with which the mean APGR over the rows of noise is ``target``, by bisection."""
     n = len(gap)
@@ -169,7 +281,6 @@ def _power(name: str, n: int, first: float, second: float, sd: float, level: flo
     normal = NormalDist()
     quantile, difference = normal.inv_cdf((1 + level) / 2), abs(first - second)
     reach = (quantile + normal.inv_cdf(power)) * sd
-    shift = difference / sd
     return Power(
         name=name,
         n=n,
@@ -177,11 +288,18 @@ def _power(name: str, n: int, first: float, second: float, sd: float, level: flo
         second=second,
         sd_difference=sd,
         needed=math.ceil(n * (reach / difference) ** 2),
-        power_now=normal.cdf(shift - quantile) + normal.cdf(-shift - quantile),
+        power_now=_chance(difference / sd, level),
         detectable=reach,
         confidence_level=level,
         power=power,
     )
+
+
+def _chance(shift: float, level: float) -> float:
+    """Power of a two-sided test where the difference is ``shift`` standard errors."""
+    normal = NormalDist()
+    quantile = normal.inv_cdf((1 + level) / 2)
+    return normal.cdf(shift - quantile) + normal.cdf(-shift - quantile)
 
 
 def _require_odds(confidence_level: Any, power: Any) -> None:

@@ -11,12 +11,59 @@ from routellm_lab.engine import parallel
 from routellm_lab.errors import ParameterError
 from routellm_lab.evaluation.refits import Fits, RefitCurves, evaluate_fits, fit_again
 from routellm_lab.evaluation.significance import holm
+from routellm_lab.preferences import ModelPair
 
 if TYPE_CHECKING:
     from routellm_lab.routers import Router
 
+_SMALL = 0.01
+"""A smaller difference of APGR is no reason to change a router, however significant."""
 AS_HERE = "as here"
 """The setting that all others are compared with."""
+
+
+def paper_changes(pair: ModelPair, encoder: str, votes: pd.DataFrame) -> "dict[Router, dict[str, dict[str, Any]]]":
+    """Where the paper's text, its released code and this package differ, for `ablation`.
+
+    Parameters
+    ----------
+    pair : ModelPair
+    encoder : str
+        Of both routers.
+    votes : DataFrame
+        The votes that the released tiers are made from.
+
+    Returns
+    -------
+    dict of Router to dict of str to dict
+        By router and name of the change, the parameters that differ. Similarity-weighted ranking: what the cosine is
+        divided by, ``gamma``, tiers. Matrix factorization: bias, norm, noise, ties, epochs and both recipes whole.
+    """
+    from routellm_lab.preferences import fit_tiers
+    from routellm_lab.routers import MatrixFactorizationRouter, SimilarityWeightedRouter, tier_votes
+    from routellm_lab.routers.factorization import PAPER, RELEASED
+
+    by_variance = fit_tiers(tier_votes(votes, pair)[1], 10, rule="variances")
+    return {
+        SimilarityWeightedRouter(pair, encoder): {
+            "normaliser: none": {"normalizer": "none"},
+            "normaliser: as printed": {"normalizer": "vote"},
+            "gamma 3": {"gamma": 3.0},
+            "gamma 100": {"gamma": 100.0},
+            "8 tiers": {"n_tiers": 8},
+            "15 tiers": {"n_tiers": 15},
+            "tiers by variance (released)": {"tiers": by_variance},
+        },
+        MatrixFactorizationRouter(pair, encoder): {
+            "no bias": {"bias": False},
+            "unit norm": {"unit_norm": True},
+            "noise .1": {"noise": 0.1},
+            "ties dropped": {"ties": "drop"},
+            "10 epochs": {"epochs": 10},
+            "the paper's recipe": dict(PAPER),
+            "the released recipe": dict(RELEASED),
+        },
+    }
 
 
 def ablation(
@@ -103,6 +150,85 @@ def ablation(
     tested = frame["p_value"].notna()
     frame.loc[tested, "p_holm"] = holm(frame.loc[tested, "p_value"])
     return frame
+
+
+def ablation_findings(
+    frame: pd.DataFrame,
+    table: pd.DataFrame,
+    first: float,
+    second: float,
+    confidence_level: float = 0.95,
+    power: float = 0.8,
+) -> list[str]:
+    """What an ablation says, in four or five sentences; the first says which changes make a difference.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        Made by `ablation`, with a column ``detectable`` (see
+        `routellm_lab.evaluation.detectable_difference`).
+    table : DataFrame
+        Made by `routellm_lab.evaluation.power_table`.
+    first, second : float
+        The APGR of the two routers in ``table``.
+    confidence_level, power : float
+
+    Returns
+    -------
+    list of str
+        Plain text.
+    """
+    tested = frame[frame["setting"] != AS_HERE]
+    significant = tested[tested["p_holm"] < 1 - confidence_level]
+    better, worse = (
+        significant[side].sort_values("difference")
+        for side in (significant["difference"] >= _SMALL, significant["difference"] <= -_SMALL)
+    )
+    tests = f"{_SMALL:g} or more in {len(tested)} tests (Holm)"
+    lines = [
+        f"Keep the routers as they are here: no significant improvement of {tests}."
+        if better.empty
+        else f"Consider {_change(better.iloc[-1])}: {_rank(len(better), 'significant improvement')} of {tests}. "
+        "Check it on your own questions first.",
+        f"Do not use {_change(worse.iloc[0])}: {_rank(len(worse), 'significant loss')} of {tests}."
+        if len(worse)
+        else f"No change is a significant loss of {tests}.",
+    ]
+    limits = tested.dropna(subset=["detectable"]).groupby("benchmark", sort=False)["detectable"].median()
+    shown = ", ".join(f"{limit:.3f} on {name}" for name, limit in limits.items())
+    lines.append(
+        f"Smaller changes would be missed. In half of these tests a true difference must be larger than {shown} to be "
+        f"found {power:.0%} of the time (Bonferroni)."
+    )
+    if small := int((significant["difference"].abs() < _SMALL).sum()):
+        lines.append(
+            f"Significant does not mean large: {small} of {len(significant)} significant differences are smaller than "
+            f"{_SMALL:g} APGR."
+        )
+    known = table[table["needed"].notna()]
+    rows = [
+        f"{name} {row['needed']:,.0f} (has {row['questions']:,.0f}, chance now {row['power_now']:.0%})"
+        for name, row in known.iterrows()
+    ]
+    lines.append(
+        f"Questions needed to separate two routers with independent errors, of APGR {first:.2f} and {second:.2f}, "
+        f"{power:.0%} of the time: "
+        f"{', '.join(rows)}."
+        if rows
+        else f"No ranking of these benchmarks has an APGR of {first:g} and of {second:g}: choose values in their reach."
+    )
+    return lines
+
+
+def _rank(number: int, what: str) -> str:
+    return f"the only {what}" if number == 1 else f"the largest of {number} {what.replace('loss', 'losse')}s"
+
+
+def _change(row: pd.Series) -> str:
+    return (
+        f"{row['router'].replace('_', ' ')} with {row['setting']} on {row['benchmark']} "
+        f"(APGR {row['difference']:+.3f} [{row['low']:+.3f}, {row['high']:+.3f}])"
+    )
 
 
 def _curves(

@@ -10,7 +10,7 @@ _HOMES = {
     "workbook.notebooks": ("discover",),
     "workbook.report": ("build_report",),
     "workbook.tables": ("show_table",),
-    "workbook.trained": ("train_routers", "trained_routers"),
+    "workbook.trained": ("three_classes_changes", "train_routers", "trained_routers"),
 }
 __all__ = sorted(name for names in _HOMES.values() for name in names)
 __getattr__ = moved(__name__, _HOMES)
@@ -21,4 +21,4 @@ if TYPE_CHECKING:
     from routellm_lab.workbook.runner import RunResult, run_workbook
     from routellm_lab.workbook.session import Session, start
     from routellm_lab.workbook.tables import show_table
-    from routellm_lab.workbook.trained import train_routers, trained_routers
+    from routellm_lab.workbook.trained import three_classes_changes, train_routers, trained_routers

@@ -163,7 +163,10 @@ def _train(
 
 
 def trained_routers(
-    data: str, draws: Mapping[str, Sequence[pd.DataFrame]], kinds: Iterable[str] = KINDS
+    data: str,
+    draws: Mapping[str, Sequence[pd.DataFrame]],
+    kinds: Iterable[str] = KINDS,
+    pair: ModelPair | None = None,
 ) -> tuple[dict[tuple[str, str], list[list[Router]]], dict[tuple[str, str], str]]:
     """The routers that `train_routers` made of exactly these votes.
 
@@ -174,6 +177,8 @@ def trained_routers(
         Training sets by name, a frame per draw of the gold questions.
     kinds : iterable of str
         Which of them (see `transformer_routers`).
+    pair : ModelPair, optional
+        Routers of another pair are left out; they were trained for the pair of the data root.
 
     Returns
     -------
@@ -199,8 +204,11 @@ def trained_routers(
                 try:
                     saved = inside(inside(inside(folder, training), kind), str(fit))
                     require_real(saved)
-                    routers.append(load_router(saved))
-                    continue
+                    loaded = load_router(saved)
+                    if pair is None or loaded.pair == pair:
+                        routers.append(loaded)
+                        continue
+                    reason = f"trained for another pair, {loaded.pair}"
                 except (DataError, ParameterError) as error:
                     reason = f"cannot be loaded: {error}"
             break
@@ -209,6 +217,40 @@ def trained_routers(
         else:
             missing[training, kind] = reason
     return found, missing
+
+
+def three_classes_changes(
+    data: str, draws: Sequence[pd.DataFrame], pair: ModelPair | None = None
+) -> tuple[dict[Router, dict[str, Any]], dict[Router, Any]]:
+    """The BERT router with the released head (three classes) against the one here, for `routellm_lab.studies.ablation`.
+
+    Parameters
+    ----------
+    data : str
+    draws : list of DataFrame
+        ``arena+gold``, a frame per draw of the gold questions.
+    pair : ModelPair, optional
+        See `trained_routers`.
+
+    Returns
+    -------
+    changes : dict of Router to dict of str to fits
+        With a tie as half a win, and with a tie as a win of the weak model, as released. Empty where the routers are
+        not trained yet.
+    references : dict of Router to fits
+        The BERT router as it is here.
+    """
+    sets, kinds = {"arena+gold": draws}, ("bert", THREE_CLASSES)
+    found = trained_routers(data, sets, kinds, pair)[0]
+    here, released = (found.get(("arena+gold", kind)) for kind in kinds)
+    half = trained_routers(data, sets, (THREE_CLASSES,), pair)[0].get(("arena+gold", THREE_CLASSES))
+    if here is None or released is None or half is None:
+        return {}, {}
+    for router in (router for row in half for router in row):
+        router.set_params(tie_share=0.5)
+    bert = here[0][0]
+    named = {"three classes, tie = 1/2": half, "three classes, tie = weak wins (released)": released}
+    return {bert: named}, {bert: here}
 
 
 def _read_index(path: Path) -> dict[str, Any]:
