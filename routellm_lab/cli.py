@@ -189,8 +189,8 @@ def report(
 ) -> None:
     """Rebuild a run's report, and those of its pages that are out of date, and name the report."""
     from routellm_lab.workbook.report import build_report, copy_gallery
-    from routellm_lab.workbook.runs import get_run
     from routellm_lab.workbook.run_pages import refresh_pages
+    from routellm_lab.workbook.runs import get_run
 
     shown = get_run(run)
     left_aside: list[str] = []
