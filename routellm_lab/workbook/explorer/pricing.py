@@ -1,10 +1,10 @@
 """Other prices than the listed ones: dollars are linear in prices, and so are the covariances of what they add up.
 
 A page cannot hold a bootstrap. It holds, at each cut-off, the mean tokens that the router pays for, and covariances
-over resamples of the questions: of those tokens, of the tokens of both models alone, and of the gap recovered. They give
-the standard deviation of dollars and savings at any prices: exactly where they are linear, by the delta method where
-they are ratios. The interval at other prices is the listed one, around the new value, with both sides stretched by the
-ratio of the two standard deviations. At the listed prices it is the bootstrap's own.
+over resamples of the questions: of those tokens, of the tokens of both models alone, and of the gap recovered. They
+give the standard deviation of dollars and savings at any prices: exactly where they are linear, by the delta method
+where they are ratios. The interval at other prices is the listed one, around the new value, with both sides stretched
+by the ratio of the two standard deviations. At the listed prices it is the bootstrap's own.
 """
 
 from collections.abc import Sequence
