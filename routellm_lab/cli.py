@@ -220,12 +220,14 @@ def report(
         ),
     ] = None,
 ) -> None:
-    """Rebuild a run's report and name it."""
+    """Rebuild a run's report, and those of its pages that are out of date, and name the report."""
     from routellm_lab.workbook.report import build_report, copy_gallery
+    from routellm_lab.workbook.run_pages import refresh_pages
     from routellm_lab.workbook.runs import get_run
 
     shown = get_run(run)
     left_aside: list[str] = []
+    refresh_pages(shown, left_aside)
     typer.echo(f"Report:  {build_report(shown, left_aside)}")
     for words in left_aside:
         typer.echo(f"Left aside: {words}", err=True)

@@ -19,6 +19,7 @@ from routellm_lab.errors import DataError, MissingExtraError, ParameterError, Ro
 from routellm_lab.evaluation import Bootstrap, PairCostCurve
 from routellm_lab.policies import ThresholdPolicy
 from routellm_lab.workbook.explorer import MOST_SHOWN, MOST_TRAFFIC, POINT_COLUMNS, Explorer
+from routellm_lab.workbook.explorer.chart import WIDE
 from routellm_lab.workbook.explorer.formats import money
 from routellm_lab.workbook.pages import clean_html
 
@@ -50,8 +51,11 @@ def world(n=600, cutoffs=80, seed=0):
         row = {"threshold": threshold}
         for name, (value, apart) in found.items():
             row |= {name: value, f"{name}_low": value - apart, f"{name}_high": value + apart}
-        saving = 1 - usd.mean() / dearest
-        rows.append(row | {"saving_low": saving - half_usd / dearest, "saving_high": saving + half_usd / dearest})
+        mix = 1000 * weak_usd.mean() + np.clip(found["pgr"][0], 0, 1) * (dearest - 1000 * weak_usd.mean())
+        saved = {"saved": dearest - usd.mean(), "saving": 1 - usd.mean() / dearest, "mix_saving": 1 - usd.mean() / mix}
+        for (name, value), unit in zip(saved.items(), (1, dearest, mix), strict=True):
+            row |= {f"{name}_low": value - half_usd / unit, f"{name}_high": value + half_usd / unit}
+        rows.append(row)
     questions = pd.DataFrame(
         {
             "prompt": [f"Question {number}: what is {number} times {number}?" for number in range(n)],
@@ -81,7 +85,7 @@ def test_state_is_the_row_and_what_it_costs_a_month():
         state = ours.state(position)
         assert {name: state[name] for name in POINT_COLUMNS} == row
         assert state["month"] == pytest.approx(row["dollars"] * 20)
-        assert state["month"] + state["saved"] == pytest.approx(ours.points["dollars"].iloc[-1] * 20)
+        assert state["month"] + state["saved_month"] == pytest.approx(ours.points["dollars"].iloc[-1] * 20)
         assert state["saving"] == pytest.approx(1 - row["dollars"] / ours.points["dollars"].iloc[-1])
     assert ours.state(3, traffic=1_000)["month"] == pytest.approx(ours.points["dollars"].iloc[3])
     assert ours.state(np.int64(3)) == ours.state(3)
@@ -96,12 +100,15 @@ def test_figures_read_as_they_should():
         "share_high": 0.43,
         "pgr_low": -0.05,
         "pgr_high": 0.06,
+        "saved_low": 600.0,
+        "saved_high": 900.0,
         "saving_low": 0.3,
         "saving_high": 0.4,
+        "mix_saving_low": -0.3,
+        "mix_saving_high": -0.2,
     }
-    row |= {"random_quality_low": 0.69, "random_quality_high": 0.71}
     points = pd.DataFrame([points.iloc[0].to_dict(), row, points.iloc[-1].to_dict()])
-    ours = explorer(points=points, questions=None, strong_dollars=2_000)
+    ours = explorer(points=points, questions=None, strong_dollars=2_000, weak_dollars=1_000)
     assert ours.state(1, traffic=3_000)["shown"] == {
         "threshold": "0.500",
         "share": "41.3 %",
@@ -110,8 +117,6 @@ def test_figures_read_as_they_should():
         "quality_interval": "0.700 to 0.750",
         "pgr": "0.0 %",
         "pgr_interval": "−5.0 to 6.0 %",
-        "random_quality": "0.700",
-        "random_quality_interval": "0.690 to 0.710",
         "dollars": "$1,234.57",
         "dollars_interval": "$1,000.00 to $1,500.00",
         "traffic": "3,000",
@@ -119,9 +124,11 @@ def test_figures_read_as_they_should():
         "month_interval": "$3,000 to $4,500",
         "saving": "38.3 %",
         "saving_interval": "30.0 to 40.0 %",
-        "saved": "$2,296 less than the strong model always",
-        "sentence": "Questions with a win rate of 0.500 or more go to big-model: 41.3 % of them. "
-        "The others go to small-model.",
+        "mix_saving": "−23.5 %",
+        "mix_saving_interval": "−30.0 to −20.0 %",
+        "saved": "$2,296 ($1,800 to $2,700) less than the strong model always",
+        "sentence": "Threshold 0.500: 41.3 % of the questions go to big-model, which recovers 0.0 % of the gap "
+        "(−5.0 to 6.0 %).",
     }
     weak, strong = (explorer().state(position)["shown"] for position in (0, len(explorer()) - 1))
     assert (weak["threshold"], weak["sentence"]) == ("∞", "Every question goes to small-model.")
@@ -135,7 +142,7 @@ def test_the_strong_model_alone_may_cost_less_than_with_the_router():
     dearest = explorer().points["dollars"].iloc[-1]
     ours = explorer(strong_dollars=dearest * 0.99)
     last = ours.state(len(ours) - 1, traffic=1_000)
-    assert last["saved"] == pytest.approx(-0.01 * dearest)
+    assert last["saved_month"] == pytest.approx(-0.01 * dearest)
     assert last["shown"]["saved"].endswith(" more than the strong model always")
     assert last["shown"]["saving"] == "−1.0 %"
 
@@ -668,7 +675,136 @@ def test_intervals_of_a_curve_in_dollars_are_those_of_its_policy(asked):
         for name in ("share", "pgr", "saving"):
             expected = getattr(told, name)
             assert (row[f"{name}_low"], row[f"{name}_high"]) == pytest.approx(expected[1:], abs=1e-9)
-        assert row["random_quality_low"] < row["random_quality"] < row["random_quality_high"]
+
+
+@pytest.fixture(scope="module")
+def priced(asked):
+    """An explorer of a router that knows something, whose tokens and prices are known."""
+    pair, rng = default_pair("sample"), np.random.default_rng(0)
+    gap = (asked.of(pair.strong) - asked.of(pair.weak)).to_numpy()
+    return sample_costs(asked, np.round(np.clip(0.5 + 0.1 * gap + rng.normal(0, 0.15, len(gap)), 0, 1), 4))
+
+
+PRICES, TOKENS = (0.8, 9.5, 0.2, 2.5), (60.0, 150.0, 80.0, 260.0)
+
+
+def other_prices(costs, prices, tokens):
+    """The curve in dollars at other prices and tokens, from every question."""
+    used = costs.use.tokens * np.array(tokens) / costs.use.tokens.mean(axis=0) * np.array(prices) / 1e6
+    return dataclasses.replace(costs, strong=used[:, :2].sum(axis=1), weak=used[:, 2:].sum(axis=1), use=None)
+
+
+def test_other_prices_give_the_dollars_of_every_question_and_nearly_its_intervals(priced):
+    ours, bootstrap = Explorer.from_costs(priced, most_points=21), Bootstrap(n_resamples=1000)
+    same = ours.repriced(ours.tokens.prices, ours.tokens.tokens)
+    pd.testing.assert_frame_equal(same.points, ours.points, rtol=1e-9)  # at the listed prices it is the bootstrap
+    exact = Explorer.from_costs(other_prices(priced, PRICES, TOKENS), most_points=21, bootstrap=bootstrap)
+    approximate = ours.repriced(PRICES, TOKENS)
+    assert approximate.strong_dollars == pytest.approx(exact.strong_dollars)
+    assert approximate.weak_dollars == pytest.approx(exact.weak_dollars)
+    assert approximate.points["dollars"].to_numpy() == pytest.approx(exact.points["dollars"].to_numpy())
+    for row, right in zip(approximate.rows[4:-1], exact.rows[4:-1], strict=True):
+        for name in ("dollars", "saved", "saving", "mix_saving"):
+            width = right[f"{name}_high"] - right[f"{name}_low"]
+            assert row[name] == pytest.approx(right[name])
+            for end in ("low", "high"):
+                assert abs(row[f"{name}_{end}"] - right[f"{name}_{end}"]) < 0.12 * width, name
+
+
+@pytest.mark.parametrize(
+    ("prices", "tokens", "message"),
+    [
+        ((0, 1, 1, 1), TOKENS, "prices must be four numbers above 0"),
+        (PRICES, (1, 2, 3), "tokens must be four numbers above 0"),
+        (PRICES, (1, 2, 3, math.nan), "tokens must be four numbers above 0"),
+        ((0.1, 0.1, 5, 5), TOKENS, "there is nothing to save"),
+    ],
+)
+def test_prices_that_cannot_be_used(priced, prices, tokens, message):
+    with pytest.raises(ParameterError, match=message):
+        Explorer.from_costs(priced, most_points=5).repriced(prices, tokens)
+
+
+def test_without_tokens_there_are_no_fields_for_prices(priced):
+    assert explorer().tokens is None
+    assert 'id="prices"' not in explorer().page()
+    with pytest.raises(ParameterError, match="no tokens to price"):
+        explorer().repriced(PRICES, TOKENS)
+    assert 'id="price-3"' in Explorer.from_costs(priced, most_points=5).page()
+
+
+def enter(page, **values):
+    """Type numbers into the fields for prices and tokens, as ``price_0=1.5``."""
+    for name, value in values.items():
+        page.run(
+            "arguments[0].value = arguments[1]; arguments[0].dispatchEvent(new Event('input'));",
+            page[name.replace("_", "-")],
+            value,
+        )
+
+
+def test_a_page_at_own_prices_shows_what_python_finds(opened, priced):
+    ours = Explorer.from_costs(priced, most_points=31, traffic=40_000)
+    page, own = opened(ours), ours.repriced(PRICES, TOKENS)
+    page.run("document.querySelector('#prices').open = true")
+    assert page["whose"].text == "the listed prices"
+    enter(page, **{f"price_{kind}": PRICES[kind] for kind in range(4)})
+    enter(page, **{f"tokens_{kind}": TOKENS[kind] for kind in range(4)})
+    assert page["whose"].text == "your own prices"
+    for position in (0, 1, 9, 20, len(ours) - 2, len(ours) - 1):
+        page.drag(position)
+        assert page.shown == own.state(position)["shown"]
+        place = page.run("return document.querySelector('.chart.wide .point').style.transform")
+        x, y = (float(number) for number in re.findall(r"[\d.]+", place))
+        assert (x, y) == pytest.approx(WIDE.marker(own, position)[:2], abs=0.11)
+    page.run("document.querySelector('#by-budget').click()")
+    for step in (0, 40, 100):
+        page.drag(step)
+        assert page.shown == own.state(own.budgets[step][1])["shown"]
+        assert page["value"].text == f"{own.budgets[step][0]} per 1,000 questions"
+    page.run("document.querySelector('#by-threshold').click(); document.querySelector('#listed').click()")
+    page.drag(9)
+    assert page["whose"].text == "the listed prices"
+    assert page.shown == ours.state(9)["shown"]
+
+
+def test_a_page_refuses_prices_at_which_nothing_is_saved(opened, priced):
+    ours = Explorer.from_costs(priced, most_points=31)
+    page = opened(ours)
+    page.run("document.querySelector('#prices').open = true; document.querySelector('#by-budget').click()")
+    enter(page, price_0=0.001, price_1=0.001)
+    assert "there is nothing to save" in page["price-refusal"].text
+    page.drag(3)
+    assert {page.shown[name] for name in ("dollars", "month", "saving", "mix_saving")} == {"–"}
+    assert page.shown["share"] == ours.state(3)["shown"]["share"]
+    for odd in ("", "-1", "0"):
+        enter(page, price_0=odd)
+        assert page["price-refusal"].text == "Numbers above 0, please."
+        assert page["price-0"].get_attribute("aria-invalid") == "true"
+    page["listed"].click()
+    page.drag(3)
+    assert page["price-refusal"].text == ""
+    assert page.shown == ours.state(3)["shown"]
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_fields_for_prices_read_well_and_tab_reaches_them(opened, priced, scheme):
+    from selenium.webdriver.common.action_chains import ActionChains
+    from selenium.webdriver.common.keys import Keys
+
+    page = opened(Explorer.from_costs(priced, most_points=31))
+    page.emulate(width=400, scheme=scheme)
+    page["slider"].send_keys(Keys.TAB)
+    ActionChains(page.driver).send_keys(Keys.ENTER).perform()  # opens them
+    reached = []
+    for _ in range(9):
+        ActionChains(page.driver).send_keys(Keys.TAB).perform()
+        reached.append(page.run("return document.activeElement.id"))
+    fields = [[f"price-{kind}", f"price-{kind + 1}", f"tokens-{kind}", f"tokens-{kind + 1}"] for kind in (0, 2)]
+    assert reached == [*fields[0], *fields[1], "listed"]
+    enter(page, price_0=0)
+    assert [(text, ratio) for text, ratio in page.run(CONTRASTS) if ratio < 4.5] == []
+    assert page.run("return document.documentElement.scrollWidth") <= 400
 
 
 def test_a_strong_model_that_is_not_significantly_better_has_no_pgr(asked):

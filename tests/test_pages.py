@@ -2,6 +2,7 @@
 
 import base64
 import html
+import re
 
 import nbformat
 import pandas as pd
@@ -11,7 +12,8 @@ from hypothesis import strategies as st
 
 from routellm_lab.errors import escape_markdown
 from routellm_lab.workbook import runs
-from routellm_lab.workbook.pages import clean_html, notebook_page
+from routellm_lab.workbook.metrics import CONCLUSION_MIME
+from routellm_lab.workbook.pages import Around, clean_html, notebook_page, text_page
 from routellm_lab.workbook.report import build_report, copy_gallery
 
 NAMES = (
@@ -84,7 +86,10 @@ def test_nothing_from_data_runs_in_a_page_and_names_are_shown_as_they_are(browse
 
 def test_should_a_script_get_into_a_page_its_policy_stops_it(browser, tmp_path):
     path = page_of(tmp_path, *hostile_cells())
-    path.write_text(path.read_text("utf-8").replace("<main>", f"<main>{ACTS}<a id=go href='{NAMES[2][4:-1]}'>go</a>"))
+    text, acts = path.read_text("utf-8"), f"{ACTS}<a id=go href='{NAMES[2][4:-1]}'>go</a>"
+    spoiled = re.sub("<main[^>]*>", lambda begin: begin[0] + acts, text)
+    assert spoiled != text
+    path.write_text(spoiled)
     browser.get(path.as_uri())
     browser.find_element("id", "go").click()
     assert browser.title == f"Title {NAMES[0]}"
@@ -98,6 +103,73 @@ def test_a_page_keeps_tables_equations_highlighting_and_links(tmp_path):
     assert "<strong>bold</strong>" in text
     assert '<span class="mi">1</span>' in text  # a number in highlighted code
     assert "<msup><mi>x</mi><mn>2</mn></msup></mrow></math>" in text
+
+
+AROUND = Around({"01_a": "First", "02_b": f"Second {NAMES[1]}", "03_c": "Third"}, glossary=True)
+
+
+def links_of(text):
+    return re.findall(r'<a href="([^"]*)"[^>]*>(.*?)</a>', text)
+
+
+def test_a_page_leads_back_to_its_neighbours_and_to_the_glossary():
+    text = text_page("# Title", "Title", AROUND, "02_b")
+    assert links_of(text)[:4] == [
+        ("../report.html", "↑ Report"),
+        ("01_a.html", "← First"),
+        ("03_c.html", "Third →"),
+        ("glossary.html", "Glossary"),
+    ]
+    first = text_page("", "Title", AROUND, "01_a")
+    assert f"{AROUND.titles['02_b']} →" in html.unescape(first)
+    assert "<script" not in first
+    assert "←" not in text_page("", "Title", AROUND, "01_a")
+    assert "→" not in text_page("", "Title", AROUND, "03_c")
+    assert 'class="beside"' not in text_page("# Title", "Title")
+
+
+@pytest.mark.parametrize(
+    ("link", "left"),
+    [
+        ("[next](02_b.ipynb)", '<a href="02_b.html">next</a>'),
+        ("[part](02_b.ipynb#Limits)", '<a href="02_b.html#Limits">part</a>'),
+        ("[gone](04_d.ipynb)", "<p>gone</p>"),
+        ("[report](../data/runs/latest/report.html)", '<a href="../report.html">report</a>'),
+        ("[words](glossary.md#APGR)", '<a href="glossary.html#APGR">words</a>'),
+        ("[elsewhere](https://example.com/02_b.ipynb)", '<a href="https://example.com/02_b.ipynb">elsewhere</a>'),
+        ("[here](#Limits)", '<a href="#Limits">here</a>'),
+    ],
+)
+def test_links_of_a_notebook_lead_to_pages_that_are_there(link, left):
+    assert left in text_page(link, "Title", AROUND, "01_a")
+
+
+def test_without_a_glossary_its_links_are_text():
+    assert "<p>words</p>" in text_page("[words](glossary.md)", "Title", Around({"01_a": "First"}), "01_a")
+
+
+def test_contents_are_the_headings_of_the_text_and_each_has_its_own_place(tmp_path):
+    text = nbformat.v4.new_markdown_cell("# Title\n## One `x` & <b>two</b>\n### Deeper\n## Limits\n## Limits")
+    page = page_of(tmp_path, text, shown(**{"text/markdown": "## Of an output"})).read_text("utf-8")
+    contents = re.search(r'(?s)<details class="contents">.*?</details>', page)[0]
+    assert [html.unescape(words) for _, words in links_of(contents)] == ["One x & two", "Deeper", "Limits", "Limits"]
+    places = [place.removeprefix("#") for place, _ in links_of(contents)]
+    assert len(set(places)) == 4
+    for place in places:
+        assert page.count(f'id="{place}"') == 1
+    assert "Of an output" in page
+
+
+def test_code_that_a_notebook_hides_is_not_on_its_page(tmp_path):
+    def cell(source, **metadata):
+        output = nbformat.v4.new_output("stream", name="stdout", text=f"output of {source}")
+        return nbformat.v4.new_code_cell(source, outputs=[output], metadata=metadata)
+
+    hidden = [cell("folded", jupyter={"source_hidden": True}), cell("tagged", tags=["remove-input"])]
+    text = page_of(tmp_path, cell("seen"), *hidden).read_text("utf-8")
+    assert re.findall(r'<span class="n">(\w+)</span>', text) == ["seen"]
+    for source in ("seen", "folded", "tagged"):
+        assert f"output of {source}" in text
 
 
 @given(st.text())
@@ -160,6 +232,7 @@ def hostile_run(tmp_path):
     (folder / "figures" / "dot.json").write_text(sidecar.model_dump_json())
     (folder / "artifacts" / "page.html").write_text(f"<title>{html.escape(words)}</title>")
     cell = nbformat.v4.new_code_cell(words, metadata={"papermill": {"duration": 3.0}})
+    cell["outputs"] = [nbformat.v4.new_output("display_data", {CONCLUSION_MIME: [words, words, words]})]
     nbformat.write(
         nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell(f"# {words}"), cell]),
         folder / "notebooks" / "01_a.ipynb",
@@ -168,10 +241,12 @@ def hostile_run(tmp_path):
 
 
 def test_nothing_from_data_runs_in_a_report_and_its_figures_are_shown(browser, hostile_run):
-    title, text = visit(browser, build_report(hostile_run))
-    assert title == "Run mine"
+    title, _ = visit(browser, build_report(hostile_run))
+    assert title.startswith("RouteLLM lab: results on the data folder <img")
+    browser.execute_script("document.querySelectorAll('details').forEach(part => { part.open = true; })")
+    text = browser.find_element("tag name", "body").text
     for name in NAMES:
-        assert text.count(name) >= 5
+        assert text.count(name) >= 12
     (picture,) = browser.find_elements("css selector", "figure img")
     browser.execute_script("arguments[0].scrollIntoView()", picture)
     assert browser.execute_async_script(

@@ -24,6 +24,22 @@ _METRIC = re.compile(r"(dollars|saving|ratio)(\d+(?:\.\d+)?)")
 
 
 @dataclass(frozen=True, eq=False)
+class TokenUse:
+    """What the costs of a pair are made of: the strong model's input and output, then the weak model's.
+
+    Attributes
+    ----------
+    tokens : (n, 4) array
+        Of every question.
+    prices : (4,) array
+        USD per million tokens.
+    """
+
+    tokens: np.ndarray = field(repr=False)
+    prices: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
 class PairCostCurve:
     """A routing curve and what each question costs with either model. Build it with `from_tokens`.
 
@@ -39,6 +55,8 @@ class PairCostCurve:
         USD per routed question.
     basis : str
         Where the figures come from, in words.
+    use : TokenUse, optional
+        The tokens and prices behind the costs, where they are known: to see what other prices would cost.
     """
 
     curve: RoutingCurve
@@ -46,6 +64,7 @@ class PairCostCurve:
     weak: np.ndarray = field(repr=False)
     router: float = 0.0
     basis: str = ""
+    use: TokenUse | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         n = len(self.curve)
@@ -96,7 +115,8 @@ class PairCostCurve:
         missing = curve.prompt_ids.difference(tokens.output.index)
         if len(missing):
             raise DataError(f"tokens of {tokens.name}: none for {listed(missing, 5)} of {curve.name}")
-        costs, words = [], []
+        costs: list[np.ndarray] = []
+        words, counted, paid = [], [], []
         for model in (curve.pair.strong, curve.pair.weak):
             if model not in tokens.output:
                 raise ParameterError(
@@ -105,13 +125,16 @@ class PairCostCurve:
             price = prices[model]
             used = tokens.input[model] * price.input + tokens.output[model] * price.output
             costs.append(used.loc[curve.prompt_ids].to_numpy(float) / 1e6)
+            counted += [kind[model].loc[curve.prompt_ids].to_numpy(float) for kind in (tokens.input, tokens.output)]
+            paid += [price.input, price.output]
             words.append(
                 f"{model}: {price.input:g} / {price.output:g} USD per million input / output tokens ({price.source}"
                 f"{', ' + price.as_of if price.as_of else ''}), input {tokens.input_basis[model]}, "
                 f"output {tokens.output_basis[model]}"
             )
         strong, weak = costs
-        return cls(curve, strong, weak, router_usd_per_million / 1e6, "; ".join(words))
+        use = TokenUse(np.stack(counted, axis=1), np.array(paid))
+        return cls(curve, strong, weak, router_usd_per_million / 1e6, "; ".join(words), use)
 
     @property
     def strong_dollars(self) -> float:

@@ -22,7 +22,8 @@ SOURCE = "source.ipynb"
 """The notebook as it was when the run began."""
 
 SPEC = "spec.json"
-"""What a worker is asked for: ``name``, ``stage``, ``parameters``, and ``run``: data, profile and seed of the run."""
+"""What a worker is asked for: ``name``, ``stage``, ``parameters``, ``pages`` (those of the run: `pages.Around`), and
+``run``: data, profile and seed of the run."""
 
 EXECUTED = "executed.ipynb"
 PAGE = "executed.html"
@@ -46,7 +47,7 @@ def execute(spec: dict[str, Any], events: TextIO) -> dict[str, Any]:
     Parameters
     ----------
     spec : dict
-        ``name``, ``stage`` (a folder with the source in it) and ``parameters``.
+        ``name``, ``stage`` (a folder with the source in it), ``parameters`` and ``pages``.
     events : file
         Where progress is told.
 
@@ -66,9 +67,10 @@ def execute(spec: dict[str, Any], events: TextIO) -> dict[str, Any]:
 
             result["metrics"] = metrics_of(nbformat.read(stage / EXECUTED, as_version=4))
         if (stage / EXECUTED).is_file():
-            from routellm_lab.workbook.pages import notebook_page
+            from routellm_lab.workbook.pages import Around, notebook_page
 
-            (stage / PAGE).write_text(notebook_page(stage / EXECUTED, spec["name"]), "utf-8")
+            name, around = spec["name"], Around(**spec["pages"])
+            (stage / PAGE).write_text(notebook_page(stage / EXECUTED, around.titles[name], around, name), "utf-8")
     except Exception as error:  # whatever it is, the runner says it and goes on with the other notebooks
         result["error"] = result["error"] or f"{type(error).__name__}: {_first_line(str(error))}"
         result["cell"] = result["cell"] or _failed_cell(stage)

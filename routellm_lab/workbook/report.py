@@ -5,18 +5,20 @@ import math
 import os
 import re
 import shutil
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from routellm_lab.errors import NotebookError, ParameterError, RoutellmLabError, escape_markdown
+from routellm_lab.errors import NotebookError, ParameterError, escape_markdown
 from routellm_lab.files import disk_errors, read_json, replacing, require_real
 from routellm_lab.workbook.execute import is_added, numbered_cells
+from routellm_lab.workbook.findings import conclusions, headlines, metric_rows
 from routellm_lab.workbook.hashing import describe_data
 from routellm_lab.workbook.notebooks import discover
 from routellm_lab.workbook.outputs import pages
-from routellm_lab.workbook.pages import CONTENT_POLICY
+from routellm_lab.workbook.pages import CONTENT_POLICY, GLOSSARY, STYLE
+from routellm_lab.workbook.run_pages import naming
 from routellm_lab.workbook.runs import FINISHED, Run, Sidecar, checked
 
 _TEMPLATE = Path(__file__).with_name("report.html.j2")
@@ -31,27 +33,38 @@ def build_report(run: Run, left_aside: list[str] | None = None) -> Path:
 
     data = run.manifest["data"]
     odd = [] if left_aside is None else left_aside
+    concluded = conclusions(run, odd)
     page = Environment(autoescape=True).from_string(_TEMPLATE.read_text("utf-8"))
     text = page.render(
+        title=report_title(run),
         id=run.id,
         manifest=run.manifest,
         data=_data_in_words(data),
         data_hash=data["hash"],
         simulated=data["kind"] == "sample",
-        entries={
-            name: entry | {"page": pages(run, name)[1].is_file() and not pages(run, name)[1].is_symlink()}
-            for name, entry in run.entries.items()
-        },
-        metrics=run.metrics,
+        entries={name: entry | {"page": _is_page(pages(run, name)[1])} for name, entry in run.entries.items()},
+        conclusions=concluded,
+        headlines=headlines(concluded),
+        unfinished=[name for name, entry in run.entries.items() if entry["status"] not in FINISHED],
+        metrics={name: metric_rows(metrics) for name, metrics in run.metrics.items()},
         figures=_figures(run, odd),
         pages=_pages(run, odd),
+        glossary=_is_page(run.folder / "html" / f"{GLOSSARY}.html"),
         slowest=slowest_cells(run, left_aside=odd),
         policy=CONTENT_POLICY.format(images="'self' file:"),
-        left_aside=[_inside_run(run, words) for words in odd],
+        style=STYLE.read_text("utf-8"),
+        left_aside=[_inside_run(run, words) for words in dict.fromkeys(odd)],
     )
     with disk_errors(run.report), replacing(run.report) as aside:
         aside.write_text(text, "utf-8")
     return run.report
+
+
+def report_title(run: Run) -> str:
+    """What the report is about, in words."""
+    data = run.manifest["data"]
+    source = {"sample": "simulated data", "hub": "public data"}.get(data["kind"], f"the data folder {data['name']}")
+    return f"RouteLLM lab: results on {source}, {run.manifest['profile']} profile"
 
 
 def slowest_cells(run: Run, most: int = 10, left_aside: list[str] | None = None) -> list[dict[str, Any]]:
@@ -68,7 +81,7 @@ def slowest_cells(run: Run, most: int = 10, left_aside: list[str] | None = None)
     found: list[dict[str, Any]] = []
     for name in run.entries:
         heading = ""
-        with _naming(left_aside):
+        with naming(left_aside):
             for number, cell in numbered_cells(run.folder / "notebooks" / f"{name}.ipynb"):
                 lines = "".join(cell["source"]).strip().splitlines()
                 if cell["cell_type"] == "markdown":
@@ -150,11 +163,15 @@ def _data_in_words(identity: Mapping[str, str]) -> str:
     return f"folder {identity['name']}" if identity["kind"] == "folder" else describe_data(identity["kind"])
 
 
+def _is_page(path: Path) -> bool:
+    return path.is_file() and not path.is_symlink()
+
+
 def _pages(run: Run, left_aside: list[str]) -> list[dict[str, str]]:
     """Pages that notebooks wrote to be explored, by file and title."""
     found = []
     for path in sorted((run.folder / "artifacts").glob("*.html")):
-        with _naming(left_aside):
+        with naming(left_aside):
             require_real(path, deep=False)
             text = path.read_text("utf-8", "replace") if path.is_file() else ""
             title = re.search(r"<title>(.*?)</title>", text, re.DOTALL)
@@ -167,15 +184,17 @@ def _figures(run: Run, left_aside: list[str] | None = None) -> list[dict[str, An
     order = list(run.entries)
     found = []
     for path in sorted(run.figures.glob("*.png")):
-        with _naming(left_aside):
+        with naming(left_aside):
             require_real(path, deep=False)
             beside = path.with_suffix(".json")
             sidecar = checked(read_json(beside), Sidecar, beside)
             data = "simulated data" if sidecar["simulated"] else f"data {sidecar['data']}"
-            told = (sidecar["notebook"], data, sidecar["profile"], f"seed {sidecar['seed']}", f"run {sidecar['run']}")
-            found.append(sidecar | {"file": path.name, "origin": " · ".join(told)})
+            origin = (data, f"{sidecar['profile']} profile", f"seed {sidecar['seed']}", f"run {sidecar['run']}")
+            found.append(sidecar | {"file": path.name, "origin": " · ".join(origin)})
     rank = {name: number for number, name in enumerate(order)}
-    return sorted(found, key=lambda figure: (rank.get(figure["notebook"], len(order)), figure["file"]))
+    for figure in found:
+        figure["rank"] = (rank.get(figure["notebook"], len(order)), figure["notebook"])
+    return sorted(found, key=lambda figure: (figure["rank"], figure["file"]))
 
 
 def _gallery_sidecar(picture: Path) -> dict[str, Any]:
@@ -183,16 +202,6 @@ def _gallery_sidecar(picture: Path) -> dict[str, Any]:
     path = picture.with_suffix(".json")
     sidecar = checked(read_json(path), dict[str, Any], path)
     return checked(sidecar, Sidecar, path) if "notebook" in sidecar else sidecar
-
-
-@contextmanager
-def _naming(left_aside: list[str] | None) -> Iterator[None]:
-    """Leave aside a file that cannot be used, and name it."""
-    try:
-        yield
-    except (RoutellmLabError, OSError) as error:
-        if left_aside is not None:
-            left_aside.append(str(error))
 
 
 def _inside_run(run: Run, words: str) -> str:

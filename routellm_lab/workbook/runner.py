@@ -11,7 +11,7 @@ import subprocess
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from graphlib import TopologicalSorter
 from pathlib import Path
 from typing import Any
@@ -35,6 +35,7 @@ from routellm_lab.workbook.hashing import (
 from routellm_lab.workbook.notebooks import Notebook, assign, discover, needs, require_standard_parameters, select
 from routellm_lab.workbook.progress import Progress as _Progress
 from routellm_lab.workbook.resume import choose_folder, now, open_run
+from routellm_lab.workbook.run_pages import pages_to_come, refresh_pages
 from routellm_lab.workbook.runs import FINISHED, Run
 from routellm_lab.workbook.session import check_run_options, stage_of
 
@@ -192,8 +193,10 @@ def run_workbook(
 def _finish(run: Run, errors: dict[str, str]) -> RunResult:
     from routellm_lab.workbook.report import build_report
 
+    left_aside: list[str] = []
     with disk_errors(run.report):
-        build_report(run)
+        refresh_pages(run, left_aside)
+        build_report(run, left_aside)
     run.manifest["finished"] = now()
     run.save()
     figures = len(list(run.figures.glob("*.png"))) if run.figures.is_dir() else 0
@@ -307,6 +310,7 @@ class _Work:
             (stage / SOURCE).write_text(json.dumps(self.notebooks[name].content), "utf-8")
             asked = {key: self.run.manifest[key] for key in ("profile", "seed")} | {"data": self.kernel_data}
             spec = {"name": name, "stage": str(stage), "parameters": self.given[name], "run": asked}
+            spec |= {"pages": asdict(pages_to_come(self.run))}
             (stage / SPEC).write_text(json.dumps(spec), "utf-8")
             process = self.engine.start(
                 ["-m", "routellm_lab.workbook.execute", str(stage / SPEC)],

@@ -42,25 +42,26 @@ class Chart:
             f'<text x="{self.left - 10}" y="{y(q) + 4.5}" text-anchor="end">{text}</text>'
             for q, text in _ticks(*self._quality_range(points), self.height // 70)
         ]
-        grid += [
+        ticks = "".join(
             f'<text x="{x(d)}" y="{floor + 22}" text-anchor="middle">${text}</text>'
             for d, text in _ticks(*self._dollar_range(explorer), self.width // 90)
-        ]
+        )
         at_x, at_y, low_x, high_x, low_y, high_y = self.marker(explorer, position)
         unit, end, below = html.escape(explorer.score_unit), self.width - self.right, "US dollars per 1,000 questions"
         return (
             f'<svg class="chart {self.name}" viewBox="0 0 {self.width} {self.height}" role="img" aria-label="Quality '
             f'({unit}) against {below}: the router, its interval and a random mix">{"".join(grid)}'
+            f'<g class="dollars">{ticks}</g>'
             f'<line class="axis" x1="{self.left}" x2="{end}" y1="{floor}" y2="{floor}"/>'
             f'<text x="0" y="14">Quality, {unit}</text>'
             f'<text x="{end}" y="{floor + 42}" text-anchor="end">{below}</text>'
             f'<polygon class="band" points="{band}"/>'
             f'<line class="random" x1="{weak[0]}" y1="{weak[1]}" x2="{strong[0]}" y2="{strong[1]}"/>'
             f'<polyline class="curve" points="{curve}"/>'
-            f'<rect class="weak" x="{weak[0] - 6}" y="{weak[1] - 6}" width="12" height="12"/>'
-            f'<text class="end" x="{weak[0] + 12}" y="{weak[1] + 16}">weak</text>'
-            f'<path class="strong" d="M{strong[0]},{strong[1] - 8} l8,14 h-16 z"/>'
-            f'<text class="end" x="{strong[0] + 13}" y="{strong[1] + 5}">strong</text>'
+            f'<g class="weak-end" transform="translate({weak[0]},{weak[1]})"><rect class="weak" x="-6" y="-6" '
+            'width="12" height="12"/><text class="end" x="12" y="16">weak</text></g>'
+            f'<g class="strong-end" transform="translate({strong[0]},{strong[1]})"><path class="strong" d="M0,-8 l8,14 '
+            'h-16 z"/><text class="end" x="13" y="5">strong</text></g>'
             f'<g class="point" transform="translate({at_x},{at_y})"><line class="across" x1="{low_x}" x2="{high_x}"/>'
             f'<line class="up" y1="{low_y}" y2="{high_y}"/><circle r="8"/></g></svg>'
         )

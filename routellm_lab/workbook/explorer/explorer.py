@@ -6,8 +6,8 @@
 import html
 import math
 import operator
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from decimal import ROUND_CEILING, Decimal
 from functools import cached_property, partial
 from pathlib import Path
@@ -26,13 +26,16 @@ from routellm_lab.resampling import Bootstrap
 from routellm_lab.workbook.explorer.formats import digits_for, fixed, money, percent
 from routellm_lab.workbook.explorer.page import page_of
 from routellm_lab.workbook.explorer.points import (
+    MAYBE_UNDEFINED,
     POINT_COLUMNS,
     QUESTION_COLUMNS,
     checked_columns,
     checked_traffic,
     intervals,
+    savings,
     with_text,
 )
+from routellm_lab.workbook.explorer.pricing import TokenMoments, repriced, token_moments
 
 _BUDGETS = 100  # steps of the slider over budgets, few enough for their labels to differ
 _FRAME = (
@@ -52,10 +55,11 @@ class Explorer:
     points : DataFrame
         One row per cut-off, from the weak model alone to the strong model alone: ``threshold`` (the strong model is
         called where the win rate reaches it; infinity in the first row), ``share`` of strong calls in [0, 1],
-        ``quality``, ``pgr`` (NaN in all rows where it is undefined), ``dollars`` (US dollars per 1,000 questions) and
-        ``random_quality``, what a random mix reaches for the same dollars, each with its interval as ``share_low``,
-        ``share_high`` and so on; and ``saving_low``, ``saving_high``, the interval of the share of
-        ``strong_dollars`` that is saved.
+        ``quality``, ``pgr`` (NaN in all rows where it is undefined) and ``dollars`` (US dollars per 1,000 questions),
+        each with its interval as ``share_low``, ``share_high`` and so on; ``random_quality``, what a random mix reaches
+        for the same dollars; and the ends of the intervals of what is saved: ``saved`` (US dollars per 1,000
+        questions, against the strong model alone), ``saving`` (share of ``strong_dollars``) and ``mix_saving`` (share
+        of what a random mix of the same quality costs; NaN where PGR is).
     pair : ModelPair
     benchmark : str
     score_unit : str
@@ -78,6 +82,8 @@ class Explorer:
     strong_dollars, weak_dollars : float, optional
         US dollars per 1,000 questions of calling that model always, which needs no router; by default those of the
         last and the first row.
+    tokens : TokenMoments, optional
+        Tokens and prices behind the dollars; with them a reader can enter other prices.
 
     Raises
     ------
@@ -98,10 +104,11 @@ class Explorer:
     confidence_level: float = 0.95
     strong_dollars: float | None = None
     weak_dollars: float | None = None
+    tokens: TokenMoments | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         points = checked_columns(
-            self.points, "points", POINT_COLUMNS, infinite=("threshold", 0), undefined=("pgr", "pgr_low", "pgr_high")
+            self.points, "points", POINT_COLUMNS, infinite=("threshold", 0), undefined=MAYBE_UNDEFINED
         )
         if len(points) < 2:
             raise ParameterError(f"points has {len(points)} row(s); the weak and the strong model alone are two")
@@ -175,7 +182,8 @@ class Explorer:
             )
         points = costs.points(most_points, bootstrap)
         return cls(
-            points=points.assign(**intervals(costs, points["threshold"].to_numpy(), bootstrap)),
+            points=points.assign(**intervals(costs, points, bootstrap)),
+            tokens=token_moments(costs, points["threshold"].to_numpy(), bootstrap),
             pair=curve.pair,
             benchmark=curve.name,
             score_unit=curve.score_unit,
@@ -218,8 +226,9 @@ class Explorer:
         Returns
         -------
         dict
-            ``position``, ``traffic``, the columns of ``points``, ``month`` and ``saved`` (US dollars a month, and less
-            than with the strong model always), ``saving``; and ``shown``, the strings that readers see.
+            ``position``, ``traffic``, the columns of ``points``, ``saved``, ``saving`` and ``mix_saving``, ``month``
+            and ``saved_month`` (US dollars a month, and less than with the strong model always); and ``shown``, the
+            strings that readers see.
 
         Raises
         ------
@@ -228,22 +237,49 @@ class Explorer:
         """
         row = self.rows[self._checked(position)]
         traffic = self.traffic if traffic is None else checked_traffic(traffic)
-        month = row["dollars"] * traffic / 1000
-        saved = self._always * traffic / 1000 - month
-        more = "less" if saved > 0 else "more"
-        told = f"{money(abs(saved))} {more} than the strong model always"
+        month, saved, low, high = (
+            row[name] * traffic / 1000 for name in ("dollars", "saved", "saved_low", "saved_high")
+        )
+        if saved < 0:
+            low, high = -high, -low
+        words = f"{money(abs(saved))} ({money(low)} to {money(high)}) {'less' if saved > 0 else 'more'}"
         shown = {
             "traffic": fixed(traffic, 0),
             "month": money(month),
             "month_interval": " to ".join(money(row[f"dollars_{end}"] * traffic / 1000) for end in ("low", "high")),
-            "saved": told if saved else "as much as the strong model always",
+            "saved": f"{words if saved else 'as much'} {'than' if saved else 'as'} the strong model always",
         }
         return row | {
             "traffic": traffic,
             "month": month,
-            "saved": saved,
+            "saved_month": saved,
             "shown": row["shown"] | shown,
         }
+
+    def repriced(self, prices: Sequence[float], tokens: Sequence[float]) -> "Explorer":
+        """The same explorer at other prices and mean tokens, as its page shows it when a reader enters them.
+
+        Parameters
+        ----------
+        prices : four floats
+            USD per million input and output tokens of the strong model, then of the weak one.
+        tokens : four floats
+            Mean tokens per question, in the same order; those of all questions change in proportion.
+
+        Returns
+        -------
+        Explorer
+            Without `tokens`: its intervals are approximate (see `pricing`), and no base for others.
+
+        Raises
+        ------
+        ParameterError
+            When the explorer was made without tokens, a number is out of range, or nothing is left to save.
+        """
+        if self.tokens is None:
+            raise ParameterError("no tokens to price: make the Explorer from a PairCostCurve.from_tokens")
+        points, strong, weak = repriced(self.points, self.tokens, prices, tokens)
+        return replace(self, points=points, strong_dollars=strong, weak_dollars=weak, tokens=None)
 
     def within(self, budget: float) -> int:
         """The position with most strong calls that a budget (US dollars per 1,000 questions) allows.
@@ -337,16 +373,17 @@ class Explorer:
             "threshold": next((n for n in range(3, 6) if points["threshold"].iloc[1:].round(n).is_unique), 6),
         }
         rows = []
+        saved = savings(points["dollars"].to_numpy(), self.strong_dollars, self.weak_dollars, points["pgr"].to_numpy())
         for position, row in enumerate(points.to_dict("records")):
-            row["saving"] = 1 - row["dollars"] / self._always if self._always else 0.0
+            row |= {name: float(values[position]) for name, values in saved.items()}
             shown = {"threshold": "∞" if row["threshold"] == math.inf else fixed(row["threshold"], digits["threshold"])}
             for name, told in (
                 ("share", percent),
                 ("quality", partial(fixed, digits=digits["quality"])),
-                ("random_quality", partial(fixed, digits=digits["quality"])),
                 ("pgr", percent),
                 ("dollars", lambda dollars: "$" + fixed(dollars, digits["dollars"])),
                 ("saving", percent),
+                ("mix_saving", percent),
             ):
                 if math.isnan(row[name]):
                     shown |= {name: "–", f"{name}_interval": _NO_PGR}
@@ -358,13 +395,12 @@ class Explorer:
         return rows
 
     def _sentence(self, share: float, shown: Mapping[str, str]) -> str:
-        strong, weak = self.pair.strong, self.pair.weak
+        """The position in words."""
+        strong, weak, at = self.pair.strong, self.pair.weak, shown["threshold"]
         if share in (0, 1):
             return f"Every question goes to {strong if share else weak}."
-        return (
-            f"Questions with a win rate of {shown['threshold']} or more go to {strong}: {shown['share']} of them. "
-            f"The others go to {weak}."
-        )
+        gap = f", which recovers {shown['pgr']} of the gap ({shown['pgr_interval']})" * (shown["pgr"] != "–")
+        return f"Threshold {at}: {shown['share']} of the questions go to {strong}{gap}."
 
     @cached_property
     def budgets(self) -> list[tuple[str, int]]:
@@ -379,11 +415,6 @@ class Explorer:
         """Of every question the first position at which the strong model is called; past the end: never."""
         assert self.questions is not None
         return np.searchsorted(-self.points["threshold"].to_numpy(), -self.questions["win_rate"].to_numpy())
-
-    @property
-    def _always(self) -> float:
-        assert self.strong_dollars is not None  # set when made
-        return self.strong_dollars
 
     def _checked(self, position: int) -> int:
         try:

@@ -17,7 +17,7 @@ def percent(share: float) -> str:
 
 def money(dollars: float) -> str:
     """US dollars, with cents where they matter."""
-    return "$" + fixed(dollars, 0 if dollars >= 100 else 2)
+    return ("−$" if dollars < 0 else "$") + fixed(abs(dollars), 0 if abs(dollars) >= 100 else 2)
 
 
 def digits_for(span: float) -> int:

@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,7 +13,8 @@ import numpy as np
 from routellm_lab.errors import MissingExtraError
 from routellm_lab.workbook.explorer.chart import CHART_STYLE, NARROW, WIDE
 from routellm_lab.workbook.explorer.formats import fixed
-from routellm_lab.workbook.explorer.points import MOST_SHOWN, MOST_TRAFFIC, with_text
+from routellm_lab.workbook.explorer.points import MOST_SHOWN, MOST_TRAFFIC, SAVINGS, with_text
+from routellm_lab.workbook.explorer.pricing import MOST_PRICE, MOST_TOKENS
 
 if TYPE_CHECKING:
     from routellm_lab.workbook.explorer.explorer import Explorer
@@ -52,6 +54,7 @@ def page_of(explorer: "Explorer") -> str:
         level=f"{explorer.confidence_level * 100:g} %",
         labels=_labels(explorer.score_unit),
         most_traffic=MOST_TRAFFIC,
+        fields=_fields(explorer),
         first_words=_NO_QUESTIONS if explorer.questions is None else _NOT_MOVED,
         few=[explorer.state(int(position))["shown"] for position in few],
     )
@@ -63,18 +66,21 @@ def _data(explorer: "Explorer") -> dict[str, Any]:
             {
                 "shown": row["shown"],
                 "dollars": [row["dollars"], row["dollars_low"], row["dollars_high"]],
+                "saved": [row["saved"], row["saved_low"], row["saved_high"]],
                 "wide": WIDE.marker(explorer, position),
                 "narrow": NARROW.marker(explorer, position),
             }
             for position, row in enumerate(explorer.rows)
         ],
         "budgets": explorer.budgets,
-        "always": explorer.strong_dollars,
         "start": explorer.start,
         "names": {"strong": explorer.pair.strong, "weak": explorer.pair.weak},
         "most": {"traffic": MOST_TRAFFIC, "shown": MOST_SHOWN},
         "turning": None,
+        "tokens": None,
     }
+    if explorer.tokens is not None:
+        data["tokens"] = _tokens(explorer)
     if explorer.questions is not None:
         # of those that turn at one position only the first can ever be among the first that are shown
         turning = []
@@ -85,6 +91,60 @@ def _data(explorer: "Explorer") -> dict[str, Any]:
             turning.append([len(moved), int((better > 0).sum()), int((better < 0).sum()), shown])
         data["turning"] = turning
     return data
+
+
+def _tokens(explorer: "Explorer") -> dict[str, Any]:
+    """What the script needs to see other prices: see `pricing`."""
+    moments = explorer.tokens
+    assert moments is not None
+    triangle = np.tril_indices(moments.covariances.shape[1])
+
+    def three(row: Mapping[Any, Any], name: str) -> list[float] | None:
+        values = [row[name], row[f"{name}_low"], row[f"{name}_high"]]
+        return None if any(map(math.isnan, values)) else values
+
+    return {
+        "prices": moments.prices.tolist(),
+        "means": moments.tokens.tolist(),
+        "router": moments.router,
+        "used": moments.used.tolist(),
+        "covariances": [[float(f"{value:.5g}") for value in matrix[triangle]] for matrix in moments.covariances],
+        "shares": [
+            {"pgr": None if math.isnan(row["pgr"]) else row["pgr"]} | {name: three(row, name) for name in SAVINGS[1:]}
+            for row in explorer.rows
+        ],
+        "most": {"price": MOST_PRICE, "tokens": MOST_TOKENS},
+        "charts": {
+            chart.name: {"left": chart.left, "wide": chart.width - chart.left - chart.right, "ticks": chart.width // 90}
+            | {"floor": chart.height - chart.bottom}
+            for chart in (WIDE, NARROW)
+        },
+    }
+
+
+def _fields(explorer: "Explorer") -> list[dict[str, Any]]:
+    """The fields for own prices and tokens, two models with four each, as they are at first."""
+    if explorer.tokens is None:
+        return []
+    moments, pair = explorer.tokens, explorer.pair
+    return [
+        {
+            "model": name,
+            "of": which,
+            "fields": [
+                {"id": f"price-{kind}", "words": words, "value": f"{moments.prices[kind]:.6g}", "most": MOST_PRICE}
+                for kind, words in (
+                    (start, "USD per million input tokens"),
+                    (start + 1, "USD per million output tokens"),
+                )
+            ]
+            + [
+                {"id": f"tokens-{kind}", "words": words, "value": f"{moments.tokens[kind]:.6g}", "most": MOST_TOKENS}
+                for kind, words in ((start, "input tokens per question"), (start + 1, "output tokens per question"))
+            ],
+        }
+        for which, name, start in (("strong", pair.strong, 0), ("weak", pair.weak, 2))
+    ]
 
 
 def _question(row: Mapping[Any, Any]) -> list[str]:
@@ -101,11 +161,11 @@ def _labels(score_unit: str) -> dict[str, str]:
         "threshold": "Threshold",
         "share": "Strong calls",
         "quality": f"Quality, {score_unit}",
-        "random_quality": "Random mix, same $",
         "pgr": "Gap recovered (PGR)",
         "dollars": "Per 1,000 questions",
         "month": "A month",
-        "saving": "Saved",
+        "saving": "Saved, vs. strong",
+        "mix_saving": "Saved, vs. random mix",
     }
 
 

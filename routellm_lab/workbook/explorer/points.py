@@ -6,18 +6,22 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from routellm_lab.costs.tokens import PER
 from routellm_lab.errors import ParameterError, listed
 from routellm_lab.evaluation.cost_curve import PairCostCurve
 from routellm_lab.resampling import Bootstrap
 
-_ESTIMATES = ("share", "quality", "pgr", "dollars", "random_quality")
+_ESTIMATES = ("share", "quality", "pgr", "dollars")
+SAVINGS = ("saved", "saving", "mix_saving")
 
 POINT_COLUMNS = (
     "threshold",
     *(f"{name}{end}" for name in _ESTIMATES for end in ("", "_low", "_high")),
-    "saving_low",
-    "saving_high",
+    "random_quality",
+    *(f"{name}{end}" for name in SAVINGS for end in ("_low", "_high")),
 )
+MAYBE_UNDEFINED = ("pgr", "pgr_low", "pgr_high", "mix_saving_low", "mix_saving_high")
+"""NaN in all rows where the strong model is not significantly better."""
 
 QUESTION_COLUMNS = ("prompt", "group", "win_rate", "strong_score", "weak_score")
 MOST_TRAFFIC = 10**12
@@ -26,28 +30,40 @@ MOST_SHOWN = 20
 """Questions that change sides are shown up to this many; the rest are counted."""
 
 
-def intervals(costs: PairCostCurve, thresholds: np.ndarray, bootstrap: Bootstrap) -> dict[str, Any]:
-    """Bootstrap intervals at fixed thresholds that `PairCostCurve.points` leaves out, on its resamples, as columns."""
-    curve = costs.curve
+def intervals(costs: PairCostCurve, points: pd.DataFrame, bootstrap: Bootstrap) -> dict[str, Any]:
+    """What `PairCostCurve.points` leaves out, as columns, with intervals at its thresholds and on its resamples."""
+    curve, thresholds = costs.curve, points["threshold"].to_numpy()
     called = (curve.win_rate[:, None] >= thresholds).astype(float)
     gaps, extra = curve.strong_scores - curve.weak_scores, costs.strong - costs.weak
-    drawn: dict[str, list[np.ndarray]] = {name: [] for name in ("share", "pgr", "random_quality", "saving")}
+    drawn: dict[str, list[np.ndarray]] = {name: [] for name in ("share", "pgr", *SAVINGS)}
     for drawn_prompts in curve.resampled(bootstrap):
         counts = drawn_prompts / drawn_prompts.sum(axis=1, keepdims=True)
-        gap, dearer, weak = ((counts @ values)[:, None] for values in (gaps, extra, costs.weak))
-        added = counts @ (extra[:, None] * called) + costs.router
+        gap, weak, strong = ((counts @ values)[:, None] for values in (gaps, costs.weak, costs.strong))
+        dollars = weak + counts @ (extra[:, None] * called) + costs.router
+        pgr = counts @ (gaps[:, None] * called) / np.where(gap > 0, gap, np.nan)
         drawn["share"].append(counts @ called)
-        drawn["pgr"].append(counts @ (gaps[:, None] * called) / np.where(gap > 0, gap, np.nan))
-        drawn["random_quality"].append((counts @ curve.weak_scores)[:, None] + gap * np.clip(added / dearer, 0, 1))
-        drawn["saving"].append(1 - (weak + added) / (weak + dearer))
+        drawn["pgr"].append(pgr)
+        for name, values in savings(dollars, strong, weak, pgr).items():
+            drawn[name].append(values)
+    drawn["saved"] = [PER * values for values in drawn["saved"]]
     columns: dict[str, Any] = {}
     for name, parts in drawn.items():
         draws = np.concatenate(parts)
-        if name == "pgr" and np.isnan(draws).any(axis=1).mean() > min(bootstrap.quantiles[0], 0.05):
-            columns |= dict.fromkeys(("pgr", "pgr_low", "pgr_high"), math.nan)
+        if f"{name}_low" in MAYBE_UNDEFINED and np.isnan(draws).any(axis=1).mean() > min(bootstrap.quantiles[0], 0.05):
+            columns |= dict.fromkeys(MAYBE_UNDEFINED, math.nan)
             continue
         columns[f"{name}_low"], columns[f"{name}_high"] = bootstrap.interval(draws, curve.name)
     return columns
+
+
+def savings(dollars: Any, strong: Any, weak: Any, pgr: Any) -> dict[str, Any]:
+    """What a router saves: dollars and share of the strong model alone, and share of a random mix of equal quality.
+
+    Where the quality is below that of the weak model, or above that of the strong one, the mix is that model alone.
+    """
+    share = np.clip(pgr, 0, 1)
+    mix = weak + share * (strong - weak)
+    return {"saved": strong - dollars, "saving": 1 - dollars / strong, "mix_saving": 1 - dollars / mix}
 
 
 def checked_columns(
