@@ -2,6 +2,8 @@
 validation."""
 
 from routellm_lab.studies.ablation import ablation
+from routellm_lab.studies.deployment import Deployment, deployment_decision, rival_curves, surest_prompts
+from routellm_lab.studies.gold_labels import GoldLabelDraws, gold_label_draws
 from routellm_lab.studies.learning_curves import learning_curve
 from routellm_lab.studies.robustness import (
     PERTURBATIONS,
@@ -27,13 +29,17 @@ __all__ = [
     "PERTURBATIONS",
     "SUFFIX_WORDS",
     "AdversarialSuffix",
-    "HeldOut",
+    "Deployment",
+    "GoldLabelDraws",
     "TrainingSets",
+    "ValidationSource",
     "ablation",
     "adversarial_suffix",
     "cross_fitted",
     "cross_group_matrix",
+    "deployment_decision",
     "flip_rates",
+    "gold_label_draws",
     "learning_curve",
     "leave_group_out",
     "outcomes_from_battles",
@@ -42,6 +48,8 @@ __all__ = [
     "paper_training_sets",
     "perturb",
     "random_groups",
+    "rival_curves",
+    "surest_prompts",
     "transfer_table",
     "unseen_prompts",
     "validate_router",
