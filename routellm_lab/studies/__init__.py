@@ -2,6 +2,8 @@
 validation."""
 
 from routellm_lab.studies.ablation import ablation, ablation_findings, paper_changes
+from routellm_lab.studies.deployment import Deployment, deployment_decision, rival_curves, surest_prompts
+from routellm_lab.studies.gold_labels import GoldLabelDraws, gold_label_draws
 from routellm_lab.studies.held_out import halves, held_out_benchmarks
 from routellm_lab.studies.learning_curves import learning_curve
 from routellm_lab.studies.paper_tables import (
@@ -44,6 +46,8 @@ __all__ = [
     "PERTURBATIONS",
     "SUFFIX_WORDS",
     "AdversarialSuffix",
+    "Deployment",
+    "GoldLabelDraws",
     "TrainingSets",
     "ValidationSource",
     "ablation",
@@ -55,10 +59,12 @@ __all__ = [
     "bounded_intervals",
     "cross_fitted",
     "cross_group_matrix",
+    "deployment_decision",
     "evaluate_recipes",
     "fit_recipes",
     "fits_table",
     "flip_rates",
+    "gold_label_draws",
     "gradings_table",
     "halves",
     "held_out_benchmarks",
@@ -73,6 +79,8 @@ __all__ = [
     "perturb",
     "random_groups",
     "recipe_tables",
+    "rival_curves",
+    "surest_prompts",
     "table_columns",
     "training_set_table",
     "transfer_table",
