@@ -2,6 +2,12 @@
 validation."""
 
 from routellm_lab.studies.ablation import ablation
+from routellm_lab.studies.first_router import (
+    deployment_sentences,
+    recommended_and_questions,
+    rival_sentence,
+    rivals_table,
+)
 from routellm_lab.studies.learning_curves import learning_curve
 from routellm_lab.studies.robustness import (
     PERTURBATIONS,
@@ -33,6 +39,7 @@ __all__ = [
     "adversarial_suffix",
     "cross_fitted",
     "cross_group_matrix",
+    "deployment_sentences",
     "flip_rates",
     "learning_curve",
     "leave_group_out",
@@ -42,6 +49,9 @@ __all__ = [
     "paper_training_sets",
     "perturb",
     "random_groups",
+    "recommended_and_questions",
+    "rival_sentence",
+    "rivals_table",
     "transfer_table",
     "unseen_prompts",
     "validate_router",
