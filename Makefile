@@ -13,6 +13,7 @@ DATA ?=
 FRESH ?=
 NOTEBOOKS ?=
 PARAMETERS ?=
+LAB ?=
 
 # A virtual environment brings its own kernel: prefer it to kernels the user has installed under the same name.
 export JUPYTER_PREFER_ENV_PATH := 1
@@ -60,8 +61,11 @@ train: $(STAMPS)/.workbook ## Train the BERT and causal LLM routers once, for th
 	  $(if $(filter-out 0,$(FRESH)),--fresh)
 
 .PHONY: lab
-lab: $(STAMPS)/.workbook ## Open the notebooks in JupyterLab
-	@$(BIN)/jupyter lab notebooks
+lab: $(STAMPS)/.workbook ## Open the notebooks in JupyterLab (LAB='--no-browser --port 8889': its options)
+	@settings="$$($(BIN)/python -c 'import sys; print(sys.prefix)')/etc/ipython/ipython_kernel_config.json"; \
+	test -e "$$settings" || { mkdir -p "$$(dirname "$$settings")" && printf '%s\n' \
+	  '{"InteractiveShellApp": {"extensions": ["routellm_lab.workbook.hints"]}}' > "$$settings"; }; \
+	$(BIN)/jupyter lab --ServerApp.root_dir=. --LabApp.default_url=/lab/tree/notebooks/00_start_here.ipynb $(LAB)
 
 .PHONY: test
 test: lint ## Lint, type checks and tests (what CI runs)

@@ -343,12 +343,17 @@ def test_forest_does_not_count_what_holms_correction_takes_back():
 
 def test_ladder_names_the_pairs_distance_and_the_tiers():
     shown = texts(METRICS["rating_ladder"](False))
-    assert title(METRICS["rating_ladder"](False)) == "large stands 250 Elo points above small"
+    assert title(METRICS["rating_ladder"](False)) == "large is rated 250 Elo points above small"
     assert "4 models in 2 tiers" in shown
     assert shown.count("tier 0") == shown.count("tier 1") == 1
     plain = plots.rating_ladder(RATINGS[["rating"]].reset_index(), simulated=False)
     assert title(plain) == "large leads 4 models that span 300 Elo points"
     assert "intervals" not in texts(plain)
+    voted = RATINGS.assign(votes=[9, 5, 7, 1])
+    few = plots.rating_ladder(voted, simulated=False, pair=PAIR, max_models=3)
+    assert "the 3 with the most votes shown" in texts(few)
+    assert [label.get_text() for label in few.axes[0].get_yticklabels()][:2] == ["large", "medium"]
+    assert title(few) == "large is rated 250 Elo points above small"
 
 
 def test_learning_curve_states_first_and_last():
@@ -400,7 +405,7 @@ def test_histogram_refuses_what_cannot_be_drawn():
 
 def test_heatmap_counts_the_pairs_that_never_met():
     battles = make_battles()
-    assert title(METRICS["vote_heatmap"](False)) == "10% of the pairs of models never met"
+    assert title(METRICS["vote_heatmap"](False)) == "10% of the pairs of models were never compared in a vote"
     figure = plots.vote_heatmap(battles, simulated=False)
     mesh = figure.axes[0].collections[0].get_array()
     assert mesh.sum() == 2 * len(battles)

@@ -19,7 +19,7 @@ from routellm_lab.preferences.battles import win_matrix
 def vote_heatmap(
     battles: pd.DataFrame,
     value: str = "votes",
-    max_models: int = 30,
+    max_models: int = 20,
     *,
     simulated: bool,
     name: str = "",
@@ -56,7 +56,7 @@ def vote_heatmap(
     shown = shown[np.argsort(-strength[shown], kind="stable")]
     total = f"{wins.sum():,.0f} votes on {len(models)} models"
     votes, wins = votes[np.ix_(shown, shown)], wins[np.ix_(shown, shown)]
-    figure, axes = theme.canvas(max(5.0, min(theme.WIDTH - 0.6, 2.6 + 0.24 * len(shown))))
+    figure, axes = theme.canvas(max(5.0, min(6.4, 2.6 + 0.24 * len(shown))))
     labels = models[shown]
     look: dict[str, Any] = {"linewidths": 0.4, "linecolor": "white", "ax": axes}
     look |= {"xticklabels": labels, "yticklabels": labels, "mask": votes == 0}
@@ -74,7 +74,9 @@ def vote_heatmap(
     axes.tick_params(axis="x", labelrotation=90)
     if title is None:
         empty = 1 - met.sum() / pairs
-        title = f"{empty:.0%} of the pairs of models never met" if empty else "Every pair of models has met"
+        title = f"{empty:.0%} of the pairs of models were never compared in a vote"
+        if not empty:
+            title = "Every pair of models was compared in a vote"
         if value == "win_share":
             best, worst = (f"{models[row]} won {strength[row]:.0%} of its votes" for row in shown[[0, -1]])
             title = f"{best}, {worst}"
@@ -91,6 +93,7 @@ def rating_ladder(
     simulated: bool,
     name: str = "",
     pair: Any = None,
+    max_models: int = 30,
     title: str | None = None,
 ) -> Figure:
     """Models by rating, with intervals where known, coloured by tier.
@@ -107,6 +110,8 @@ def rating_ladder(
         The vote set.
     pair : ModelPair, optional
         Printed in bold.
+    max_models : int
+        Of more, those with the most votes are shown (where ``votes`` are known), and the pair.
     title : str, optional
 
     Returns
@@ -119,7 +124,8 @@ def rating_ladder(
     if tiers is not None:
         frame["tier"] = frame["model"].map(dict(getattr(tiers, "tier", tiers)))
     tiered, bars = "tier" in frame, {"low", "high"} <= set(frame)
-    figure, axes = theme.canvas(1.6 + 0.235 * len(frame))
+    rated, frame = frame, _most_voted(frame, max_models, pair)
+    figure, axes = theme.canvas(min(6.4, 1.6 + 0.235 * len(frame)))
     numbers = sorted(frame["tier"].dropna().unique()) if tiered else []
     for row, (_, model) in enumerate(frame.iterrows()):
         known = tiered and pd.notna(model["tier"])
@@ -128,7 +134,7 @@ def rating_ladder(
         if bars:
             theme.interval_bar(axes, (model["low"], model["high"]), row, colour, 2)
         axes.plot(model["rating"], row, theme.MARKERS[place % 2], color=colour, markersize=6)
-    start, span = 0, np.ptp(frame["rating"])
+    start, span = 0, np.ptp(rated["rating"])
     for stop in range(1, len(frame) + 1):
         if tiered and (stop == len(frame) or frame["tier"].iloc[stop] != frame["tier"].iloc[start]):
             if stop < len(frame):
@@ -144,16 +150,29 @@ def rating_ladder(
                     color=theme.PALETTE[numbers.index(frame["tier"].iloc[start]) % 2],
                 )
             start = stop
-    theme.name_rows(axes, frame["model"], labelsize=9)
+    theme.name_rows(axes, frame["model"], labelsize=9 if len(frame) <= 20 else 8)
     bold = {pair.strong, pair.weak} if pair is not None else set()
     for label in axes.get_yticklabels():
         label.set_fontweight("bold" if label.get_text() in bold else "normal")
     axes.set_xlabel("rating (Elo points, mean 1000)")
     if title is None:
-        title = f"{frame['model'].iloc[0]} leads {len(frame)} models that span {span:,.0f} Elo points"
-        if bold <= set(frame["model"]) and bold:
-            rated = frame.set_index("model")["rating"]
-            title = f"{pair.strong} stands {rated[pair.strong] - rated[pair.weak]:,.0f} Elo points above {pair.weak}"
-    detail = f"{len(frame)} models" + (f" in {frame['tier'].nunique()} tiers" if tiered else "")
+        title = f"{rated['model'].iloc[0]} leads {len(rated)} models that span {span:,.0f} Elo points"
+        if bold <= set(rated["model"]) and bold:
+            points = rated.set_index("model")["rating"]
+            title = (
+                f"{pair.strong} is rated {points[pair.strong] - points[pair.weak]:,.0f} Elo points above {pair.weak}"
+            )
+    detail = f"{len(rated)} models" + (f" in {rated['tier'].nunique()} tiers" if tiered else "")
+    if len(frame) < len(rated):
+        detail += f", the {len(frame)} with the most votes shown"
     theme.headline(figure, axes, title, simulated, name, detail, "bars: bootstrap intervals" if bars else "")
     return figure
+
+
+def _most_voted(frame: pd.DataFrame, max_models: int, pair: Any) -> pd.DataFrame:
+    """At most so many rows, in their order: the pair's models, and then those with the most votes."""
+    if len(frame) <= max_models or "votes" not in frame:
+        return frame
+    asked = frame["model"].isin({pair.strong, pair.weak} if pair is not None else set())
+    order = frame.assign(asked=asked).sort_values(["asked", "votes"], ascending=False, kind="stable").index
+    return frame.loc[sorted(order[:max_models])].reset_index(drop=True)

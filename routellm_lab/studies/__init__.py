@@ -3,6 +3,12 @@ validation."""
 
 from routellm_lab.studies.ablation import ablation, ablation_findings, paper_changes
 from routellm_lab.studies.deployment import Deployment, deployment_decision, rival_curves, surest_prompts
+from routellm_lab.studies.first_router import (
+    deployment_sentences,
+    recommended_and_questions,
+    rival_sentence,
+    rivals_table,
+)
 from routellm_lab.studies.gold_labels import GoldLabelDraws, gold_label_draws
 from routellm_lab.studies.held_out import halves, held_out_benchmarks
 from routellm_lab.studies.learning_curves import learning_curve
@@ -60,6 +66,7 @@ __all__ = [
     "cross_fitted",
     "cross_group_matrix",
     "deployment_decision",
+    "deployment_sentences",
     "evaluate_recipes",
     "fit_recipes",
     "fits_table",
@@ -79,7 +86,10 @@ __all__ = [
     "perturb",
     "random_groups",
     "recipe_tables",
+    "recommended_and_questions",
     "rival_curves",
+    "rival_sentence",
+    "rivals_table",
     "surest_prompts",
     "table_columns",
     "training_set_table",

@@ -280,7 +280,8 @@ def start(name: str, data: str = "sample", profile: str = "quick", seed: int = 0
         When the notebook, profile or folder does not exist, the seed is not a whole number, or the runner executes
         another notebook, or this one on other data, with another profile or seed.
     """
-    from routellm_lab.workbook.notebooks import find, read_notebook
+    from routellm_lab.workbook import hints
+    from routellm_lab.workbook.notebooks import read_notebook
 
     check_run_options(profile, seed)
     data = str(data)
@@ -297,13 +298,24 @@ def start(name: str, data: str = "sample", profile: str = "quick", seed: int = 0
     if (stage / SOURCE).is_file():
         path = stage / SOURCE
     elif not path.is_file():
-        find(name, dict.fromkeys(other.stem for other in here.notebooks_dir.glob("*.ipynb")))  # type: ignore[arg-type]
-        raise ParameterError(f"start() needs the notebook's whole name, got {name!r}")
+        raise ParameterError(_not_there(name, here.notebooks_dir))
     notebook = replace(read_notebook(path), name=name)
     session = Session(notebook, data, profile, seed, folder, stage if stage.is_dir() else folder)
     _set_theme()
+    hints.install()
     print(f"Data: {describe_data(data)} | profile: {profile} | seed: {seed} | run: {session.run_id}")
     return session
+
+
+def _not_there(name: str, folder: Path) -> str:
+    """What is wrong with a name that `start` was given, and what to do."""
+    known = sorted(path.stem for path in folder.glob("*.ipynb"))
+    if fitting := [other for other in known if other.startswith(f"{name}_") or f"{other}.ipynb" == name]:
+        return f"start() needs the notebook's whole name, got {name!r}; did you mean {listed(fitting)}?"
+    return (
+        f"no notebook {name!r}; nearest: {nearest(name, known) or 'none'}. start() looked for {name}.ipynb in "
+        f"{folder}: save your notebook there under this name (File > Save Notebook As), or pass the name that it has"
+    )
 
 
 def _check_asked(stage: Path, name: str, executed: str, given: dict[str, Any]) -> None:
