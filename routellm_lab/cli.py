@@ -229,7 +229,7 @@ def report(
     left_aside: list[str] = []
     refresh_pages(shown, left_aside)
     typer.echo(f"Report:  {build_report(shown, left_aside)}")
-    for words in left_aside:
+    for words in dict.fromkeys(left_aside):
         typer.echo(f"Left aside: {words}", err=True)
     if gallery is not None:
         copied = copy_gallery(shown, Path(gallery))

@@ -176,6 +176,10 @@ def test_an_executed_copy_of_which_no_page_can_be_made_is_named(whole, tmp_path)
     assert len(left_aside) == 1
     assert "00_start.ipynb: no page can be made of it" in left_aside[0]
     assert list((folder / "html").iterdir()) == []
+    build_report(runs.Run(folder, whole.run.manifest), left_aside := [])
+    assert [words.rpartition("/")[2] for words in left_aside] == [
+        "00_start.ipynb: its outputs are not those of a notebook"
+    ]
 
 
 def test_a_notebook_that_failed_is_named_on_the_first_screen(tmp_path):
@@ -216,6 +220,15 @@ def test_pages_read_well(browser, whole, name, width, scheme):
     if name == "report" and width == 1000:
         bottom = "return document.querySelector('.explore').getBoundingClientRect().bottom"
         assert browser.execute_script(bottom) <= 800  # the finding and the explorer without scrolling
+
+
+def test_a_script_or_form_in_the_glossary_is_left_out(tmp_path):
+    write_notebook(tmp_path, "01_a", conclude("a", "b", "c"))
+    (tmp_path / "notebooks" / "glossary.md").write_text("# Words\n\n<script>alert(1)</script><form>kept</form>")
+    text = page(run_workbook(root=tmp_path), "glossary")
+    assert "<script" not in text
+    assert "<form" not in text
+    assert "kept" in text
 
 
 def test_a_wide_table_scrolls_inside_its_box(browser, whole):

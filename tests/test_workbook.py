@@ -429,7 +429,7 @@ def test_two_runners_cannot_make_one_run(whole):
 def test_a_run_that_was_killed_before_its_report_gets_its_report(tmp_path, monkeypatch):
     write_notebook(tmp_path, "01_a", count(tmp_path, "01_a"))
 
-    def killed(run):
+    def killed(run, left_aside):
         raise SystemExit
 
     with monkeypatch.context() as patch:

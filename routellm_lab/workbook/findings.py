@@ -2,8 +2,10 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+from routellm_lab.errors import NotebookError
 from routellm_lab.files import require_real
 from routellm_lab.workbook.metrics import Scalar, conclusion_of
 from routellm_lab.workbook.notebooks import read_content
@@ -59,10 +61,17 @@ def conclusions(run: Run, left_aside: list[str] | None = None) -> dict[str, Conc
             content = read_content(executed)
             declared = content["metadata"].get("routellm_lab")
             headline = isinstance(declared, dict) and declared.get("headline") is True
-            bullets = tuple(conclusion_of(content))
+            bullets = _bullets(content, executed)
             if bullets:
                 concluded[name] = Conclusion(name, bullets, headline)
     return concluded
+
+
+def _bullets(content: Mapping[str, Any], executed: Path) -> tuple[str, ...]:
+    try:
+        return tuple(conclusion_of(content))
+    except (AttributeError, KeyError, TypeError) as error:
+        raise NotebookError(f"{executed}: its outputs are not those of a notebook") from error
 
 
 def headlines(concluded: Mapping[str, Conclusion]) -> list[Conclusion]:

@@ -20,7 +20,7 @@ CONTENT_POLICY = (
     "form-action 'none'"
 )
 """Of a page without scripts; pictures inside of it are ``data:``."""
-STYLE = Path(__file__).with_name("style.css.j2")
+STYLE = Path(__file__).with_name("style.css")
 """What the report and the pages of notebooks have in common."""
 REPORT = "report.html"
 GLOSSARY = "glossary"
