@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "routellm_lab"
 HEAVY = ["torch", "sklearn", "pandas", "scipy", "pandera", "transformers", "datasets", "matplotlib", "evalica"]
 LAYERS = [
-    {"errors", "settings", "columns", "tables", "files", "resampling", "_moved"},
+    {"errors", "settings", "columns", "tables", "files", "bars", "resampling", "_moved"},
     {"encoders"},
     {"preferences"},
     {"benchmarks"},

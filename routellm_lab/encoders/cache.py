@@ -18,11 +18,15 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from routellm_lab.bars import progress_bar
 from routellm_lab.errors import CacheWarning, RoutellmLabError
 from routellm_lab.settings import settings
 
 _KEPT_AT_ONCE = 4096
 """Encodings written to the cache at once: what a killed run loses at most."""
+
+_FEW = 1000
+"""So few encodings need no progress bar."""
 
 _LOCK_SECONDS = 120
 _FULL = 0.9
@@ -77,18 +81,21 @@ def through_cache(
         known = (opened and _tried(cache.path, "read", lambda: cache.get(hashes, sound))) or {}
         length = len(next(iter(known.values()))) if known else 0
         new = [row for row, key in enumerate(hashes) if key not in known]
+        bar = stack.enter_context(progress_bar(len(new), label or "encoding", shown=len(new) > _FEW))
         start = 0
         while start < len(new):
             rows = new[start : start + _KEPT_AT_ONCE]
             vectors = make([texts[row] for row in rows])
             if length and length != vectors.shape[1]:  # those in the file are of something else
                 known, length, new, start = {}, 0, list(range(len(texts))), 0
+                bar.reset(total=len(new))
                 continue
             made = dict(zip((hashes[row] for row in rows), vectors, strict=True))
             if opened:
                 _tried(cache.path, "written", lambda made=made: cache.put(made))  # type: ignore[misc]
             known.update(made)
             start += _KEPT_AT_ONCE
+            bar.update(min(start, len(new)) - bar.n)  # not every maker counts
     return np.stack([known[key] for key in hashes]), len(new)
 
 

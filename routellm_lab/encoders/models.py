@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from routellm_lab.bars import progress_bar
 from routellm_lab.encoders.base import Encoder, available_cores, threads_for
 from routellm_lab.encoders.folders import cannot_load, fetched, missing_encoders, model_path, refuse_code, weights_hash
 from routellm_lab.errors import CacheWarning, ParameterError, RoutellmLabError, listed
@@ -346,12 +347,9 @@ class SentenceEncoder(ModelEncoder):
         return self._encode_and_doubt(texts)[0]
 
     def _encode_and_doubt(self, texts: list[str]) -> tuple[np.ndarray, np.ndarray]:
-        from tqdm.auto import tqdm
-
         model = self._load()
-        hidden = not settings().progress or len(texts) <= 1000
         vectors = np.empty((len(texts), self.dimensions), np.float32)
-        with self._failures_named(), tqdm(total=len(texts), desc=self.spec, disable=hidden, leave=False) as bar:
+        with self._failures_named(), progress_bar(len(texts), self.spec, shown=len(texts) > 1000) as bar:
             lengths, doubtful = self._tokens(texts)
             for rows in _batches(lengths):
                 part = [texts[row] for row in rows]

@@ -96,7 +96,9 @@ def routing_curves(
     if simulated is None:
         simulated = any(curve.simulated for curve in curves.values())
     detail = f"{outcomes_name or first.name}, {len(first):,} prompts, {first.pair}"
-    theme.headline(figure, axes, title or _routing_finding(curves, level), simulated, detail)
+    theme.headline(
+        figure, axes, title or _routing_finding(curves, bootstrap if intervals else None, level), simulated, detail
+    )
     return figure
 
 
@@ -118,8 +120,12 @@ def _draw_points(axes: Axes, points: pd.DataFrame, taken: int, percentages: bool
     return handles
 
 
-def _routing_finding(curves: Mapping[str, RoutingCurve], level: float) -> str:
+def _routing_finding(curves: Mapping[str, RoutingCurve], bootstrap: Bootstrap | None, level: float) -> str:
     name, best = max(curves.items(), key=lambda item: item[1].apgr)
     if best.apgr <= normal_interval(0.5, best.random_sd, level)[1]:
         return f"No router stands out from random: the best APGR, {best.apgr:.3f} ({words(name)}), is within its range"
-    return f"{capital(words(name))} needs {best.cpt(0.5):.0%} strong calls for half of the gap, a random router 50%"
+    calls = f"{best.cpt(0.5):.0%}"
+    if bootstrap is not None:
+        low, high = best.interval("cpt50", bootstrap)
+        calls += f" [{low:.0%}, {high:.0%}]"
+    return f"{capital(words(name))} needs {calls} strong calls for half of the quality gap, a random router 50%"

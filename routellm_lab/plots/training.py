@@ -26,6 +26,7 @@ def learning_curve(
     x: str = "votes",
     xlabel: str | None = None,
     hue: str = "router",
+    unit: str = "votes",
 ) -> Figure:
     """What more votes bring, or worse ones: a metric against the number of training votes, a line per router.
 
@@ -46,6 +47,8 @@ def learning_curve(
         Of another column than ``votes``.
     hue : str
         The column that tells the lines apart.
+    unit : str
+        What ``votes`` counts, in words.
 
     Returns
     -------
@@ -63,6 +66,7 @@ def learning_curve(
         axes.plot(rows[x], rows[value], **look)
         if bands:
             axes.fill_between(rows[x], rows["low"], rows["high"], color=look["color"], alpha=0.12, linewidth=0)
+            axes.vlines(rows[x], rows["low"], rows["high"], color=look["color"], alpha=0.5, linewidth=1.5)
         handles.append(theme.entry(words(router), **look))
         ends[router] = rows[[x, value]].iloc[[0, -1]].to_numpy(float)
     chance = 0 if percent else 0.5
@@ -76,7 +80,7 @@ def learning_curve(
         theme.log_ticks(axes, theme.spread_out(frame[x].unique()))
     if percent:
         theme.percent_axis(axes.yaxis)
-    label = (xlabel or words(x) + " (%)" * shares) if doses else "training votes (log scale)"
+    label = (xlabel or words(x) + " (%)" * shares) if doses else f"training {unit} (log scale)"
     axes.set(xlabel=label, ylabel=theme.metric_label(value))
     theme.legend_below(figure, handles, columns=4)
     if title is None:
@@ -85,7 +89,7 @@ def learning_curve(
         (few, before), (many, after) = ends[best]
         shown = (f"{before:.0%}", f"{after:.0%}") if percent else (f"{before:.3f}", f"{after:.3f}")
         what = "of the achievable gain" if percent else words(value.upper())
-        title = f"{capital(words(best))}: {shown[0]} {what} with {few:,.0f} votes, {shown[1]} with {many:,.0f}"
+        title = f"{capital(words(best))}: {shown[0]} {what} with {few:,.0f} {unit}, {shown[1]} with {many:,.0f}"
         if doses:
             low, high = (f"{dose:.0%}" if shares else f"{dose:,g}" for dose in (few, many))
             verb = "falls" if after < before else "goes"

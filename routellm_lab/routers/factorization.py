@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 from sklearn.base import clone
 
+from routellm_lab.bars import finish_early
 from routellm_lab.errors import DataError, ParameterError, require_number
 from routellm_lab.preferences.battles import models_of, result_for_a, vote_weights
 from routellm_lab.preferences.models import ModelPair
@@ -327,6 +328,11 @@ def _fit_together(copies: list[MatrixFactorizationRouter], battles: pd.DataFrame
     with bar, _small_batches():
         for epoch in _train(runs, votes):
             bar.update(epoch - bar.n)
+        longest = max(runs, key=lambda run: len(run.history))
+        losses = pd.Series([loss for _, _, loss in longest.history])
+        if len(losses) - 1 < first.epochs:
+            bar.n = len(losses) - 1
+            finish_early(bar, "epoch", int(losses.argmin()))
     for run in runs:
         run.router._keep(run.best)
         run.router.history_ = pd.DataFrame(run.history, columns=["epoch", "train_loss", "held_out_loss"])

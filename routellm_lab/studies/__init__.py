@@ -46,6 +46,7 @@ from routellm_lab.studies.transfer import (
     unseen_prompts,
 )
 from routellm_lab.studies.validation import ValidationSource, outcomes_from_battles, random_groups, validate_router
+from routellm_lab.studies.vote_loss import vote_loss
 
 __all__ = [
     "BENCHMARK_TITLES",
@@ -96,4 +97,5 @@ __all__ = [
     "transfer_table",
     "unseen_prompts",
     "validate_router",
+    "vote_loss",
 ]

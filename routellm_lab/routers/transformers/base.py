@@ -15,6 +15,7 @@ import pandas as pd
 from sklearn.utils.validation import check_is_fitted
 
 from routellm_lab import __version__
+from routellm_lab.bars import progress_bar
 from routellm_lab.encoders import as_texts, model_path, quiet_transformers, through_cache, weights_hash
 from routellm_lab.errors import MissingExtraError, ParameterError
 from routellm_lab.files import read_json
@@ -229,15 +230,13 @@ class TransformerRouter(PairOnlyRouter):
 
     def _logits(self, texts: list[str]) -> np.ndarray:
         import torch
-        from tqdm.auto import tqdm
 
         ids, _ = self.inputs_.encode(texts)
         network = self.network_.eval().to(device())
         order = sorted(range(len(ids)), key=lambda row: len(ids[row]))
         out: list[np.ndarray] = []
-        bar = tqdm(total=len(ids), desc=self.name, disable=not settings().progress or len(ids) < 1000, leave=False)
         done = 0
-        with torch.inference_mode(), bar:
+        with torch.inference_mode(), progress_bar(len(ids), self.name, shown=len(ids) >= 1000) as bar:
             while done < len(order):
                 longest = len(ids[order[min(done + _PROMPTS_AT_ONCE, len(order)) - 1]])
                 rows = order[done : done + max(1, min(_PROMPTS_AT_ONCE, _TOKENS_AT_ONCE // longest))]

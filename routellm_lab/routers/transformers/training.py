@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from routellm_lab.bars import finish_early
 from routellm_lab.encoders import quiet_transformers
 from routellm_lab.errors import ParameterError, RoutellmLabError, require_number
 from routellm_lab.settings import settings
@@ -343,6 +344,10 @@ def _bar() -> Any:
                 self.bar.set_postfix(held_out=f"{metrics['eval_loss']:.4f}")
 
         def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            if state.global_step < state.max_steps:
+                history = _history(state.log_history)
+                self.bar.n = state.global_step
+                finish_early(self.bar, "step", int(history["step"][history["held_out_loss"].argmin()]))
             self.bar.close()
 
     return Bar()
