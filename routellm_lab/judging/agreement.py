@@ -406,7 +406,7 @@ def judges_compared(votes: pd.DataFrame, bootstrap: Bootstrap = Bootstrap()) -> 
     """
     names = ("share", "low", "high", "kappa", "kappa_low", "kappa_high")
     shared, rows = ["prompt_key", "model_a", "model_b"], []
-    by_judge = {name.split("/")[-1]: part for name, part in votes.groupby("source")}
+    by_judge = {str(name).split("/")[-1]: part for name, part in votes.groupby("source")}
     for first, second in combinations(by_judge, 2):
         if len(by_judge[first][shared].merge(by_judge[second][shared])):
             same = agreement(match_votes(by_judge[first], by_judge[second]), bootstrap)

@@ -58,8 +58,8 @@ def augmentation_sentences(
     ties = tie_estimate(gold)
     return [
         f"{verb} where answers cannot be graded and people's votes are too few. On simulated data a router lost up to "
-        f"{loss:.0%} of the achievable gain with a judge's votes ({_words(worst)}), and up to {noise:.0%} with votes of "
-        "other people.",
+        f"{loss:.0%} of the achievable gain with a judge's votes ({_words(worst)}), and up to {noise:.0%} with "
+        "votes of other people.",
         f"Where answers can be graded, label many questions: {ties:.0%} of {len(gold):,} gold labels are ties, which "
         "say little about which model a question needs.",
         f"The judge gives people's verdict on {agree:.0%} of {judge.n:,} votes, kappa {kappa:.2f} (0 is chance). "

@@ -22,8 +22,8 @@ def dropped_table(sets: TrainingSets) -> pd.DataFrame:
     """Votes that decontamination left out: one row per ``training`` set and benchmark (``evaluation``), a column per
     rule."""
     dropped = pd.concat(sets.dropped, names=["training"]).reset_index(level=0)
-    cells = {"index": ["training", "evaluation"], "columns": "rule", "values": "votes"}
-    table = dropped.pivot_table(**cells, aggfunc="sum", fill_value=0).reset_index()
+    counts = dropped.groupby(["training", "evaluation", "rule"])["votes"].sum()
+    table = counts.unstack("rule", fill_value=0).reset_index()
     return table.rename_axis(columns=None)
 
 
