@@ -127,7 +127,9 @@ def test_sentences_on_what_replaces_votes(copies, loss, verb):
     assert tie_estimate(votes(3, 1, 6)).value == 0.6
 
 
-@pytest.mark.parametrize(("low", "high", "words"), [(0.1, 0.9, "better"), (-0.9, -0.1, "worse"), (-1, 1, "not signif")])
+@pytest.mark.parametrize(
+    ("low", "high", "words"), [(0.1, 0.9, "better"), (-0.9, -0.1, "worse"), (-1, 1, "no clear relation")]
+)
 def test_the_title_of_similarity_says_which_way(low, high, words):
     rho = (low + high) / 2
     assert words in similarity_title(Correlation(rho=rho, low=low, high=high, p_value=0.1, n=9))

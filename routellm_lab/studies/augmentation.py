@@ -105,9 +105,9 @@ def _copies_sentence(effect: CopiesEffect) -> str:
 def _similarity_sentence(related: Correlation) -> str:
     rho = Estimate(related.rho, related.low, related.high)
     if related.low <= 0 <= related.high:
-        verdict = "Do not choose votes by similarity alone: closeness to the votes does not significantly predict APGR"
+        verdict = "Do not choose votes by similarity alone: over domains it has no clear relation to APGR"
     elif related.rho > 0:
         verdict = "Choose votes that are close to your prompts: closeness to the votes predicts a higher APGR"
     else:
         verdict = "Do not choose votes by similarity alone: closeness to the votes predicts a lower APGR here"
-    return f"{verdict} (rank correlation {rho:.2f} over {related.n} domains)."
+    return f"{verdict} (rank correlation {rho:.2f}, {related.n} domains)."

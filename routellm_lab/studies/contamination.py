@@ -180,7 +180,7 @@ def similarity_title(correlation: Any) -> str:
     """The finding of a figure of domains: whether a router does better where its votes are closer."""
     ends = f"{correlation.rho:.2f} [{correlation.low:.2f}, {correlation.high:.2f}]"
     if correlation.low > 0:
-        return f"The router does better in domains close to its votes: rank correlation {ends}"
+        return f"The router does better in domains close to its votes: correlation {ends}"
     if correlation.high < 0:
-        return f"The router does worse in domains close to its votes: rank correlation {ends}"
-    return f"Closeness to the votes does not significantly predict APGR: rank correlation {ends}"
+        return f"The router does worse in domains close to its votes: correlation {ends}"
+    return f"APGR has no clear relation to similarity: rank correlation {ends}"
