@@ -5,6 +5,8 @@ from routellm_lab.judging.agreement import (
     Bias,
     agreement,
     agreement_by,
+    bias_table,
+    judges_compared,
     length_bias,
     length_groups,
     length_ratio,
@@ -12,7 +14,13 @@ from routellm_lab.judging.agreement import (
     position_bias,
 )
 from routellm_lab.judging.endpoint import BudgetError, Endpoint, EndpointError
-from routellm_lab.judging.judge import JudgingEstimate, answer_missing, estimate_judging, judge_battles
+from routellm_lab.judging.judge import (
+    JudgingEstimate,
+    answer_missing,
+    estimate_judging,
+    judge_battles,
+    placeholder_answers,
+)
 from routellm_lab.judging.template import PAIRWISE, JudgeTemplate
 
 __all__ = [
@@ -27,11 +35,14 @@ __all__ = [
     "agreement",
     "agreement_by",
     "answer_missing",
+    "bias_table",
     "estimate_judging",
     "judge_battles",
+    "judges_compared",
     "length_bias",
     "length_groups",
     "length_ratio",
     "match_votes",
+    "placeholder_answers",
     "position_bias",
 ]

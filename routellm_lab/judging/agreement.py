@@ -6,7 +6,7 @@ of a bootstrap over prompts. Weights of votes play no part.
 """
 
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import combinations, pairwise
 
 import numpy as np
 import pandas as pd
@@ -363,3 +363,53 @@ def _bias(matched: pd.DataFrame, favoured: np.ndarray, bootstrap: Bootstrap) -> 
         low, high = min(low, second - first - room), max(high, second - first + room)
         p_value = max(p_value, float(binomtest(int((scores[1] > scores[0]).sum()), count).pvalue) if count else 1.0)
     return Bias(second - first, low, high, p_value, len(matched), level, first=first, second=second)
+
+
+def bias_table(matched: pd.DataFrame, bootstrap: Bootstrap = Bootstrap()) -> pd.DataFrame:
+    """`position_bias` and `length_bias` in rows.
+
+    Returns
+    -------
+    DataFrame
+        ``preference`` (in words), ``first``, ``second`` (wins of the favoured side minus its losses, by judge),
+        ``difference``, ``low``, ``high``, ``p_value`` and ``votes``.
+    """
+    biases = {
+        "for the answer shown first": position_bias(matched, bootstrap),
+        "for the longer answer": length_bias(matched, bootstrap),
+    }
+    names = ("first", "second", "difference", "low", "high", "p_value")
+    return pd.DataFrame(
+        [
+            {"preference": words} | {name: getattr(bias, name) for name in names} | {"votes": bias.n}
+            for words, bias in biases.items()
+        ]
+    )
+
+
+def judges_compared(votes: pd.DataFrame, bootstrap: Bootstrap = Bootstrap()) -> pd.DataFrame:
+    """Agreement of every two judges of a set that judged the same answers.
+
+    Parameters
+    ----------
+    votes : DataFrame
+        Battles with a column ``source``; what follows its last slash names the judge.
+    bootstrap : Bootstrap
+        Of the prompts.
+
+    Returns
+    -------
+    DataFrame
+        One row per two judges with a prompt and both models in common, in the order of names: ``first``, ``second``,
+        ``votes``, ``share``, ``low``, ``high``, ``kappa``, ``kappa_low``, ``kappa_high`` (see `Agreement`). Without
+        such judges no rows.
+    """
+    names = ("share", "low", "high", "kappa", "kappa_low", "kappa_high")
+    shared, rows = ["prompt_key", "model_a", "model_b"], []
+    by_judge = {str(name).split("/")[-1]: part for name, part in votes.groupby("source")}
+    for first, second in combinations(by_judge, 2):
+        if len(by_judge[first][shared].merge(by_judge[second][shared])):
+            same = agreement(match_votes(by_judge[first], by_judge[second]), bootstrap)
+            row = {"first": first, "second": second, "votes": same.n}
+            rows.append(row | {name: getattr(same, name) for name in names})
+    return pd.DataFrame(rows, columns=["first", "second", "votes", *names])

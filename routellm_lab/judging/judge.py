@@ -229,6 +229,23 @@ def estimate_judging(
     return judging.estimate(lines, endpoint, output_tokens)
 
 
+def placeholder_answers(pairs: pd.DataFrame) -> pd.DataFrame:
+    """Pairs whose answers are not at hand, with dots in their place, as many as the answers have characters.
+
+    For `estimate_judging`, which counts characters. Pairs with ``response_a`` and ``response_b`` stay as they are.
+
+    Raises
+    ------
+    DataError
+        When there are neither answers nor ``chars_a`` and ``chars_b``.
+    """
+    if {"response_a", "response_b"} <= set(pairs):
+        return pairs
+    if not {"chars_a", "chars_b"} <= set(pairs):
+        raise DataError("placeholder_answers: no lengths of answers, chars_a and chars_b")
+    return pairs.assign(**{f"response_{side}": pairs[f"chars_{side}"].astype(int).map(".".__mul__) for side in "ab"})
+
+
 def answer_missing(
     pairs: pd.DataFrame, endpoints: Mapping[str, Endpoint], path: str | Path, budget_usd: float
 ) -> pd.DataFrame:

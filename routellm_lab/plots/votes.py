@@ -65,7 +65,8 @@ def vote_heatmap(
         bar: dict[str, Any] = {"label": "votes (log scale; empty: never met)", "format": counts}
         norm = LogNorm(vmin=max(votes[votes > 0].min(), 1e-9), vmax=votes.max())
         sns.heatmap(votes, cmap="viridis", norm=norm, cbar_kws=bar, **look)
-        figure.axes[-1].yaxis.set_minor_formatter(counts)
+        few = FuncFormatter(lambda count, _: f"{count:,.0f}" if f"{count:e}"[0] in "235" else "")
+        figure.axes[-1].yaxis.set_minor_formatter(few)
     else:
         bar = {"label": "share won by the row's model (empty: never met)", "format": PercentFormatter(1)}
         share = np.divide(wins, votes, out=np.full(wins.shape, np.nan), where=votes > 0)
