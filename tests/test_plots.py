@@ -525,7 +525,7 @@ def test_transfer_fills_what_is_significant_after_correction():
     points = [line for line in figure.axes[0].lines if line.get_marker() not in ("None", None)]
     filled = [line.get_xdata()[0] for line in points if line.get_markerfacecolor() != "white"]
     assert filled == [0.58, 0.62, 0.45]
-    assert "hollow: not significantly different from random" in texts(figure)
+    assert "hollow: not significant" in texts(figure)
 
 
 def test_transfer_dots_and_heat_maps_take_what_the_package_makes():

@@ -113,7 +113,8 @@ def adversarial_suffix(
             router, best = max(bought.items(), key=lambda item: item[1].after - item[1].random)
             count = len(best.suffix.split())
             what = f"{count} appended word{' raises' if count == 1 else 's raise'} the strong calls"
-            title = f"{what} ({words(router)}) from {best.before:.0%} to {best.after:.0%}, random words to {best.random:.0%}"
+            title = f"{what} ({words(router)}) from {best.before:.0%} to {best.after:.0%}"
+            title += f", random words to {best.random:.0%}"
     prompts = theme.counted((result.n for result in found.values()), "held-out prompts")
     theme.headline(figure, axes, title, simulated, name, prompts)
     return figure

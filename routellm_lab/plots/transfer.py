@@ -61,7 +61,7 @@ def transfer_dots(
     theme.name_rows(axes, [f"{row.strong}\n/ {row.weak}  ({row.gap:+.2g})" for row in pairs.itertuples()], labelsize=9)
     axes.set_xlabel("APGR (.5 is random)")
     handles: list[Any] = [theme.entry(words(router), **look) for router, look in looks.items()]
-    hollow = "hollow: not significantly different from random" if corrected else "hollow: interval with .5"
+    hollow = "hollow: not significant" if corrected else "hollow: interval with .5"
     handles += [
         Patch(color=theme.PALE, label=f"random router, {confidence_level:.0%} range"),
         theme.entry(hollow, color=theme.INK, marker="o", markerfacecolor="white"),

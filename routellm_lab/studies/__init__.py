@@ -16,11 +16,15 @@ from routellm_lab.studies.pair_transfer import (
 from routellm_lab.studies.recipes import (
     RECIPE_NAME,
     Attempt,
+    compare_with_leaders,
+    compared_routers,
+    describe_label_sets,
     label_sets,
     labels_and_places,
     mmlu_attempt,
     recipe_attempts,
     validate_attempts,
+    validation_advice,
     validation_sources,
 )
 from routellm_lab.studies.robustness import (
@@ -30,6 +34,7 @@ from routellm_lab.studies.robustness import (
     adversarial_suffix,
     flip_rates,
     perturb,
+    robustness_advice,
 )
 from routellm_lab.studies.training_sets import TrainingSets, paper_training_sets
 from routellm_lab.studies.transfer import (
@@ -63,10 +68,13 @@ __all__ = [
     "apgr_by_familiarity",
     "best_published",
     "compare_encoders",
+    "compare_with_leaders",
+    "compared_routers",
     "cross_fitted",
     "cross_group_matrix",
     "deployment_advice",
     "deployment_table",
+    "describe_label_sets",
     "flip_rates",
     "gain_per_doubling",
     "joined",
@@ -86,12 +94,14 @@ __all__ = [
     "property_correlations",
     "random_groups",
     "recipe_attempts",
+    "robustness_advice",
     "transfer_advice",
     "transfer_study",
     "transfer_table",
     "unseen_prompts",
     "validate_attempts",
     "validate_router",
+    "validation_advice",
     "validation_ranking",
     "validation_sources",
 ]

@@ -2,26 +2,16 @@
 
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pandas as pd
 
-from routellm_lab.benchmarks import Outcomes, load_outcomes
+from routellm_lab.benchmarks import Outcomes, load_outcomes, score_columns
 from routellm_lab.errors import DataError, require_number
-from routellm_lab.preferences import ModelPair, Tiers, battles_from_outcomes, pool_battles, sample_questions
-from routellm_lab.routers import (
-    KernelRouter,
-    PromptLengthRouter,
-    RidgeRouter,
-    gold_prompt_ids,
-    recommended_router,
-    recommended_sets,
-)
+from routellm_lab.preferences import ModelPair, Tiers, battles_from_outcomes, sample_questions
+from routellm_lab.routers import KernelRouter, gold_prompt_ids, recommended_router, recommended_sets
 from routellm_lab.routers.recommended import DIFFICULTY, EVALUATED, GOLD
 from routellm_lab.studies.transfer import unseen_prompts
-
-if TYPE_CHECKING:
-    from routellm_lab.routers import Router
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,6 +57,14 @@ class LabelDraws:
         return self.benchmarks | {GOLD: whole.select(~whole.keys.isin(set(self.gold[0].keys)).to_numpy())}
 
     @cached_property
+    def gradings(self) -> dict[str, Outcomes]:
+        """The benchmarks, and GSM8K as it was graded again where the data root has that."""
+        if "score_regraded" not in score_columns("gsm8k", self.data):
+            return dict(self.benchmarks)
+        again = load_outcomes("gsm8k", data=self.data, score="score_regraded")
+        return self.benchmarks | {"gsm8k, re-graded": again}
+
+    @cached_property
     def difficulty_questions(self) -> Outcomes:
         """The questions with a difficulty label, and which of the many models was right on them."""
         outcomes = load_outcomes(DIFFICULTY, data=self.data)
@@ -85,6 +83,16 @@ class LabelDraws:
         tiers = Tiers({self.pair.strong: 0, self.pair.weak: 1}, source=f"{self.pair}, as given")
         return {"encoder": self.encoder, "tiers": tiers}
 
+    def label_counts(self) -> pd.DataFrame:
+        """Label sets of the first draw: ``label set``, ``prompts``, ``strong wins``, ``ties`` (shares by weight)."""
+        rows = []
+        for name, votes in self.sets[0].items():
+            weight = votes["weight"] if "weight" in votes else pd.Series(1.0, index=votes.index)
+            share = weight.groupby(votes["winner"]).sum() / weight.sum()
+            row = {"label set": name, "prompts": votes["prompt_key"].nunique()}
+            rows.append(row | {"strong wins": share.get("model_a", 0.0), "ties": share.get("tie", 0.0)})
+        return pd.DataFrame(rows)
+
     def left_out(self, benchmark: str) -> list[set[str]]:
         """For each draw, the prompt keys of the gold questions; none outside of the benchmark that they are from."""
         return [set(part.keys) for part in self.gold] if benchmark == GOLD else [set()]
@@ -98,16 +106,6 @@ class LabelDraws:
             encoder=self.encoder,
             random_state=self.random_state + draw,
         )
-
-    def routers(self) -> "dict[str, Router]":
-        """The recommended router and its rivals, fitted on the first draw: the tuned ridge regression on the gold
-        labels, and prompt length."""
-        votes = pool_battles({"gold": self.sets[0]["gold"]}, balance=False)
-        return {
-            "recommended": self.recommended(),
-            "ridge": RidgeRouter(self.pair, **self.router_options).fit(votes),
-            "prompt length": PromptLengthRouter(self.pair).fit(votes),
-        }
 
     def unseen(self, name: str, most: int, random_state: int = 0) -> Outcomes:
         """Questions of an outcome table on which, or nearly on which, the first draw has no label.
@@ -164,7 +162,7 @@ def label_draws(
     Examples
     --------
     >>> labels = label_draws(pair, "sample", gold_questions=400, encoder="static")  # doctest: +SKIP
-    >>> labels.routers()["recommended"].win_rate(labels.evaluations["mmlu"].prompts)  # doctest: +SKIP
+    >>> labels.recommended().win_rate(labels.evaluations["mmlu"].prompts)  # doctest: +SKIP
     """
     require_number("n_draws", n_draws, 1, whole=True)
     require_number("gold_questions", gold_questions, 1, whole=True)

@@ -109,7 +109,7 @@ def label_growth(
 
 
 def gain_per_doubling(
-    grown: pd.DataFrame, targets: "Mapping[str, float] | None" = None, confidence_level: float = 0.95
+    grown: pd.DataFrame, targets: "Mapping[str, float] | pd.Series[float] | None" = None, confidence_level: float = 0.95
 ) -> pd.DataFrame:
     """What each doubling of the labels adds, by least squares of APGR on the base-2 logarithm of their number.
 
@@ -117,7 +117,7 @@ def gain_per_doubling(
     ----------
     grown : DataFrame
         As `label_growth` makes it.
-    targets : dict of str to float, optional
+    targets : dict or Series of float, optional
         APGR to reach, by benchmark.
     confidence_level : float
         Of the intervals: Student's t on the points of each line; they share labels, so the interval is rough.
@@ -136,7 +136,7 @@ def gain_per_doubling(
         fit = linregress(np.log2(part["votes"]), part["apgr"])
         reach = t.ppf((1 + confidence_level) / 2, len(part) - 2) * fit.stderr
         apgr = float(part.sort_values("votes")["apgr"].iloc[-1])
-        target = float((targets or {}).get(str(on), np.nan))
+        target = float(np.nan if targets is None else targets.get(str(on), np.nan))
         short = max(target - apgr, 0.0)
         doublings = short / fit.slope if fit.slope - reach > 0 or short == 0 else np.inf
         row = {"benchmark": on, "slope": fit.slope, "low": fit.slope - reach, "high": fit.slope + reach}

@@ -81,6 +81,21 @@ def label_sets(labels: LabelDraws) -> dict[str, pd.DataFrame]:
     return sets
 
 
+def describe_label_sets(labels: LabelDraws, sets: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+    """What is in each label set: ``label set``, ``what its labels are``, ``prompts``."""
+    graded = f"grades of the pair on questions of {labels.gold[0].name}"
+    hard = f"difficulty of questions of {labels.difficulty_questions.name} for many models; share of the topic kept:"
+    said = {
+        "gold": graded,
+        "another pair": f"grades of {labels.other_pair} on the same questions",
+        "votes": "votes of a judge on the pair's answers in conversation",
+        "votes, length-controlled": "the same, corrected for the length of the answers",
+    }
+    said |= {f"difficulty {share:g}": f"{hard} {share:g}" for share in TOPIC_SHARES}
+    rows = [(name, said.get(name, "votes"), votes["prompt_key"].nunique()) for name, votes in sets.items()]
+    return pd.DataFrame(rows, columns=["label set", "what its labels are", "prompts"])
+
+
 def recipe_attempts(
     labels: LabelDraws, sets: Mapping[str, pd.DataFrame], *, thorough: bool = False
 ) -> dict[str, Attempt]:
@@ -132,6 +147,17 @@ def recipe_attempts(
 def _votes_of(sets: list[str], pools: list[pd.DataFrame]) -> list[pd.DataFrame]:
     drawn = pools if "gold" in sets else pools[:1]
     return [pool[pool["set"].isin(sets)].reset_index(drop=True) for pool in drawn]
+
+
+def compared_routers(labels: LabelDraws) -> "dict[str, Router]":
+    """The recommended router and two rivals, fitted on the first draw: "ridge" (tuned, on the gold labels) and "prompt
+    length". They are the same as the attempts "ridge: gold" and "prompt length"."""
+    from sklearn.base import clone
+
+    attempts = recipe_attempts(labels, label_sets(labels))
+    rivals = {"ridge": attempts["ridge: gold"], "prompt length": attempts["prompt length"]}
+    fitted = {name: clone(one.router).fit(one.votes[0]) for name, one in rivals.items()}
+    return {"recommended": labels.recommended(), **fitted}
 
 
 def mmlu_attempt(labels: LabelDraws, sets: Mapping[str, pd.DataFrame]) -> Attempt:
@@ -215,6 +241,51 @@ def validate_attempts(attempts: Mapping[str, Attempt], sources: Mapping[str, Val
     checks = pd.concat(frames, ignore_index=True)
     checks["kind"] = checks["source"].map({name: source.kind or name for name, source in sources.items()})
     return checks[["attempt", "source", "kind", "apgr", "se", "random_sd", "prompts"]]
+
+
+def compare_with_leaders(ranking: pd.DataFrame, recipe: str = RECIPE_NAME) -> pd.DataFrame:
+    """The recipe beside the first attempt of all and the first of its family (gold and difficulty labels alone).
+
+    Parameters
+    ----------
+    ranking : DataFrame
+        As `validation_ranking` makes it.
+    recipe : str
+
+    Returns
+    -------
+    DataFrame
+        One row per attempt, best first: ``role``, ``attempt``, ``place``, ``mean``, ``low``, ``high``, ``ahead`` (of
+        the recipe, by the mean).
+    """
+    family = [name for name in ranking.index if name.startswith("kernel: gold + difficulty") and "another" not in name]
+    roles: dict[str, list[str]] = {}
+    for role, name in (
+        ("first of all", ranking["mean"].idxmax()),
+        ("first of its family", ranking.loc[family, "mean"].idxmax()),
+        ("recommended recipe", recipe),
+    ):
+        roles.setdefault(str(name), []).append(role)
+    rows = ranking.loc[list(roles), ["place", "mean", "low", "high"]].rename_axis("attempt").reset_index()
+    ahead = rows["mean"] - ranking["mean"][recipe]
+    return rows.assign(role=[" and ".join(names) for names in roles.values()], ahead=ahead)
+
+
+def validation_advice(ranking: pd.DataFrame, recipe: str = RECIPE_NAME) -> str:
+    """What the validation says about the recipe, in two sentences."""
+    row, first = ranking.loc[recipe], ranking.iloc[0]
+    close = int(ranking["close"].sum())
+    rest = (
+        "No other attempt is within one standard error of it."
+        if close == 1
+        else f"{close} attempts, the first among them, are within one standard error of the first."
+    )
+    if int(row["place"]) == 1:
+        return f"The recommended recipe is first of {len(ranking)} attempts in the validation. {rest}"
+    distance = f"{first['mean'] - row['mean']:.4f} behind the first (its standard error: {first['se']:.4f})"
+    within = "within" if row["close"] else "not within"
+    place = f"number {int(row['place'])} of {len(ranking)}"
+    return f"In the validation the recommended recipe is {place}, {distance}: {within} one standard error. {rest}"
 
 
 def labels_and_places(checks: pd.DataFrame, table: pd.DataFrame, sets: Mapping[str, Any]) -> pd.DataFrame:

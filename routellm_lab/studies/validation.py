@@ -214,7 +214,7 @@ def validation_ranking(checks: pd.DataFrame) -> pd.DataFrame:
     DataFrame
         Indexed by attempt, best first: ``mean`` and ``se`` (its standard error, of independent sources); ``low`` and
         ``high`` (one standard error below and above it); ``place``; ``close`` (within one standard error of the first,
-        by the standard error of the first); a column per source. And where there are word problems,
+        by the standard error of the first); a column per kind. And where there are word problems,
         ``place without word problems``.
     """
     value, error = (checks.pivot(index="attempt", columns="source", values=name) for name in ("apgr", "se"))
@@ -228,7 +228,8 @@ def validation_ranking(checks: pd.DataFrame) -> pd.DataFrame:
     if "word problems" in weight:
         rest = weight.drop("word problems").index
         ranked["place without word problems"] = (value[rest] * weight[rest]).sum(axis=1).rank(ascending=False)
-    return ranked.join(value).sort_values("mean", ascending=False, kind="stable")
+    by_kind = value.T.groupby(kinds.reindex(value.columns), sort=False).mean().T
+    return ranked.join(by_kind).sort_values("mean", ascending=False, kind="stable")
 
 
 def outcomes_from_battles(
