@@ -272,11 +272,18 @@ def compare_with_leaders(ranking: pd.DataFrame, recipe: str = RECIPE_NAME) -> pd
 
 
 def validation_advice(ranking: pd.DataFrame, recipe: str = RECIPE_NAME) -> str:
-    """What the validation says about the recipe, in two sentences."""
-    row, first = ranking.loc[recipe], ranking.iloc[0]
+    """What the validation says about the recipe, in two sentences of plain text.
+
+    Parameters
+    ----------
+    ranking : DataFrame
+        As `validation_ranking` makes it.
+    recipe : str
+    """
+    row, first = ranking.loc[recipe].to_dict(), ranking.iloc[0]
     close = int(ranking["close"].sum())
     rest = (
-        "No other attempt is within one standard error of it."
+        "No other attempt is within one standard error of the first."
         if close == 1
         else f"{close} attempts, the first among them, are within one standard error of the first."
     )
