@@ -348,7 +348,7 @@ class TestRouter:
             assert row.endswith(f" | {count:,} | 1 |")
         assert f"`{ENCODER}`" in card
         assert "never saw" not in card
-        assert "new benchmarks are the fairer test" in card  # what notebook 08 admits
+        assert "new benchmarks are the fairer test" in card  # what notebook 09 admits
         blind = router_card(recommended_router(gold_questions=0, encoder=ENCODER))
         assert "It never saw mmlu." in blind
         assert "| difficulty |" in blind

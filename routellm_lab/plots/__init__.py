@@ -12,7 +12,7 @@ from routellm_lab.plots.other_systems import cache_threshold, system_gains, syst
 from routellm_lab.plots.robustness import adversarial_suffix, flip_rates
 from routellm_lab.plots.routing import routing_curves
 from routellm_lab.plots.shapes import dot_plot, heat_map
-from routellm_lab.plots.significance import ablation_forest, apgr_forest, pairwise_matrix, power_curves
+from routellm_lab.plots.significance import ablation_forest, apgr_forest, apgr_panels, pairwise_matrix, power_curves
 from routellm_lab.plots.speed import benchmark_ratios
 from routellm_lab.plots.theme import DASHES, INK, MARKERS, MUTED, PALETTE, SIMULATED, STRONG, WEAK, WIDTH, set_theme
 from routellm_lab.plots.training import learning_curve, training_loss, win_rate_histogram
@@ -34,6 +34,7 @@ __all__ = [
     "adversarial_suffix",
     "agreement_by",
     "apgr_forest",
+    "apgr_panels",
     "benchmark_ratios",
     "cache_threshold",
     "confusion",

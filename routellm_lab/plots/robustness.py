@@ -1,4 +1,4 @@
-"""Robustness: decisions that small changes flip, and calls that a suffix buys."""
+"""Robustness: decisions that small changes flip, and strong calls that an appended suffix adds."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -69,7 +69,7 @@ def _flips_finding(frame: pd.DataFrame) -> str:
 def adversarial_suffix(
     found: Mapping[str, AdversarialSuffix], *, simulated: bool, name: str = "", title: str | None = None
 ) -> Figure:
-    """Strong calls that a suffix buys of each router, beside random suffixes and none.
+    """Strong calls of each router with a suffix that was searched for, beside random suffixes and none.
 
     Parameters
     ----------
@@ -108,14 +108,13 @@ def adversarial_suffix(
     theme.legend_below(figure, [theme.entry(label, **look) for label, look in looks.items()])
     if title is None:
         bought = {key: found[key] for key in found if found[key].after_interval[0] > found[key].random_range[1]}
-        title = "No suffix significantly buys more strong calls than the luckiest random words"
+        title = "No suffix brings significantly more strong calls than the best of the random ones"
         if bought:
             router, best = max(bought.items(), key=lambda item: item[1].after - item[1].random)
             count = len(best.suffix.split())
-            title = (
-                f"{count} word{'s take' if count > 1 else ' takes'} {words(router)} from {best.before:.0%} to "
-                f"{best.after:.0%} strong calls, random ones to {best.random:.0%}"
-            )
+            what = f"{count} appended word{' raises' if count == 1 else 's raise'} the strong calls"
+            title = f"{what} ({words(router)}) from {best.before:.0%} to {best.after:.0%}"
+            title += f", random words to {best.random:.0%}"
     prompts = theme.counted((result.n for result in found.values()), "held-out prompts")
     theme.headline(figure, axes, title, simulated, name, prompts)
     return figure

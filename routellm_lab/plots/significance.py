@@ -1,5 +1,6 @@
 """Tables of APGR: routers against a random one, against each other, and against variants of themselves."""
 
+import textwrap
 from collections.abc import Mapping
 from typing import Any
 
@@ -9,6 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
+from routellm_lab.errors import DataError
 from routellm_lab.evaluation.intervals import normal_interval
 from routellm_lab.evaluation.significance import comparison_matrices
 from routellm_lab.plots import theme
@@ -131,6 +133,72 @@ def _forest_finding(table: pd.DataFrame, by: str, confidence_level: float) -> st
         f"{better} of {len(routers)} routers {verb} significantly better than random{rest} ({test}); "
         f"highest APGR {which}"
     )
+
+
+@theme.figure
+def apgr_panels(
+    table: pd.DataFrame,
+    *,
+    simulated: bool,
+    name: str = "",
+    title: str | None = None,
+    confidence_level: float = 0.95,
+    by: str = "benchmark",
+    marked: str = "",
+) -> Figure:
+    """APGR of the same routers on several benchmarks: a row per router, a panel per benchmark.
+
+    Parameters
+    ----------
+    table : DataFrame
+        As `routellm_lab.evaluation.apgr_table` makes it: ``router``, the column ``by``, ``apgr``, ``low``, ``high``,
+        ``random_sd`` and, where known, ``single_low``, ``single_high`` (a thin line: the interval of one deployed fit).
+        Routers are drawn in the order of the table.
+    simulated : bool
+    name : str
+    title : str, optional
+    confidence_level : float
+        Of the table's intervals; the band of random routers is drawn at the same level.
+    by : str
+        The column with a panel per value, four at most.
+    marked : str
+        A router whose rows are drawn in another colour.
+
+    Returns
+    -------
+    Figure
+    """
+    theme.require_rows(table, (by, "router", "apgr", "low", "high", "random_sd"), "apgr_panels")
+    panels, routers = (list(dict.fromkeys(table[column])) for column in (by, "router"))
+    if len(panels) > 4:
+        raise DataError(f"apgr_panels: {len(panels)} values of {by}; at most 4 fit beside each other")
+    figure, drawn = theme.canvas(1.7 + 0.36 * len(routers), 1, len(panels), sharey=True, squeeze=False)
+    for axes, panel in zip(drawn[0], panels, strict=True):
+        rows = table[table[by] == panel]
+        chance = normal_interval(0.5, float(rows["random_sd"].max()), confidence_level)
+        axes.axvspan(*chance, color=theme.PALE, linewidth=0, zorder=0)
+        axes.axvline(0.5, zorder=1, **theme.CHANCE)
+        for row in rows.to_dict("records"):
+            look = theme.marker_look(1 if row["router"] == marked else 0, markersize=6)
+            y = routers.index(row["router"])
+            if "single_low" in row:
+                axes.plot([row["single_low"], row["single_high"]], [y, y], color=look["color"], linewidth=0.9)
+            theme.interval_bar(axes, (row["low"], row["high"]), y, look["color"])
+            axes.plot(row["apgr"], y, linestyle="none", **look)
+        axes.set_xlabel(f"{words(panel)}: APGR")
+        axes.xaxis.set_major_locator(MaxNLocator(4))
+    theme.name_rows(drawn[0, 0], [textwrap.fill(words(router), 38) for router in routers], labelsize=9)
+    for axes in drawn[0, 1:]:
+        axes.grid(axis="y", visible=False)
+    handles: list[Any] = [theme.entry(f"{confidence_level:.0%} interval", **theme.marker_look(0, markersize=6))]
+    if marked:
+        handles.append(theme.entry(words(marked), **theme.marker_look(1, markersize=6)))
+    if "single_low" in table:
+        handles.append(theme.entry("the same for one fit", color=theme.INK, linewidth=0.9))
+    handles.append(Patch(color=theme.PALE, label=f"random router, {confidence_level:.0%} range"))
+    theme.legend_below(figure, handles, columns=4)
+    theme.headline(figure, drawn[0, 0], title or _forest_finding(table, by), simulated, name)
+    return figure
 
 
 @theme.figure

@@ -18,13 +18,16 @@ from routellm_lab.studies.transfer import pairs_won
 def transfer_dots(
     frame: pd.DataFrame, *, simulated: bool, name: str = "", title: str | None = None, confidence_level: float = 0.95
 ) -> Figure:
-    """APGR of routers used unchanged on several pairs of models, with intervals, between random and the oracle.
+    """APGR of routers used unchanged on several pairs of models, with intervals, over the range of random routers.
+
+    The oracle is not drawn: its APGR, a column of the table, is so high that nothing else could be read.
 
     Parameters
     ----------
     frame : DataFrame
-        As `routellm_lab.studies.transfer_table` makes it: ``strong``, ``weak``, ``router``, ``gap``, ``apgr``,
-        ``low``, ``high``, ``ceiling``, ``random_sd``.
+        As `routellm_lab.studies.transfer_study` or `transfer_table` makes it: ``strong``, ``weak``, ``router``,
+        ``gap``, ``apgr``, ``low``, ``high``, ``random_sd``. Markers are filled where ``p_holm`` is significant, or,
+        without that column, where the interval excludes .5.
     simulated : bool
     name : str
         The benchmark.
@@ -36,47 +39,48 @@ def transfer_dots(
     -------
     Figure
     """
-    columns = ("strong", "weak", "router", "gap", "apgr", "low", "high", "ceiling", "random_sd")
+    columns = ("strong", "weak", "router", "gap", "apgr", "low", "high", "random_sd")
     theme.require_rows(frame, columns, "transfer_dots")
     routers = list(dict.fromkeys(frame["router"]))
     pairs = frame.drop_duplicates(["strong", "weak"]).sort_values("gap", ascending=False, kind="stable")
     place = {(row.strong, row.weak): float(y) for y, row in enumerate(pairs.itertuples())}
-    figure, axes = theme.canvas(2.4 + len(pairs) * max(0.42, 0.2 + 0.13 * len(routers)))
+    figure, axes = theme.canvas(2.1 + len(pairs) * max(0.42, 0.14 + 0.125 * len(routers)))
     axes.axvline(0.5, zorder=1, **theme.CHANCE)
     for row in pairs.to_dict("records"):
         y, chance = place[row["strong"], row["weak"]], normal_interval(0.5, row["random_sd"], confidence_level)
         axes.fill_betweenx([y - 0.45, y + 0.45], *chance, color=theme.PALE, linewidth=0, zorder=0)
-        axes.plot([row["ceiling"]] * 2, [y - 0.4, y + 0.4], color=theme.INK, linewidth=1.8)
     looks = {router: theme.marker_look(number, markersize=6) for number, router in enumerate(routers)}
+    corrected = "p_holm" in frame
     for row in frame.to_dict("records"):
         look, apart = looks[row["router"]], (routers.index(row["router"]) + 0.5) / len(routers) - 0.5
         y = place[row["strong"], row["weak"]] + 0.8 * apart
-        sure = row["low"] > 0.5 or row["high"] < 0.5
+        alone = row["low"] > 0.5 or row["high"] < 0.5
+        filled = row["p_holm"] < 1 - confidence_level if corrected else alone
         theme.interval_bar(axes, (row["low"], row["high"]), y, look["color"], 1.8)
-        axes.plot(row["apgr"], y, markerfacecolor=look["color"] if sure else "white", linestyle="none", **look)
-    theme.name_rows(axes, [f"{row.strong}\n/ {row.weak}  ({row.gap:+.3g})" for row in pairs.itertuples()], labelsize=9)
-    axes.set_xlabel("APGR (area under the share of the quality gap recovered)")
+        axes.plot(row["apgr"], y, markerfacecolor=look["color"] if filled else "white", linestyle="none", **look)
+    theme.name_rows(axes, [f"{row.strong}\n/ {row.weak}  ({row.gap:+.2g})" for row in pairs.itertuples()], labelsize=9)
+    axes.set_xlabel("APGR (.5 is random)")
     handles: list[Any] = [theme.entry(words(router), **look) for router, look in looks.items()]
+    hollow = "hollow: not significant" if corrected else "hollow: interval with .5"
     handles += [
-        theme.entry("oracle", color=theme.INK, marker="|", markersize=12, markeredgewidth=1.8, ls="none"),
         Patch(color=theme.PALE, label=f"random router, {confidence_level:.0%} range"),
-        theme.entry("hollow: interval with .5", color=theme.INK, marker="o", markerfacecolor="white"),
+        theme.entry(hollow, color=theme.INK, marker="o", markerfacecolor="white"),
     ]
     theme.legend_below(figure, handles, columns=4)
     detail = f"{len(pairs)} pairs, in brackets: mean score of the strong less that of the weak model"
-    theme.headline(figure, axes, title or _transfer_finding(frame, len(pairs)), simulated, name, detail)
+    finding = title or _transfer_finding(frame, len(pairs), 1 - confidence_level)
+    theme.headline(figure, axes, finding, simulated, name, detail)
     return figure
 
 
-def _transfer_finding(frame: pd.DataFrame, pairs: int) -> str:
+def _transfer_finding(frame: pd.DataFrame, pairs: int, alpha: float) -> str:
     informed = frame[frame["router"] != "random"]
-    won = pairs_won(frame if informed.empty else informed)
-    best = won.iloc[0]
-    if not best["pairs"]:
-        return f"No router is better than random on any of {pairs} pairs, by its interval"
-    router, number = capital(words(best["router"])), f"{best['pairs']:.0f} of {pairs} pairs"
-    finding = f"{router} is better than random on {number}, each by its own interval"
-    return f"{finding}; no other router on more" if len(won) > 1 else finding
+    won = pairs_won(frame if informed.empty else informed, alpha)
+    how = "after Holm's correction" if "p_holm" in frame else "each by its own interval, uncorrected"
+    if not won["pairs"].any():
+        return f"No router is better than random on any of {pairs} pairs, {how}"
+    counts = ", ".join(f"{words(row.router)} on {row.pairs}" for row in won.itertuples())
+    return f"Better than random, of {pairs} pairs: {counts}; {how}"
 
 
 @theme.figure

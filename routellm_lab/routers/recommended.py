@@ -1,4 +1,4 @@
-"""The router to start with: its recipe, which notebook 08 examines, its votes, its cache and its card."""
+"""The router to start with: its recipe, which notebook 09 examines, its votes, its cache and its card."""
 
 import contextlib
 import hashlib
@@ -121,7 +121,7 @@ def recommended_router(
     """The documented default: trained on what a data root has for it, or read from the cache.
 
     A `KernelRouter` on two sets of labels (`RECIPE`): grades of the pair on some MMLU questions, and how hard those of
-    MMLU-Pro are to many models. The recipe is the middle of a family; notebook 08 compares it with others on sources
+    MMLU-Pro are to many models. The recipe is the middle of a family; notebook 09 compares it with others on sources
     held out of the labels. What that comparison cannot say: it has few sources, and many recipes lie within its noise;
     the family itself was found while figures on the reported benchmarks were seen, so that new benchmarks are the
     fairer test; and MMLU-Pro and MMLU are of one kind, multiple choice in English. The effect of another draw of the
@@ -214,7 +214,7 @@ def router_card(router: KernelRouter) -> str:
             "are to the training prompts.",
             "",
             "**Limits.** English questions, first turn only, as far as the encoder reads. The win rate is a ranking, "
-            "not a calibrated chance. A suffix can buy the strong model: notebook 08 shows how often. Options are "
+            "not a calibrated chance. A suffix can bring the strong model: notebook 11 shows how often. Options are "
             "recognised by capital letters; in lower case they are read as part of the question.",
             "",
             "**How the recipe was chosen.** On few sources held out of the labels, among recipes many of which lie "

@@ -11,7 +11,16 @@ from routellm_lab.studies.first_router import (
 )
 from routellm_lab.studies.gold_labels import GoldLabelDraws, gold_label_draws
 from routellm_lab.studies.held_out import halves, held_out_benchmarks
-from routellm_lab.studies.learning_curves import learning_curve
+from routellm_lab.studies.label_draws import LabelDraws, label_draws
+from routellm_lab.studies.learning_curves import gain_per_doubling, label_growth, learning_curve
+from routellm_lab.studies.pair_transfer import (
+    apgr_by_familiarity,
+    compare_encoders,
+    pairs_better,
+    property_correlations,
+    transfer_advice,
+    transfer_study,
+)
 from routellm_lab.studies.paper_tables import (
     BENCHMARK_TITLES,
     benchmark_findings,
@@ -27,6 +36,21 @@ from routellm_lab.studies.paper_tables import (
     table_columns,
     training_set_table,
 )
+from routellm_lab.studies.recipe_deployment import best_published, deployment_advice, deployment_table, joined
+from routellm_lab.studies.recipes import (
+    RECIPE_NAME,
+    Attempt,
+    compare_with_leaders,
+    compared_routers,
+    describe_label_sets,
+    label_sets,
+    labels_and_places,
+    mmlu_attempt,
+    recipe_attempts,
+    validate_attempts,
+    validation_advice,
+    validation_sources,
+)
 from routellm_lab.studies.robustness import (
     PERTURBATIONS,
     SUFFIX_WORDS,
@@ -34,6 +58,7 @@ from routellm_lab.studies.robustness import (
     adversarial_suffix,
     flip_rates,
     perturb,
+    robustness_advice,
 )
 from routellm_lab.studies.training_sets import TrainingSets, paper_training_sets
 from routellm_lab.studies.transfer import (
@@ -45,57 +70,91 @@ from routellm_lab.studies.transfer import (
     transfer_table,
     unseen_prompts,
 )
-from routellm_lab.studies.validation import ValidationSource, outcomes_from_battles, random_groups, validate_router
+from routellm_lab.studies.validation import (
+    ValidationSource,
+    outcomes_from_battles,
+    random_groups,
+    validate_router,
+    validation_ranking,
+)
 from routellm_lab.studies.vote_loss import vote_loss
 
 __all__ = [
     "BENCHMARK_TITLES",
     "PERTURBATIONS",
+    "RECIPE_NAME",
     "SUFFIX_WORDS",
     "AdversarialSuffix",
+    "Attempt",
     "Deployment",
     "GoldLabelDraws",
+    "LabelDraws",
     "TrainingSets",
     "ValidationSource",
     "ablation",
     "ablation_findings",
     "adversarial_suffix",
+    "apgr_by_familiarity",
     "benchmark_findings",
+    "best_published",
     "better_by_grading",
     "better_than",
     "bounded_intervals",
+    "compare_encoders",
+    "compare_with_leaders",
+    "compared_routers",
     "cross_fitted",
     "cross_group_matrix",
+    "deployment_advice",
     "deployment_decision",
     "deployment_sentences",
+    "deployment_table",
+    "describe_label_sets",
     "evaluate_recipes",
     "fit_recipes",
     "fits_table",
     "flip_rates",
+    "gain_per_doubling",
     "gold_label_draws",
     "gradings_table",
     "halves",
     "held_out_benchmarks",
+    "joined",
+    "label_draws",
+    "label_growth",
+    "label_sets",
+    "labels_and_places",
     "learning_curve",
     "leave_group_out",
+    "mmlu_attempt",
     "oracle_curves",
     "outcomes_from_battles",
     "pair_properties",
+    "pairs_better",
     "pairs_by_gap",
     "paper_changes",
     "paper_training_sets",
     "perturb",
+    "property_correlations",
     "random_groups",
+    "recipe_attempts",
     "recipe_tables",
     "recommended_and_questions",
     "rival_curves",
     "rival_sentence",
     "rivals_table",
+    "robustness_advice",
     "surest_prompts",
     "table_columns",
     "training_set_table",
+    "transfer_advice",
+    "transfer_study",
     "transfer_table",
     "unseen_prompts",
+    "validate_attempts",
     "validate_router",
+    "validation_advice",
+    "validation_ranking",
+    "validation_sources",
     "vote_loss",
 ]

@@ -1,6 +1,6 @@
 """Learning curves: what more votes bring."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,11 +11,12 @@ from routellm_lab.engine import parallel
 from routellm_lab.errors import require_number
 from routellm_lab.evaluation.achievable import achieved_share, best_possible
 from routellm_lab.evaluation.curve import evaluate
+from routellm_lab.preferences.augment import pool_battles
 from routellm_lab.preferences.models import ModelPair
 from routellm_lab.resampling import Bootstrap
 
 if TYPE_CHECKING:
-    from routellm_lab.routers import Router
+    from routellm_lab.routers import KernelRouter, Router
 
 
 def learning_curve(
@@ -58,6 +59,90 @@ def learning_curve(
     order = np.random.default_rng(random_state).permutation(len(battles))
     tasks = ((clone(router), battles.iloc[np.sort(order[:size])], outcomes, pair, bootstrap) for size in sizes)
     return pd.DataFrame(parallel(_row, tasks, "learning curve", len(sizes)))
+
+
+def label_growth(
+    router: "KernelRouter",
+    sets: Mapping[str, pd.DataFrame],
+    benchmarks: Mapping[str, Outcomes],
+    parts: Iterable[int] = (8, 4, 2, 1),
+    bootstrap: Bootstrap = Bootstrap(),
+    random_state: int = 0,
+) -> pd.DataFrame:
+    """Fit a router on growing parts of all its label sets and evaluate each on every benchmark.
+
+    Parameters
+    ----------
+    router : KernelRouter
+        Cloned for every part.
+    sets : dict of str to DataFrame
+        Votes with ``prompt_key``; all votes on a prompt stay together.
+    benchmarks : dict of str to Outcomes
+    parts : iterable of int
+        8 stands for an eighth of the prompts of each set.
+    bootstrap : Bootstrap
+        Of the prompts of the benchmarks.
+    random_state : int
+        Of the choice of prompts.
+
+    Returns
+    -------
+    DataFrame
+        One row per part and benchmark: ``benchmark``, ``votes`` (distinct training prompts), ``apgr``, ``low``,
+        ``high``.
+    """
+    from sklearn.base import clone
+
+    rows = []
+    for part in parts:
+        some = {}
+        for name, votes in sets.items():
+            keys = votes["prompt_key"].drop_duplicates().sample(frac=1 / part, random_state=random_state)
+            some[name] = votes[votes["prompt_key"].isin(keys)].reset_index(drop=True)
+        fitted = clone(router).fit(pool_battles(some, balance=False))
+        prompts = sum(fitted.prompts_.values())
+        for on, outcomes in benchmarks.items():
+            curve = evaluate(fitted, outcomes)
+            low, high = curve.interval("apgr", bootstrap)
+            rows.append({"benchmark": on, "votes": prompts, "apgr": curve.apgr, "low": low, "high": high})
+    return pd.DataFrame(rows)
+
+
+def gain_per_doubling(
+    grown: pd.DataFrame, targets: "Mapping[str, float] | pd.Series[float] | None" = None, confidence_level: float = 0.95
+) -> pd.DataFrame:
+    """What each doubling of the labels adds, by least squares of APGR on the base-2 logarithm of their number.
+
+    Parameters
+    ----------
+    grown : DataFrame
+        As `label_growth` makes it.
+    targets : dict or Series of float, optional
+        APGR to reach, by benchmark.
+    confidence_level : float
+        Of the intervals: Student's t on the points of each line; they share labels, so the interval is rough.
+
+    Returns
+    -------
+    DataFrame
+        One row per benchmark: ``benchmark``, ``slope``, ``low``, ``high``, ``se``, ``apgr`` (with all labels),
+        ``target`` (NaN: none), ``doublings`` (needed to reach the target if the line goes on; 0 where it is reached;
+        infinite where the slope is not significantly above 0; NaN without a target).
+    """
+    from scipy.stats import linregress, t
+
+    rows = []
+    for on, part in grown.groupby("benchmark"):
+        fit = linregress(np.log2(part["votes"]), part["apgr"])
+        reach = t.ppf((1 + confidence_level) / 2, len(part) - 2) * fit.stderr
+        apgr = float(part.sort_values("votes")["apgr"].iloc[-1])
+        target = float(np.nan if targets is None else targets.get(str(on), np.nan))
+        short = max(target - apgr, 0.0)
+        doublings = short / fit.slope if fit.slope - reach > 0 or short == 0 else np.inf
+        row = {"benchmark": on, "slope": fit.slope, "low": fit.slope - reach, "high": fit.slope + reach}
+        row |= {"se": fit.stderr, "apgr": apgr, "target": target}
+        rows.append(row | {"doublings": np.nan if np.isnan(target) else doublings})
+    return pd.DataFrame(rows)
 
 
 def _row(

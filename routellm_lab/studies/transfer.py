@@ -122,17 +122,20 @@ def transfer_table(
     return pd.DataFrame(rows)
 
 
-def pairs_won(table: pd.DataFrame) -> pd.DataFrame:
-    """On how many pairs of models each router is better than random, by its interval in `transfer_table`.
+def pairs_won(table: pd.DataFrame, alpha: float = 0.05) -> pd.DataFrame:
+    """On how many pairs of models each router is better than random.
+
+    By Holm's correction where the table has a column ``p_holm``, else by each interval of `transfer_table`.
 
     Returns
     -------
     DataFrame
         One row per router, best first: ``router``, ``pairs``, ``apgr`` (mean on these pairs; NaN: there are none).
     """
-    better = table.assign(pairs=table["low"] > 0.5, apgr=table["apgr"].where(table["low"] > 0.5))
-    won = better.groupby("router", sort=False).agg({"pairs": "sum", "apgr": "mean"}).reset_index()
-    return won.sort_values(["pairs", "apgr"], kind="stable", na_position="first")[::-1].reset_index(drop=True)
+    won = (table["p_holm"] < alpha) & (table["apgr"] > 0.5) if "p_holm" in table else table["low"] > 0.5
+    better = table.assign(pairs=won, apgr=table["apgr"].where(won))
+    ranked = better.groupby("router", sort=False).agg({"pairs": "sum", "apgr": "mean"}).reset_index()
+    return ranked.sort_values(["pairs", "apgr"], kind="stable", na_position="first")[::-1].reset_index(drop=True)
 
 
 def pair_properties(outcomes: Outcomes, pairs: Iterable[ModelPair]) -> pd.DataFrame:

@@ -35,12 +35,16 @@ class ValidationSource:
         held out whole.
     within : Series or None
         Finer groups, such as subjects: prompts are ranked within them. None: within what is held out at once.
+    kind : str
+        What kind of prompts it stands for, such as "exam": `validation_ranking` takes the mean over kinds. By default
+        the source is a kind of its own.
     """
 
     outcomes: Outcomes
     pairs: tuple[ModelPair, ...]
     groups: pd.Series | None = None
     within: pd.Series | None = None
+    kind: str = ""
 
 
 def random_groups(outcomes: Outcomes, folds: int = 5, random_state: int = 0) -> pd.Series:
@@ -66,7 +70,7 @@ def validate_router(
     battles : DataFrame
         All votes to train on; those on a held-out prompt are taken out for the fit that is tested on it. Where none is
         left the router knows nothing, and its win rates are all .5.
-    held_out : dict of HeldOut
+    held_out : dict of ValidationSource
     n_resamples : int
         Of the prompts within each group, for the standard error.
     random_state : int
@@ -195,6 +199,37 @@ def _centred_ranks(values: np.ndarray, times: np.ndarray) -> np.ndarray:
     rank = count.cumsum(axis=1) - count / 2
     total = times[0].sum()
     return (rank[:, tied] - total / 2) / total
+
+
+def validation_ranking(checks: pd.DataFrame) -> pd.DataFrame:
+    """Attempts by their mean over the kinds of sources; the sources of one kind share its weight.
+
+    Parameters
+    ----------
+    checks : DataFrame
+        One row per attempt and source: ``attempt``, ``source``, ``kind``, ``apgr``, ``se``.
+
+    Returns
+    -------
+    DataFrame
+        Indexed by attempt, best first: ``mean`` and ``se`` (its standard error, of independent sources); ``low`` and
+        ``high`` (one standard error below and above it); ``place``; ``close`` (within one standard error of the first,
+        by the standard error of the first); a column per kind. And where there are word problems,
+        ``place without word problems``.
+    """
+    value, error = (checks.pivot(index="attempt", columns="source", values=name) for name in ("apgr", "se"))
+    kinds = checks.drop_duplicates("source").set_index("source")["kind"]
+    weight = (1 / kinds.map(kinds.value_counts())).reindex(value.columns)
+    weight /= weight.sum()
+    ranked = pd.DataFrame({"mean": (value * weight).sum(axis=1), "se": np.sqrt((error**2 * weight**2).sum(axis=1))})
+    ranked = ranked.assign(low=ranked["mean"] - ranked["se"], high=ranked["mean"] + ranked["se"])
+    ranked["place"] = ranked["mean"].rank(ascending=False).astype(int)
+    ranked["close"] = ranked["mean"] >= ranked["low"].iloc[int(ranked["mean"].argmax())]
+    if "word problems" in weight:
+        rest = weight.drop("word problems").index
+        ranked["place without word problems"] = (value[rest] * weight[rest]).sum(axis=1).rank(ascending=False)
+    by_kind = value.T.groupby(kinds.reindex(value.columns), sort=False).mean().T
+    return ranked.join(by_kind).sort_values("mean", ascending=False, kind="stable")
 
 
 def outcomes_from_battles(
