@@ -251,7 +251,9 @@ def test_whether_data_is_simulated_must_be_said(name):
 def test_routing_curves_take_the_facts_from_the_curves():
     strong, weak = curve_of(0.2), curve_of(0.6, seed=1)
     figure = plots.routing_curves({"ridge": strong, "best_one": weak}, bootstrap=Bootstrap(n_resamples=50))
-    assert title(figure) == f"Best one needs {weak.cpt(0.5):.0%} strong calls for half of the gap, a random router 50%"
+    few, many = weak.interval("cpt50", n_resamples=50)
+    calls = f"{weak.cpt(0.5):.0%} [{few:.0%}, {many:.0%}]"
+    assert title(figure) == f"Best one needs {calls} strong calls for half of the gap, random 50%"
     low, high = weak.interval("apgr", n_resamples=50)
     for shown in (f"best one {weak.apgr:.3f} [{low:.3f}, {high:.3f}]", "toy, 400 prompts, large / small"):
         assert shown in texts(figure)

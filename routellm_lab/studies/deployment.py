@@ -64,9 +64,9 @@ def surest_prompts(win_rates: pd.Series, outcomes: Outcomes, pair: ModelPair, n:
     Returns
     -------
     DataFrame
-        At most ``2 * n`` rows, the highest win rate first: ``prompt`` (its first 70 characters), ``win_rate``, ``gap``
-        (score of the strong model minus that of the weak one, never 0) and ``router`` ("right" where the model that the
-        router prefers has the higher score, else "wrong").
+        At most ``2 * n`` rows, the highest win rate first: ``prompt`` (its first 70 characters), ``win_rate``,
+        ``gap`` (score of the strong model minus that of the weak one, never 0) and ``router``: "right" where the strong
+        model has the higher score among the highest win rates, or the weak one among the lowest, else "wrong".
     """
     gap = pd.Series(outcomes.gap(pair)).to_numpy(float)
     frame = pd.DataFrame({"prompt": outcomes.prompts.str.slice(0, 70), "win_rate": win_rates, "gap": gap})
@@ -249,6 +249,7 @@ _NAMES = {
     RECOMMENDED: "the recommended router",
     "bert": "BERT",
     "causal_llm": "the causal LLM",
+    "similarity_weighted": "the similarity-weighted router",
 }
 
 
