@@ -772,7 +772,7 @@ def make_log():
 
 def test_routers_among_many_models_stand_beside_the_models_their_mix_and_the_oracle():
     log = make_log()
-    knows = CostQualityCurve.from_utilities(log, 0.5 * log.outcomes.scores[log.models] + 0.5 * log.outcomes.competence)
+    knows = CostQualityCurve.from_scores(log, 0.5 * log.outcomes.scores[log.models] + 0.5 * log.outcomes.competence)
     figure = plots.cost_quality({"knows": knows}, bootstrap=Bootstrap(n_resamples=50))
     assert title(figure).startswith("Knows lies")
     assert "above the best random mix" in title(figure)

@@ -84,7 +84,11 @@ def cost_quality(
         tested = many_tests(log, {name: curve}, log.models[0], metric="aiq_log", **options)
         apart, low, high = (float(tested[column].iloc[0]) for column in ("difference", "low", "high"))
         away = Estimate(apart, low, high) if apart > 0 else Estimate(-apart, -high, -low)
-        place = f"lies {away:.3f} {'above' if apart > 0 else 'below'}" if away.low > 0 else "is not told from"
+        place = (
+            f"lies {away:.3f} {'above' if apart > 0 else 'below'}"
+            if away.low > 0
+            else "is not significantly different from"
+        )
         title = f"{capital(words(name))} {place} the best random mix of single models, held out, averaged over budgets"
     detail = f"{log.outcomes.name}, {len(log):,} questions, {len(log.models)} models"
     theme.headline(figure, axes, title, log.outcomes.simulated if simulated is None else simulated, detail)
