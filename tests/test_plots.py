@@ -795,5 +795,8 @@ def test_the_map_of_a_panel_names_its_specialist():
         }
     )
     figure = plots.usage_map(frame, simulated=False)
-    assert title(figure) in ("a answers 90% of math and 20% of law", "b answers 80% of law and 10% of math")
+    assert title(figure) in (
+        "The router sends 90% of math and 20% of law to a",
+        "The router sends 80% of law and 10% of math to b",
+    )
     assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == ["law", "math", "all"]

@@ -144,6 +144,8 @@ def usage_map(frame: pd.DataFrame, *, simulated: bool, name: str = "", title: st
     apart = cells.drop(index="all", errors="ignore") if len(cells) > 1 else cells
     most = (apart.max() - apart.min()).idxmax() if len(apart) > 1 else apart.iloc[0].idxmax()
     ends = apart[most].sort_values(ascending=False, kind="stable").iloc[[0, -1]].drop_duplicates()
-    finding = f"{most} answers {' and '.join(f'{share:.0%} of {words(group)}' for group, share in ends.items())}"
+    finding = (
+        f"The router sends {' and '.join(f'{share:.0%} of {words(group)}' for group, share in ends.items())} to {most}"
+    )
     theme.headline(figure, axes, title or finding, simulated, name)
     return figure

@@ -350,7 +350,7 @@ def adapt_domains(
     Returns
     -------
     DataFrame
-        As `Adaptation.summary`, with ``exam``, ``domain`` and ``pair``.
+        As `Adaptation.summary`, with ``exam``, ``domain`` and ``pair``; without labels ``gain`` is NaN.
 
     Raises
     ------
@@ -369,7 +369,9 @@ def adapt_domains(
                 parts.append(made.summary(bootstrap).assign(exam=name, domain=domain, pair=str(on)))
     if not parts:
         raise DataError(f"adapt_domains: no domain of {listed(domains)} has enough questions in {listed(exams)}")
-    return pd.concat(parts, ignore_index=True)
+    found = pd.concat(parts, ignore_index=True)
+    found.loc[found["labels"] == 0, ["gain", "gain_low", "gain_high", "p_gain"]] = np.nan
+    return found
 
 
 def _adapt(

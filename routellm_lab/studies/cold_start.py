@@ -53,7 +53,7 @@ def cold_start_curve(
         labels, which knows nothing of the question, less that of the expected scores), ``low``, ``high``, ``p_value``
         (not corrected), ``newcomers``; ``brier``, the Brier score of the expected scores, with ``brier_low``,
         ``brier_high``; ``above_most``, the Brier score less that with the largest number of labels, with
-        ``above_most_low``, ``above_most_high`` (paired).
+        ``above_most_low``, ``above_most_high`` (paired; NaN for that number itself).
 
     Raises
     ------
@@ -99,7 +99,9 @@ def cold_start_curve(
                 low, high = bootstrap.interval(draws)
                 row |= {name: value, f"{name}_low": low, f"{name}_high": high}
             rows.append(row)
-    return pd.DataFrame(rows)
+    found = pd.DataFrame(rows)
+    found.loc[found["labels"] == sizes[-1], ["above_most", "above_most_low", "above_most_high"]] = np.nan
+    return found
 
 
 def _arrive(

@@ -1,5 +1,6 @@
 """Routing among many models: the answer log with its split, panels, changed prices; and the findings as sentences."""
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +15,13 @@ from routellm_lab.evaluation.cost_quality import CostQualityCurve
 from routellm_lab.evaluation.many_models import best_single_model, pareto_models
 from routellm_lab.evaluation.verdict import Estimate
 from routellm_lab.preferences import split_by_prompt
+
+ASSUMED_PRICES = {
+    "mathstral-7b": "mistral-7b-instruct-v0.1",
+    "mistral-7b-v0.2": "mistral-7b-v0.1",
+    "yi-6b-chat": "yi-6b",
+}
+"""Models without a list price, and a model of the same family and size whose price is assumed."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,7 +80,7 @@ def split_answers(
     test_share : float
         Share of the prompts in the test part, in (0, 1).
     priced_as : dict of str to str, optional
-        As in `log_answers`.
+        As in `log_answers`; added to `ASSUMED_PRICES`.
     random_state : int
 
     Returns
@@ -85,7 +93,8 @@ def split_answers(
         As `log_answers` does; or with fewer than two prompts.
     """
     list_prices = load_prices(data)
-    log = log_answers(load_outcomes(benchmark, data=data), list_prices, priced_as=priced_as)
+    assumed = {**ASSUMED_PRICES, **(priced_as or {})}
+    log = log_answers(load_outcomes(benchmark, data=data), list_prices, priced_as=assumed)
     learned, held_out = split_by_prompt(pd.DataFrame({"prompt_key": log.outcomes.keys}), test_share, random_state)
     train, test = (log.select(log.prompts.index[rows]) for rows in (learned, held_out))
     return SplitAnswers(log, train, test, best_single_model(train), train.table()["dollars"], list_prices)
@@ -103,7 +112,7 @@ def small_models(log: AnswerLog, pattern: str, size: int = 15) -> list[str]:
         How many of the cheapest, where no name matches.
     """
     require_number("size", size, 1, whole=True)
-    return [model for model in log.models if pd.Series([model]).str.contains(pattern)[0]] or log.models[:size]
+    return [model for model in log.models if re.search(pattern, model)] or log.models[:size]
 
 
 def panel_targets(train: AnswerLog, panel: Iterable[str], factor: float = 10.0) -> list[str]:
@@ -264,7 +273,7 @@ def domain_advice(summaries: pd.DataFrame, needed: pd.DataFrame) -> str:
     parts = []
     for column, what in (("beats_best_constant", "the best constant"), ("beats_general", "the general router")):
         counts = drawn[column].dropna()
-        least = f", from {counts.min():,} to {counts.max():,} labels on" if len(counts) else ""
+        least = f", from {counts.min():,} to {counts.max():,} labels on," if len(counts) else ""
         parts.append(f"{what} in {len(counts)} of {len(drawn)} domains{least}")
     labelled = summaries[(summaries["choice"] == "random") & (summaries["labels"] > 0)]
     first = labelled.sort_values("over_constant").iloc[-1]
