@@ -123,7 +123,7 @@ def usage_map(frame: pd.DataFrame, *, simulated: bool, name: str = "", title: st
     models = list(dict.fromkeys(frame["model"]))
     cells = frame.pivot(index="group", columns="model", values="share")[models]
     cells = cells.loc[[group for group in cells.index if group != "all"] + (["all"] if "all" in cells.index else [])]
-    figure, axes = theme.canvas(2.6 + 0.34 * len(cells))
+    figure, axes = theme.canvas(min(2.6 + 0.34 * len(cells), 6.4))
     sns.heatmap(
         100 * cells.to_numpy(),
         annot=len(models) <= 14,
