@@ -67,7 +67,7 @@ TABLE = pd.DataFrame([{"router": "ridge", "saved": 0.2, "saved_low": 0.1, "saved
 def test_routing_is_advised_only_where_it_is_significantly_better():
     text = routing_advice(TABLE, row(), "m3")
     assert text.startswith("Route among all models with ridge: it scores +0.020 [+0.010, +0.030]")
-    assert text.endswith("Expect the quality of m3 for 80% [60%, 90%] of its cost.")
+    assert text.endswith("Expect the quality of m3 for 80% [60%, 90%] of its cost (with hindsight).")
     assert routing_advice(TABLE, row(p_holm=0.2), "m3").startswith("Call only m3")
     assert "less quality than m3" in routing_advice(TABLE.assign(saved=-np.inf, saved_low=-np.inf), row(), "m3")
 

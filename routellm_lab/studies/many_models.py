@@ -199,7 +199,7 @@ def routing_advice(table: pd.DataFrame, tests: pd.DataFrame, best: str, confiden
     cost = 1 - Estimate(*row[["saved", "saved_high", "saved_low"]].to_numpy(float))[0]
     low, high = 1 - row["saved_high"], 1 - row["saved_low"]
     gain = Estimate(*first[["difference", "low", "high"]])
-    reach = f"the quality of {best} for {cost:.0%} [{low:.0%}, {high:.0%}] of its cost"
+    reach = f"the quality of {best} for {cost:.0%} [{low:.0%}, {high:.0%}] of its cost (with hindsight)"
     if not np.isfinite([cost, low, high]).all():
         reach = f"less quality than {best}, at a lower cost"
     return (
