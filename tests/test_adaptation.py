@@ -19,10 +19,10 @@ from routellm_lab.routers import ClusterScores, ConstantScores, RidgeScores
 from routellm_lab.studies.adaptation import (
     CHOICES,
     adaptation_curve,
-    cold_start_curve,
     labels_to_beat,
     residual_correction,
 )
+from routellm_lab.studies.cold_start import cold_start_curve
 
 PAIR = ModelPair(strong="strong", weak="weak")
 EASY, HARD = "add carry count apples shop number".split(), "prove lemma integral matrix compact ring".split()

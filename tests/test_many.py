@@ -132,7 +132,7 @@ def literal_aiq(points, log, n_steps=4000):
 def test_the_curve_and_its_area_are_those_of_literal_loops(made):
     log, utilities = made
     prices = 1000 * log.dollars.mean()
-    curve = CostQualityCurve.from_utilities(log, utilities)
+    curve = CostQualityCurve.from_scores(log, utilities)
     points = literal_points(log, utilities, prices)
     found = {(round(d, 9), round(q, 9)) for d, q in zip(curve.dollars, curve.quality, strict=True)}
     assert found == {(round(d, 9), round(q, 9)) for d, q in points}
@@ -142,7 +142,7 @@ def test_the_curve_and_its_area_are_those_of_literal_loops(made):
 def test_aiq_is_that_of_a_fine_literal_loop():
     log, utilities = world(25, 4, seed=3)
     points = literal_points(log, utilities, 1000 * log.dollars.mean())
-    curve = CostQualityCurve.from_utilities(log, utilities)
+    curve = CostQualityCurve.from_scores(log, utilities)
     assert curve.aiq == pytest.approx(literal_aiq(points, log), abs=1e-5)
     alone = 1000 * log.dollars.mean()
     grid = np.geomspace(alone.min(), alone.max(), 20_000)
@@ -155,7 +155,7 @@ def test_aiq_is_that_of_a_fine_literal_loop():
 def test_order_of_questions_does_not_matter_and_hulls_are_concave(made, seed):
     log, utilities = made
     ids = log.prompts.index[np.random.default_rng(seed).permutation(len(log))]
-    curve, other = (CostQualityCurve.from_utilities(part, utilities) for part in (log, log.select(ids)))
+    curve, other = (CostQualityCurve.from_scores(part, utilities) for part in (log, log.select(ids)))
     assert curve.aiq == pytest.approx(other.aiq, abs=1e-9)
     assert curve.aiq_log == pytest.approx(other.aiq_log, abs=1e-9)
     hull = curve.hull()
@@ -173,12 +173,12 @@ def test_order_of_questions_does_not_matter_and_hulls_are_concave(made, seed):
 def test_nothing_beats_the_oracle_and_constants_are_at_most_the_random_mix(made):
     log, utilities = made
     oracle, mix = CostQualityCurve.oracle(log), CostQualityCurve.random_mix(log)
-    curve = CostQualityCurve.from_utilities(log, utilities)
-    fixed = CostQualityCurve.from_utilities(log, constant(log, utilities.iloc[0]))
+    curve = CostQualityCurve.from_scores(log, utilities)
+    fixed = CostQualityCurve.from_scores(log, constant(log, utilities.iloc[0]))
     for metric in ("aiq", "aiq_log"):
         assert oracle.value(metric) >= max(curve.value(metric), mix.value(metric)) - 1e-9
         assert fixed.value(metric) <= mix.value(metric) + 1e-9
-    best = CostQualityCurve.from_utilities(log, constant(log, log.scores.mean(axis=0)))
+    best = CostQualityCurve.from_scores(log, constant(log, log.scores.mean(axis=0)))
     assert best.aiq == pytest.approx(mix.aiq)
     assert oracle.quality[0] == pytest.approx(log.scores.max(axis=1).mean())
 
@@ -189,7 +189,7 @@ def test_nothing_beats_the_oracle_and_constants_are_at_most_the_random_mix(made)
 def test_true_scores_are_the_oracle_where_a_model_costs_the_same_on_every_question():
     rng = np.random.default_rng(0)
     log = log_of(rng.random((60, 4)) < 0.5, [1, 2, 4, 8])
-    curve = CostQualityCurve.from_utilities(log, log.outcomes.scores[log.models])
+    curve = CostQualityCurve.from_scores(log, log.outcomes.scores[log.models])
     oracle = CostQualityCurve.oracle(log)
     assert np.array_equal(curve.dollars, oracle.dollars)
     assert np.array_equal(curve.quality, oracle.quality)
@@ -214,7 +214,7 @@ def test_a_panel_of_equal_models_gains_nothing():
     log = log_of(np.repeat(right[:, None], 3, axis=1), [1, 2, 3])
     noise = pd.DataFrame(np.random.default_rng(1).random((300, 3)), columns=log.models)
     curves = [
-        CostQualityCurve.from_utilities(log, noise),
+        CostQualityCurve.from_scores(log, noise),
         CostQualityCurve.oracle(log),
         CostQualityCurve.random_mix(log),
     ]
@@ -306,7 +306,7 @@ def test_routers_that_know_only_the_means_are_seldom_told_from_the_mix():
             log, {"blind": blind}, best_single_model(log), n_resamples=200, bootstrap=Bootstrap(random_state=seed)
         )
         told += tests["low"].iloc[0] > 0
-        flattered += CostQualityCurve.from_utilities(log, blind).aiq > CostQualityCurve.random_mix(log).aiq
+        flattered += CostQualityCurve.from_scores(log, blind).aiq > CostQualityCurve.random_mix(log).aiq
     assert told <= 3
     assert flattered >= 10  # what the test is for: with hindsight many look better
 
@@ -321,7 +321,7 @@ def test_a_quality_out_of_reach_costs_without_end_and_is_counted():
 
 def test_intervals_resample_the_questions_and_keep_the_choices():
     log, utilities = world(40, 3, seed=5)
-    curve = CostQualityCurve.from_utilities(log, utilities)
+    curve = CostQualityCurve.from_scores(log, utilities)
     draws = []
     for counts in Bootstrap(n_resamples=50).counts(40):
         for row in counts.astype(int):
@@ -341,7 +341,7 @@ def test_intervals_resample_the_questions_and_keep_the_choices():
 
 def test_intervals_hold_the_estimate_and_points_begin_and_end_on_the_hull():
     log, utilities = world(300, 4)
-    curve = CostQualityCurve.from_utilities(log, utilities)
+    curve = CostQualityCurve.from_scores(log, utilities)
     points, hull = curve.points(bootstrap=Bootstrap(n_resamples=100)), curve.hull()
     assert points["dollars"].iloc[[0, -1]].tolist() == pytest.approx(hull["dollars"].iloc[[0, -1]].tolist())
     assert points[["low", "quality", "high"]].diff(axis=1).iloc[:, 1:].min(axis=None) > -0.01
@@ -352,7 +352,7 @@ def test_intervals_hold_the_estimate_and_points_begin_and_end_on_the_hull():
 
 def test_fewer_lambdas_than_changes_are_a_curve_close_by():
     log, utilities = world(600, 4)
-    whole, coarse = (CostQualityCurve.from_utilities(log, utilities, most=most) for most in (10_000, 100))
+    whole, coarse = (CostQualityCurve.from_scores(log, utilities, most=most) for most in (10_000, 100))
     assert len(coarse) == 100 < len(whole)
     assert coarse.aiq == pytest.approx(whole.aiq, abs=0.003)
     assert coarse.dollars[[0, -1]].tolist() == whole.dollars[[0, -1]].tolist()
@@ -428,10 +428,10 @@ def test_a_lower_price_saves_what_it_should_without_a_fit():
     assert cheaper.select(log.prompts.index[:9]).repriced(Prices(table)).dollars.equals(cheaper.dollars.iloc[:9])
 
     # all at half the price: the same quality for half the money
-    old, half = CostQualityCurve.from_utilities(log, utilities), log_prices(log)
+    old, half = CostQualityCurve.from_scores(log, utilities), log_prices(log)
     half["output_usd_per_mtok"] /= 2
     halved = log.repriced(Prices(half))
-    new = CostQualityCurve.from_utilities(halved, utilities)
+    new = CostQualityCurve.from_scores(halved, utilities)
     assert new.dollars_for(old.quality_at(1.0)) == pytest.approx(0.5, rel=1e-6)
     found = at_budget({"as it is": old, "halved": new}, 1.0, Bootstrap(n_resamples=200)).set_index("curve")
     assert found.loc["as it is", ["gain", "low", "high", "saved"]].abs().max() == pytest.approx(0, abs=1e-9)
@@ -442,7 +442,7 @@ def test_a_lower_price_saves_what_it_should_without_a_fit():
 
 def test_what_a_budget_buys_is_that_of_a_literal_loop_and_out_of_reach_is_said():
     log, utilities = world(60, 3, seed=2)
-    curve, mix = CostQualityCurve.from_utilities(log, utilities), CostQualityCurve.random_mix(log)
+    curve, mix = CostQualityCurve.from_scores(log, utilities), CostQualityCurve.random_mix(log)
     draws = []
     for counts in np.concatenate(list(Bootstrap(n_resamples=40).counts(60))):
         weights = counts / 60
@@ -471,7 +471,7 @@ def test_what_a_budget_buys_is_that_of_a_literal_loop_and_out_of_reach_is_said()
 
 def test_the_lambda_of_a_budget_keeps_it():
     log, utilities = world(300, 4)
-    curve = CostQualityCurve.from_utilities(log, utilities)
+    curve = CostQualityCurve.from_scores(log, utilities)
     cost_weight = curve.cost_weight_at(1.0)
     chosen = route_many(utilities, log.table()["dollars"], cost_weight)
     spent = 1000 * np.mean([log.dollars.loc[q, model] for q, model in zip(log.prompts.index, chosen, strict=True)])
@@ -484,7 +484,7 @@ def test_the_lambda_of_a_budget_keeps_it():
 
 def test_the_title_is_about_the_router_that_is_named_first_not_the_luckiest():
     log, chances = world(200, 4, seed=1)
-    curves = {name: CostQualityCurve.from_utilities(log, u) for name, u in (("blind", 0 * chances), ("good", chances))}
+    curves = {name: CostQualityCurve.from_scores(log, u) for name, u in (("blind", 0 * chances), ("good", chances))}
     assert curves["good"].aiq_log > curves["blind"].aiq_log
     figure = plots.cost_quality(curves, simulated=True, bootstrap=Bootstrap(n_resamples=20))
     assert figure.get_suptitle().startswith("Blind lies")
@@ -516,7 +516,7 @@ def test_the_title_is_about_the_router_that_is_named_first_not_the_luckiest():
 def test_bad_input_is_named(change, error, message):
     log, utilities = world(20, 3)
     with pytest.raises(error, match=message):
-        CostQualityCurve.from_utilities(log, **change(utilities))
+        CostQualityCurve.from_scores(log, **change(utilities))
 
 
 def test_more_bad_input_is_named():
@@ -567,7 +567,7 @@ def test_more_bad_input_is_named():
 def test_rows_are_matched_by_id_or_by_number():
     log, utilities = world(50, 3)
     shuffled = utilities.sample(frac=1, random_state=0)
-    curves = [CostQualityCurve.from_utilities(log, u) for u in (utilities, shuffled, utilities.reset_index(drop=True))]
+    curves = [CostQualityCurve.from_scores(log, u) for u in (utilities, shuffled, utilities.reset_index(drop=True))]
     assert all(np.array_equal(curves[0].choices, curve.choices) for curve in curves)
 
 

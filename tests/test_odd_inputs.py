@@ -549,7 +549,7 @@ def case_of_many_models(draw):
         "prices": (None, [priced]),
         "metric": ("aiq", [*NAMES, "quality", "saved", "dollars"]),
     }
-    curve = call(draw, CostQualityCurve.from_utilities, answers, worth, **options)
+    curve = call(draw, CostQualityCurve.from_scores, answers, worth, **options)
     for made in (
         curve,
         call(draw, CostQualityCurve.oracle, answers, **options),

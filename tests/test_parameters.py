@@ -132,10 +132,10 @@ PARAMETERS = {
     "route_many cost_weight": (lambda value: route_many(expected(), dict.fromkeys(log().models, 1.0), value), LESS),
     "route_many price": (lambda value: route_many(expected(), dict.fromkeys(log().models, value), 0), (*MONEY, 0)),
     "CostQualityCurve most": (
-        lambda value: CostQualityCurve.from_utilities(log(), expected(), most=value),
+        lambda value: CostQualityCurve.from_scores(log(), expected(), most=value),
         (*COUNT, 1),
     ),
-    "CostQualityCurve.lam_at": (lambda value: CostQualityCurve.oracle(log()).cost_weight_at(value), LESS),
+    "CostQualityCurve.cost_weight_at": (lambda value: CostQualityCurve.oracle(log()).cost_weight_at(value), LESS),
     "at_budget": (lambda value: at_budget({"a": CostQualityCurve.oracle(log())}, value), MONEY),
     "panel_usage cost_weight": (lambda value: panel_usage(log(), expected(), value), LESS),
     "panel_usage minimum": (lambda value: panel_usage(log(), expected(), 0, minimum=value), COUNT),

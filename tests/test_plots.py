@@ -852,7 +852,7 @@ def make_log():
 
 def test_routers_among_many_models_stand_beside_the_models_their_mix_and_the_oracle():
     log = make_log()
-    knows = CostQualityCurve.from_utilities(log, 0.5 * log.outcomes.scores[log.models] + 0.5 * log.outcomes.competence)
+    knows = CostQualityCurve.from_scores(log, 0.5 * log.outcomes.scores[log.models] + 0.5 * log.outcomes.competence)
     figure = plots.cost_quality({"knows": knows}, bootstrap=Bootstrap(n_resamples=50))
     assert title(figure).startswith("Knows lies")
     assert "above the best random mix" in title(figure)
@@ -875,7 +875,10 @@ def test_the_map_of_a_panel_names_its_specialist():
         }
     )
     figure = plots.usage_map(frame, simulated=False)
-    assert title(figure) in ("a answers 90% of math and 20% of law", "b answers 80% of law and 10% of math")
+    assert title(figure) in (
+        "The router sends 90% of math and 20% of law to a",
+        "The router sends 80% of law and 10% of math to b",
+    )
     assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == ["law", "math", "all"]
 
 

@@ -22,7 +22,7 @@ from routellm_lab.resampling import Bootstrap
 class CostQualityCurve:
     """Quality against dollars of a router among many models, over all lambdas.
 
-    Build it with `from_utilities`, `oracle` or `random_mix`. Dollars are USD per 1,000 questions.
+    Build it with `from_scores`, `oracle` or `random_mix`. Dollars are USD per 1,000 questions.
 
     Attributes
     ----------
@@ -54,7 +54,7 @@ class CostQualityCurve:
     choices: np.ndarray = field(repr=False)
 
     @classmethod
-    def from_utilities(
+    def from_scores(
         cls,
         log: AnswerLog,
         utilities: pd.DataFrame,
@@ -62,7 +62,7 @@ class CostQualityCurve:
         models: Iterable[str] | None = None,
         most: int = 512,
     ) -> "CostQualityCurve":
-        """The curve of a router from its utilities.
+        """The curve of a router from the scores that it expects.
 
         Parameters
         ----------
@@ -86,13 +86,16 @@ class CostQualityCurve:
         Raises
         ------
         DataError
-            When the columns are not those models, the rows not those questions, or a utility is not a finite number.
+            When the columns are not those models, the rows not those questions, or a score is not a finite number.
         ParameterError
             When the panel is empty or has a model without outcomes here, or a model has no price above 0.
         """
         panel, worth = matched_utilities(log, utilities, models)
         price = model_prices(PER * log.dollars.mean() if prices is None else prices, panel)
         return cls._swept(log, worth, price, panel, most)
+
+    from_utilities = from_scores
+    """The former name of `from_scores`."""
 
     @classmethod
     def oracle(cls, log: AnswerLog, models: Iterable[str] | None = None, most: int = 512) -> "CostQualityCurve":
@@ -185,13 +188,13 @@ class CostQualityCurve:
         ParameterError
             When every setting costs more, or the curve has no lambdas.
         """
-        require_number("lam_at: dollars", dollars, 0, math.inf)
+        require_number("cost_weight_at: dollars", dollars, 0, math.inf)
         if self.settings.name != "lambda":
-            raise ParameterError("lam_at: a random mix has no lambdas; use hull()")
+            raise ParameterError("cost_weight_at: a random mix has no lambdas; use hull()")
         within = self.dollars <= dollars
         if not within.any():
             raise ParameterError(
-                f"lam_at: every lambda spends more than {dollars:g}; the least is {min(self.dollars):g}"
+                f"cost_weight_at: every lambda spends more than {dollars:g}; the least is {min(self.dollars):g}"
             )
         return float(self.settings.to_numpy()[np.where(within, self.quality, -np.inf).argmax()])
 

@@ -81,7 +81,7 @@ def many_table(
     log : AnswerLog
         The test part.
     routers : dict of DataFrame or CostQualityCurve
-        By name: utilities (see `CostQualityCurve.from_utilities`), or curves on the same questions.
+        By name: utilities (see `CostQualityCurve.from_scores`), or curves on the same questions.
     best : str
         The best single model, chosen on another part (`best_single_model`).
     prices : dict or Series of float, optional
@@ -101,7 +101,7 @@ def many_table(
     Raises
     ------
     DataError, ParameterError
-        As `CostQualityCurve.from_utilities` does; when a curve is of other questions, or there are no routers.
+        As `CostQualityCurve.from_scores` does; when a curve is of other questions, or there are no routers.
 
     Notes
     -----
@@ -302,7 +302,7 @@ def _curves(
         raise ParameterError("routers: none given")
     curves = {}
     for name, router in routers.items():
-        curve = router if isinstance(router, CostQualityCurve) else CostQualityCurve.from_utilities(log, router, prices)
+        curve = router if isinstance(router, CostQualityCurve) else CostQualityCurve.from_scores(log, router, prices)
         same = curve.log.prompts.index.equals(log.prompts.index) and curve.log.models == log.models
         if not same:
             raise DataError(f"routers: {name!r} is of other questions or models than the log of {log.outcomes.name}")

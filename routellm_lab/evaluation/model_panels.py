@@ -37,7 +37,7 @@ def panel_usage(
     log : AnswerLog
         Its ``outcomes.groups`` are the groups.
     utilities, prices, models
-        As in `CostQualityCurve.from_utilities`.
+        As in `CostQualityCurve.from_scores`.
     cost_weight : float
         See `route_many`; `CostQualityCurve.cost_weight_at` gives the one for an amount of dollars.
     minimum : int
@@ -55,7 +55,7 @@ def panel_usage(
     ------
     DataError
         When a group has fewer questions than ``minimum``, a question has no group, or a group is called ``all``; and
-        as in `CostQualityCurve.from_utilities`.
+        as in `CostQualityCurve.from_scores`.
     """
     require_number("minimum", minimum, 1, whole=True)
     panel, worth = matched_utilities(log, utilities, models)
@@ -131,7 +131,7 @@ def panel_against(
     ParameterError
         When the panel is empty, a model is not in the log, a target is in the panel, or the best model is not.
     DataError
-        As in `CostQualityCurve.from_utilities`.
+        As in `CostQualityCurve.from_scores`.
     """
     names, goals = panel_models(log, panel), panel_models(log, targets)
     inside = [goal for goal in goals if goal in names]

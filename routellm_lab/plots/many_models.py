@@ -84,7 +84,11 @@ def cost_quality(
         tested = many_tests(log, {name: curve}, log.models[0], metric="aiq_log", **options)
         apart, low, high = (float(tested[column].iloc[0]) for column in ("difference", "low", "high"))
         away = Estimate(apart, low, high) if apart > 0 else Estimate(-apart, -high, -low)
-        place = f"lies {away:.3f} {'above' if apart > 0 else 'below'}" if away.low > 0 else "is not told from"
+        place = (
+            f"lies {away:.3f} {'above' if apart > 0 else 'below'}"
+            if away.low > 0
+            else "is not significantly different from"
+        )
         title = f"{capital(words(name))} {place} the best random mix of single models, held out, averaged over budgets"
     detail = f"{log.outcomes.name}, {len(log):,} questions, {len(log.models)} models"
     theme.headline(figure, axes, title, log.outcomes.simulated if simulated is None else simulated, detail)
@@ -119,7 +123,7 @@ def usage_map(frame: pd.DataFrame, *, simulated: bool, name: str = "", title: st
     models = list(dict.fromkeys(frame["model"]))
     cells = frame.pivot(index="group", columns="model", values="share")[models]
     cells = cells.loc[[group for group in cells.index if group != "all"] + (["all"] if "all" in cells.index else [])]
-    figure, axes = theme.canvas(2.6 + 0.34 * len(cells))
+    figure, axes = theme.canvas(min(2.6 + 0.34 * len(cells), 6.4))
     sns.heatmap(
         100 * cells.to_numpy(),
         annot=len(models) <= 14,
@@ -140,6 +144,8 @@ def usage_map(frame: pd.DataFrame, *, simulated: bool, name: str = "", title: st
     apart = cells.drop(index="all", errors="ignore") if len(cells) > 1 else cells
     most = (apart.max() - apart.min()).idxmax() if len(apart) > 1 else apart.iloc[0].idxmax()
     ends = apart[most].sort_values(ascending=False, kind="stable").iloc[[0, -1]].drop_duplicates()
-    finding = f"{most} answers {' and '.join(f'{share:.0%} of {words(group)}' for group, share in ends.items())}"
+    finding = (
+        f"The router sends {' and '.join(f'{share:.0%} of {words(group)}' for group, share in ends.items())} to {most}"
+    )
     theme.headline(figure, axes, title or finding, simulated, name)
     return figure

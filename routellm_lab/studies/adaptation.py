@@ -1,8 +1,8 @@
-"""Little data: a few labelled questions of one domain on top of a general router, or of a model that is new."""
+"""Adaptation to a domain: a few labelled questions of it on top of a general router."""
 
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -18,7 +18,6 @@ from routellm_lab.evaluation.inputs import checked_win_rates
 from routellm_lab.preferences.models import ModelPair
 from routellm_lab.preferences.splits import prompt_ranks
 from routellm_lab.resampling import Bootstrap, defined
-from routellm_lab.routers.scores.base import ScoreRouter
 
 CHOICES = ("random", "diverse", "uncertain")
 """Which questions to label next. ``diverse``: the one farthest from all labelled ones (k-centre on the encodings; Sener
@@ -270,7 +269,7 @@ def adaptation_curve(
     questions of the pool, calls charged likewise: it knows more labels than the router.
     """
     win_rate = checked_win_rates(general_win_rates, outcomes)
-    sizes = _checked_labels(labels)
+    sizes = checked_labels(labels)
     choices = [choice] if isinstance(choice, str) else list(dict.fromkeys(choice))
     unknown = [one for one in choices if one not in CHOICES]
     if unknown or not choices:
@@ -318,6 +317,61 @@ def adaptation_curve(
             "questions of a draw, so that APGR is undefined; take a wider domain, a larger test_share or another pair"
         )
     return Adaptation(outcomes.name, title, pair, tuple(sizes), curves, ahead, call_cost, outcomes.simulated)
+
+
+def adapt_domains(
+    exams: Mapping[str, Outcomes],
+    win_rates: Mapping[str, Any],
+    pair: ModelPair,
+    domains: Mapping[str, str],
+    encoder: Any,
+    labels: Iterable[int] = (25, 50, 100, 200, 500, 1000),
+    bootstrap: Bootstrap = Bootstrap(n_resamples=300),
+    **options: Any,
+) -> pd.DataFrame:
+    """`adaptation_curve` of several domains of several exams, one below the other.
+
+    Parameters
+    ----------
+    exams : dict of Outcomes
+    win_rates : dict of (n,) array-like
+        Of the general router, by exam.
+    pair : ModelPair
+        Where an exam lacks the strong model, its best one is used.
+    domains : dict of str to str
+        A regular expression for the groups of each domain. A domain without groups in an exam is left out there.
+    encoder : str or Encoder
+    labels : iterable of int
+        Only numbers below 65 % of a domain's questions are used; a domain that is too small for all is left out.
+    bootstrap : Bootstrap
+    **options
+        Of `adaptation_curve`.
+
+    Returns
+    -------
+    DataFrame
+        As `Adaptation.summary`, with ``exam``, ``domain`` and ``pair``; without labels ``gain`` is NaN.
+
+    Raises
+    ------
+    DataError
+        When no domain is left.
+    """
+    parts = []
+    for name, exam in exams.items():
+        strong = pair.strong if pair.strong in exam.models else str(exam.scores.mean().idxmax())
+        on = ModelPair(strong=strong, weak=pair.weak)
+        for domain, pattern in domains.items():
+            groups = sorted(exam.groups[exam.groups.str.contains(pattern)].unique())
+            sizes = [size for size in labels if size < 0.65 * exam.groups.isin(groups).sum()]
+            if groups and sizes:
+                made = adaptation_curve(exam, on, win_rates[name], encoder, groups, sizes, **options)
+                parts.append(made.summary(bootstrap).assign(exam=name, domain=domain, pair=str(on)))
+    if not parts:
+        raise DataError(f"adapt_domains: no domain of {listed(domains)} has enough questions in {listed(exams)}")
+    found = pd.concat(parts, ignore_index=True)
+    found.loc[found["labels"] == 0, ["gain", "gain_low", "gain_high", "p_gain"]] = np.nan
+    return found
 
 
 def _adapt(
@@ -374,120 +428,20 @@ def _order(choice: str, vectors: np.ndarray, general: np.ndarray, size: int, rng
     return np.array(chosen)
 
 
-def cold_start_curve(
-    train: Outcomes,
-    test: Outcomes,
-    routers: Mapping[str, ScoreRouter],
-    labels: Iterable[int] = (10, 50, 200),
-    newcomers: int = 8,
-    n_draws: int = 10,
-    bootstrap: Bootstrap = Bootstrap(),
-    random_state: int | None = 0,
-) -> pd.DataFrame:
-    """A model that nobody has routed to arrives: what a few labelled answers of it tell, on top of the other models.
-
-    Each of some models is the newcomer once. The routers are fitted on the other models alone, and add it from labelled
-    answers to training questions (`ScoreRouter.add_model`).
-
-    Parameters
-    ----------
-    train, test : Outcomes
-        Of the same models; questions to learn from, and to be judged by.
-    routers : dict of ScoreRouter
-        By name; fitted or not, they stay as they are.
-    labels : iterable of int
-        How many answers of the newcomer are labelled, from 1. Each set of labels holds the smaller ones.
-    newcomers : int
-        Models drawn, each to be the newcomer; all of them where there are fewer.
-    n_draws : int
-        Sets of labels per newcomer, the same for all routers.
-    bootstrap : Bootstrap
-        Every resample draws the newcomers anew, and the sets of labels of each.
-    random_state : int, optional
-        Of the newcomers and of the sets of labels.
-
-    Returns
-    -------
-    DataFrame
-        One row per router and number of labels: ``router``, ``labels``, ``gain`` (Brier score of the mean of the
-        labels, which knows nothing of the question, less that of the expected scores), ``low``, ``high``, ``p_value``
-        (not corrected), ``newcomers``.
-
-    Raises
-    ------
-    ParameterError
-        When a number is out of its range, there are no routers, or fewer questions than labels.
-    DataError
-        When there are fewer than three models, or test lacks one.
-    """
-    sizes = [size for size in _checked_labels(labels) if size]
-    for name, value in (("newcomers", newcomers), ("n_draws", n_draws)):
-        require_number(name, value, 1, whole=True)
-    if not routers or not sizes:
-        raise ParameterError("cold_start_curve: name one router or more, and one number of labels or more above 0")
-    if len(train.models) < 3 or not set(train.models) <= set(test.models):
-        raise DataError(
-            f"cold_start_curve: needs three models or more, the same in both parts; got {listed(train.models)}"
-        )
-    of_models, of_labels = np.random.SeedSequence(random_state).spawn(2)
-    of_resamples = np.random.SeedSequence(bootstrap.random_state).spawn(3)[2]  # not the draws of the two before
-    arrived = np.random.default_rng(of_models).permutation(train.models)[:newcomers].tolist()
-    tasks = [
-        (train, test, dict(routers), name, sizes, n_draws, seed)
-        for name, seed in zip(arrived, of_labels.spawn(len(arrived)), strict=True)
-    ]
-    gains = np.array(parallel(_arrive, tasks, "new models", len(tasks)))  # (newcomers, draws, routers, sizes)
-    rng, k = np.random.default_rng(of_resamples), len(arrived)
-    drawn = np.empty((bootstrap.n_resamples, *gains.shape[2:]))
-    for at in range(bootstrap.n_resamples):
-        models = rng.integers(k, size=k)
-        drawn[at] = gains[models[:, None], rng.integers(n_draws, size=(k, n_draws))].mean(axis=(0, 1))
-    rows = []
-    for i, router in enumerate(routers):
-        for j, size in enumerate(sizes):
-            low, high = bootstrap.interval(drawn[:, i, j])
-            row = {"router": router, "labels": size, "gain": gains[:, :, i, j].mean(), "low": low, "high": high}
-            rows.append(row | {"p_value": bootstrap.p_value(drawn[:, i, j]), "newcomers": k})
-    return pd.DataFrame(rows)
-
-
-def _arrive(
-    train: Outcomes,
-    test: Outcomes,
-    routers: dict[str, ScoreRouter],
-    newcomer: str,
-    sizes: list[int],
-    n_draws: int,
-    seed: np.random.SeedSequence,
-) -> np.ndarray:
-    """(draws, routers, sizes): what the expected scores of one newcomer gain over the mean of its labels."""
-    from sklearn.base import clone
-
-    rest = replace(train, scores=train.scores.drop(columns=newcomer))
-    fitted = [clone(router).fit(rest) for router in routers.values()]
-    known, truth = train.of(newcomer).dropna(), test.of(newcomer).dropna()
-    if len(known) < sizes[-1]:
-        raise ParameterError(f"labels: {sizes[-1]} asked for, but {newcomer} has {len(known)} scores to draw from")
-    rng, asked = np.random.default_rng(seed), test.prompts.loc[truth.index]
-    gains = np.empty((n_draws, len(fitted), len(sizes)))
-    for draw in range(n_draws):
-        order = known.iloc[rng.permutation(len(known))[: sizes[-1]]]
-        for j, size in enumerate(sizes):
-            few = order.iloc[:size]
-            blind = ((few.mean() - truth) ** 2).mean()
-            for i, router in enumerate(fitted):
-                expected = router.add_model(newcomer, few, train.prompts).expected_scores(asked)[newcomer]
-                gains[draw, i, j] = blind - ((expected - truth) ** 2).mean()
-    return gains
-
-
 def _from_there_on(labels: pd.Series, sure: pd.Series) -> Any:
     doubtful = labels[~sure]
     later = labels[labels > doubtful.max()] if len(doubtful) else labels
     return later.min() if len(later) else pd.NA
 
 
-def _checked_labels(labels: Iterable[int]) -> list[int]:
+def checked_labels(labels: Iterable[int]) -> list[int]:
+    """The numbers of labels, ascending, with 0.
+
+    Raises
+    ------
+    ParameterError
+        When one is not a whole number from 0, or there are none.
+    """
     sizes = list(labels)
     bad = [size for size in sizes if isinstance(size, bool) or not isinstance(size, (int, np.integer)) or size < 0]
     if bad or not sizes:

@@ -141,7 +141,7 @@ def show_table(
 
 
 def _interval(value: str, low: str, high: str) -> str:
-    return value if low == high == MISSING else f"{value} [{low}, {high}]"
+    return value if low == high == MISSING or value == low == high == UNREACHABLE else f"{value} [{low}, {high}]"
 
 
 def _is_number(value: Any) -> bool:
