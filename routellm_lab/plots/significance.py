@@ -197,7 +197,7 @@ def apgr_panels(
         handles.append(theme.entry("the same for one fit", color=theme.INK, linewidth=0.9))
     handles.append(Patch(color=theme.PALE, label=f"random router, {confidence_level:.0%} range"))
     theme.legend_below(figure, handles, columns=4)
-    theme.headline(figure, drawn[0, 0], title or _forest_finding(table, by), simulated, name)
+    theme.headline(figure, drawn[0, 0], title or _forest_finding(table, by, confidence_level), simulated, name)
     return figure
 
 

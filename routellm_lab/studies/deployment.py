@@ -159,7 +159,7 @@ class Deployment:
             f"{calls:.0%} of calls to the strong model, where a random router needs 50%; APGR {apgr:.3f}."
         )
 
-    def _claim(self, row: Mapping[str, Any]) -> str:
+    def _claim(self, row: Mapping[Any, Any]) -> str:
         better = "better" if row["difference"] > 0 else "worse"
         clear = f"significantly {better} than" if row["p_holm"] < self._alpha else "not significantly better than"
         if row["p_holm"] >= self._alpha and row["rival"] not in (RANDOM, *self.simpler):
@@ -183,7 +183,7 @@ class Deployment:
         return 1 - self.confidence_level
 
     def _row(self, router: str) -> pd.Series:
-        return self.table.set_index("router").loc[router]
+        return self.table[self.table["router"] == router].iloc[0]
 
 
 def deployment_decision(

@@ -38,7 +38,6 @@ def vote_loss(router: "SimilarityWeightedRouter | MatrixFactorizationRouter", vo
         raise DataError("vote_loss: no vote is between two models that the router knows")
     strengths = router.log_strengths(known["prompt"]).to_numpy()
     rows = np.arange(len(known))
-    logit = (
-        strengths[rows, models.get_indexer(known["model_a"])] - strengths[rows, models.get_indexer(known["model_b"])]
-    )
+    first, second = (models.get_indexer(pd.Index(known[side])) for side in ("model_a", "model_b"))
+    logit = strengths[rows, first] - strengths[rows, second]
     return float(np.mean(np.logaddexp(0, logit) - result_for_a(known) * logit))

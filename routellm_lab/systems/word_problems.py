@@ -120,7 +120,7 @@ class WordProblems:
         require_number("route: settings", settings, 1, whole=True)
         prices = self.prices
         fitted, expected = (router.expected_scores(half.prompts)[self.log.models] for half in (self.train, self.test))
-        curve = CostQualityCurve.from_utilities(self.train, fitted, prices)
+        curve = CostQualityCurve.from_scores(self.train, fitted, prices)
         chosen = {}
         for budget in np.geomspace(1.1 * prices.min(), prices[self.best], settings):
             models = route_many(expected, prices, curve.cost_weight_at(budget))
