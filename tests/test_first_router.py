@@ -37,7 +37,9 @@ def sentences(**skills: float) -> list[str]:
     curves = {name.replace("_", " "): curve(skill) for name, skill in skills.items()}
     router = next(iter(curves.values()))
     policy = ThresholdPolicy.for_quality(router, pgr=0.5)
-    return deployment_sentences(policy, policy.expect(router, BOOTSTRAP), router, rivals_table(curves, BOOTSTRAP))
+    return deployment_sentences(
+        policy.threshold, policy.expect(router, BOOTSTRAP), router, rivals_table(curves, BOOTSTRAP)
+    )
 
 
 def test_rivals_are_compared_with_the_first_router_and_corrected_together():
@@ -93,7 +95,7 @@ def test_simulated_questions_say_what_is_achievable():
     best = RoutingCurve.from_win_rates(win_rate, mmlu, pair)
     policy = ThresholdPolicy.for_quality(best, pgr=0.5)
     table = rivals_table({"oracle of odds": best, "other": best}, BOOTSTRAP)
-    told = deployment_sentences(policy, policy.expect(best, BOOTSTRAP), best, table, outcomes=mmlu)
+    told = deployment_sentences(policy.threshold, policy.expect(best, BOOTSTRAP), best, table, outcomes=mmlu)
     assert "gains 100% [" in told[-1]
 
 

@@ -11,7 +11,6 @@ from routellm_lab.evaluation import RoutingCurve, best_possible, holm
 from routellm_lab.evaluation.expectation import Expectation
 from routellm_lab.evaluation.significance import compare_pairs
 from routellm_lab.evaluation.verdict import Estimate
-from routellm_lab.policies import ThresholdPolicy
 from routellm_lab.preferences import ModelPair
 from routellm_lab.resampling import Bootstrap
 from routellm_lab.routers.kernel import KernelRouter
@@ -133,7 +132,7 @@ def rival_sentence(rivals: pd.DataFrame, name: str) -> str:
 
 
 def deployment_sentences(
-    policy: ThresholdPolicy,
+    threshold: float,
     expected: Expectation,
     curve: RoutingCurve,
     rivals: pd.DataFrame,
@@ -145,8 +144,8 @@ def deployment_sentences(
 
     Parameters
     ----------
-    policy : ThresholdPolicy
-        The threshold, chosen on some questions.
+    threshold : float
+        On win rates, chosen on some questions.
     expected : Expectation
         What it gives on others.
     curve : RoutingCurve
@@ -174,10 +173,10 @@ def deployment_sentences(
         f"{expected.share:.0%} strong calls and a mean score of {expected.quality:{spec}} ({strong} "
         f"{expected.strong.value:{spec}}, {weak} {expected.weak.value:{spec}})"
     )
-    threshold = "above all win rates" if math.isinf(policy.threshold) else f"{policy.threshold:.3g}"
+    at = "above all win rates" if math.isinf(threshold) else f"{threshold:.3g}"
     if beats_random and better.empty:
         decision = (
-            f"Deploy the {name} router for prompts like {curve.name}: set the threshold to {threshold}. Expect "
+            f"Deploy the {name} router for prompts like {curve.name}: set the threshold to {at}. Expect "
             f"{gives}, as on {expected.prompts:,} questions that did not choose it."
         )
     else:
@@ -186,7 +185,7 @@ def deployment_sentences(
             reason = f"use {listed(better['router'])} instead, which is significantly better"
         decision = (
             f"Do not deploy the {name} router for prompts like {curve.name}: {reason}. With a threshold of "
-            f"{threshold} it would give {gives}."
+            f"{at} it would give {gives}."
         )
     test = "p < 0.001" if p_value < 0.001 else f"p = {p_value:.3f}"
     against = "is significantly better than" if beats_random else "is not significantly better than"
