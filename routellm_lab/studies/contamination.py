@@ -34,8 +34,8 @@ class CopiesEffect:
     Attributes
     ----------
     curves : dict of str to RoutingCurve
-        With all gold labels (``all labels``), without as many labels that are no copies (``without as many other labels``), and
-        without the copies (``without near copies``).
+        With all gold labels (``all labels``), without the copies (``without near copies``), and without the same
+        number of labels that are no copies (``without as many other labels``).
     difference : Comparison
         APGR without other labels minus that without the near copies.
     copies : int
