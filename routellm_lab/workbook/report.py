@@ -70,14 +70,14 @@ def report_title(run: Run) -> str:
 
 
 def unbroken(text: str) -> str:
-    """A sentence whose intervals stay on one line: the spaces inside of ``[0.65, 0.75]`` do not break.
+    """A sentence whose intervals stay on one line, with the number before them.
 
     Examples
     --------
     >>> unbroken("APGR 0.70 [0.65, 0.75] on mmlu").split(" ")
-    ['APGR', '0.70', '[0.65,\\xa00.75]', 'on', 'mmlu']
+    ['APGR', '0.70\\xa0[0.65,\\xa00.75]', 'on', 'mmlu']
     """
-    return re.sub(r"\[[^\[\]]{1,30}\]", lambda interval: interval[0].replace(" ", "\xa0"), text)
+    return re.sub(r" ?\[[^\[\]]{1,30}\]", lambda interval: interval[0].replace(" ", "\xa0"), text)
 
 
 def slowest_cells(run: Run, most: int = 10, left_aside: list[str] | None = None) -> list[dict[str, Any]]:

@@ -27,7 +27,7 @@ class ShownTable:
     cells : DataFrame of str
         What each cell shows.
     numeric : tuple of bool
-        Which columns hold numbers; they are aligned to the right.
+        Which columns hold numbers; they are aligned to the right, and an interval stays on one line.
     caption : str
     max_rows : int
         Rows beyond it are folded.
