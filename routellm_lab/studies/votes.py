@@ -112,6 +112,7 @@ def vote_sentences(
         else f"The pair {asked} has no votes of its own: {used} stands in for it."
     )
     left_out = len(battles) - len(clean)
+    share = left_out / max(len(battles), 1)
     neighbours = len(ratings) - 1
     return [
         decision,
@@ -120,5 +121,5 @@ def vote_sentences(
         "the ranking have intervals that do not overlap (uncorrected).",
         f"Keep the ties: they are {tie:.0%} of {len(battles):,} votes, and each says that two models are close.",
         f"{stand_in} Decontamination leaves out {left_out:,} of {len(battles):,} votes "
-        f"({left_out / max(len(battles), 1):.1%}).",
+        f"({'less than 0.1%' if 0 < share < 0.001 else f'{share:.1%}'}).",
     ]
