@@ -650,7 +650,7 @@ def test_a_curve_in_dollars_can_be_explored_with_its_questions(asked):
     assert len(explorer) == 21
     assert explorer.simulated
     assert (explorer.strong_dollars, explorer.weak_dollars) == (costs.strong_dollars, costs.weak_dollars)
-    assert "Figures of 200 questions of mmlu, a part." in plain(explorer.page())
+    assert "Measured on 200 questions of mmlu, a part." in plain(explorer.page())
     assert explorer.questions["prompt"].notna().sum() == 50
     assert set(explorer.questions["prompt"].dropna()) <= set(asked.prompts)
     for before, position in ((0, 20), (4, 12)):  # all are counted: the share of strong calls says how many there are

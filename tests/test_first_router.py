@@ -57,25 +57,26 @@ def test_rivals_are_compared_with_the_first_router_and_corrected_together():
 
 def test_a_router_that_beats_random_and_its_rivals_is_deployed():
     decision, random, rival = sentences(mine=0.5, prompt_length=0.0)
-    assert decision.startswith("Deploy the mine router for prompts like quiz: set the threshold to 0.")
+    assert decision.startswith("Deploy the mine router for prompts like quiz with a threshold of 0.")
     assert "Expect " in decision
+    assert "] of the gap, a mean score of " in decision
     assert "big alone" in decision
     assert "significantly better than calls at random" in random
-    assert rival.startswith("The prompt length router is significantly worse than the mine router: APGR 0.")
+    assert rival.startswith("Compared with the mine router, prompt length is significantly worse: APGR 0.")
 
 
 def test_a_router_that_a_rival_beats_is_not_deployed_and_the_rival_is_named():
     decision, _, rival = sentences(mine=0.2, prompt_length=0.8)
     assert decision.startswith("Do not deploy the mine router")
-    assert "use prompt length instead, which is significantly better" in decision
-    assert "is significantly better than the mine router" in rival
+    assert "prompt length is significantly better" in decision
+    assert "Compared with the mine router, prompt length is significantly better" in rival
 
 
 def test_a_router_that_does_not_beat_random_is_not_deployed():
     decision, random, rival = sentences(mine=0.0, prompt_length=0.0)
     assert "it is not significantly better than calls at random" in decision
     assert "is not significantly better than calls at random" in random
-    assert "is not significantly different from the mine router" in rival
+    assert "prompt length is not significantly different" in rival
     decision, random, _ = sentences(mine=-0.5, prompt_length=0.0)
     assert "Do not deploy" in decision
     assert "is significantly worse than calls at random" in random
@@ -96,7 +97,7 @@ def test_simulated_questions_say_what_is_achievable():
     policy = ThresholdPolicy.for_quality(best, pgr=0.5)
     table = rivals_table({"oracle of odds": best, "other": best}, BOOTSTRAP)
     told = deployment_sentences(policy.threshold, policy.expect(best, BOOTSTRAP), best, table, outcomes=mmlu)
-    assert "gains 100% [" in told[-1]
+    assert "achieves 100% [" in told[-1]
 
 
 @pytest.mark.parametrize("difficulty", [True, False])

@@ -657,13 +657,13 @@ def test_scatter_states_the_correlation():
     areas = clouds[0].get_sizes()
     assert (np.diff(areas) < 0).all()
     assert axes.lines[0].get_ydata()[0] == 0.5
-    for shown in ("ridge, 6 groups, p = ", "area: prompts, up to 1,000", "mt bench", "random router"):
+    for shown in ("ridge, 6 groups, p = ", "larger points: more prompts, up to 1,000", "mt bench", "random router"):
         assert shown in texts(figure)
     told = Correlation(rho=-0.2, low=-0.5, high=0.1, p_value=0.3, n=6, confidence_level=0.9)
     plain = GROUPS[["benchmark", "similarity", "apgr"]].rename(columns={"similarity": "votes_near"})
     figure = plots.similarity_scatter(plain, "votes_near", simulated=False, correlation=told)
     assert title(figure) == (
-        "APGR shows no sure relation to votes near: Spearman's rho -0.20, 90% interval [-0.50, +0.10]"
+        "APGR has no clear relation to votes near: Spearman's rho -0.20, 90% interval [-0.50, +0.10]"
     )
     assert "area" not in texts(figure)
     falls = Correlation(rho=-0.5, low=-0.8, high=-0.1, p_value=0.01, n=6)
@@ -676,7 +676,7 @@ def test_confusion_states_the_agreement():
     figure = METRICS["confusion"](False)
     assert title(figure) == "People and GPT-4 agree on 70% of 100 votes"
     # margins 60, 20, 20 and 65, 20, 15
-    assert "46% would by chance" in texts(figure)
+    assert "by chance they would on 46%" in texts(figure)
     assert "50 83% 5 8% 5 8% 10 50%" in texts(figure)
     assert (figure.axes[0].get_xlabel(), figure.axes[0].get_ylabel()) == ("GPT-4", "people")
     assert [patch.get_xy() for patch in figure.axes[0].patches] == [(0, 0), (1, 1), (2, 2)]

@@ -73,6 +73,16 @@ def test_long_tables_are_folded_and_nothing_in_them_is_markup():
     assert clean_html(shown).count("<td") == 20
 
 
+def test_numbers_stay_on_one_line_and_an_empty_table_says_so():
+    columns = {"router": "router", "APGR": ("apgr", "low", "high")}
+    cleaned = clean_html(show_table(FRAME, columns)._repr_html_())
+    assert cleaned.count("white-space") == 2
+    assert '<td style="text-align:right; white-space:nowrap;">0.700 [0.650, 0.750]</td>' in cleaned
+    nothing = show_table(FRAME.iloc[:0], columns, caption="None here")
+    assert nothing._repr_html_() == "<p><em>None here</em></p><p>No rows.</p>"
+    assert repr(nothing) == "None here\nNo rows."
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -50,20 +50,21 @@ def test_ties_and_neighbours():
 @pytest.mark.parametrize(
     ("battles", "pair", "begins"),
     [
-        (votes(80, 20), PAIR, "Train on mine: in 100 votes between tier 0 (big) and tier 1 (small)"),
-        (votes(50, 50), PAIR, "Do not rely on mine alone for this pair: in 100 votes"),
-        (votes(50, 50), ModelPair("big", "tiny"), "Do not rely on mine alone for this pair: no vote is between"),
+        (votes(80, 20), PAIR, "Yes: use mine for this pair; in 100 votes between tier 0 (big) and tier 1 (small)"),
+        (votes(50, 50), PAIR, "No: do not rely on mine alone for this pair; in 100 votes"),
+        (votes(50, 50), ModelPair("big", "tiny"), "No: do not rely on mine alone for this pair; no vote is between"),
     ],
 )
 def test_sentences_on_votes_decide_by_the_record(battles, pair, begins):
     told = vote_sentences("mine", battles, RATINGS, TIERS, pair, pair, battles.iloc[:90], BOOTSTRAP)
     assert told[0].startswith(begins)
     assert "2 of 3 neighbours" in told[1]
-    assert "under their own names" in told[3]
+    assert f"{100 * (pair.weak == 'small')} votes compare the two models themselves" in told[1]
+    assert "have votes of their own" in told[3]
     assert "leaves out 10 of 100 votes (10.0%)" in told[3]
     asked = ModelPair("gigantic", "minute")
     told = vote_sentences("mine", battles, RATINGS, TIERS, asked, pair, battles, BOOTSTRAP)
-    assert f"do not know {asked} under these names: {pair} stands in" in told[3]
+    assert f"The pair {asked} has no votes of its own: {pair} stands in for it" in told[3]
 
 
 def matched() -> pd.DataFrame:
@@ -102,7 +103,13 @@ def test_placeholders_are_as_long_as_the_answers():
 
 
 @pytest.mark.parametrize("copies", [3, 30])
-@pytest.mark.parametrize(("loss", "verb"), [(0.2, "Use a judge's votes"), (0.6, "Do not replace people's votes")])
+@pytest.mark.parametrize(
+    ("loss", "verb"),
+    [
+        (0.2, "Use grades where answers can be graded, and a judge's votes elsewhere"),
+        (0.6, "Use grades where answers can be graded, and do not replace"),
+    ],
+)
 def test_sentences_on_what_replaces_votes(copies, loss, verb):
     lost = pd.DataFrame(
         {
@@ -121,7 +128,7 @@ def test_sentences_on_what_replaces_votes(copies, loss, verb):
     assert told[0].startswith(verb)
     assert f"{loss:.0%} [" in told[0]
     assert "60% [" in told[1]
-    assert "significantly more for the answer shown first" in told[2]
+    assert "prefers the answer shown first significantly more" in told[2]
     assert ("too few" in told[3]) == (copies < 10)
     assert told[4].startswith("Choose votes that are close to your prompts")
     assert tie_estimate(votes(3, 1, 6)).value == 0.6

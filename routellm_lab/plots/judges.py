@@ -59,7 +59,9 @@ def confusion(
     axes.set_yticklabels([words(verdict) for verdict in counts.index], rotation=0)
     name_cells(axes, columns, rows, labelcolor=theme.INK)
     finding = title or f"{capital(rows)} and {columns} agree on {agreed:.0%} of {counts.to_numpy().sum():,.0f} votes"
-    theme.headline(figure, axes, finding, simulated, name, f"framed: they agree; {chance:.0%} would by chance")
+    theme.headline(
+        figure, axes, finding, simulated, name, f"framed cells: they agree; by chance they would on {chance:.0%}"
+    )
     return figure
 
 

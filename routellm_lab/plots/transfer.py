@@ -145,10 +145,10 @@ def similarity_scatter(
         span = f"{correlation.confidence_level:.0%} interval [{correlation.low:+.2f}, {correlation.high:+.2f}]"
         what = f"{words(x)}: Spearman's rho {correlation.rho:+.2f}, {span}"
         label = words(y.upper()) if y.startswith("apgr") else capital(words(y))
-        title = f"{label} shows no sure relation to {what}"
+        title = f"{label} has no clear relation to {what}"
         if correlation.low > 0 or correlation.high < 0:
             title = f"{label} {'rises' if correlation.rho > 0 else 'falls'} with {what}"
-    size = f"area: prompts, up to {int(largest):,}" if sized else ""
+    size = f"larger points: more prompts, up to {int(largest):,}" if sized else ""
     facts = (f"{correlation.n} groups", f"p = {correlation.p_value:.2g}", size)
     theme.headline(figure, axes, title, simulated, name, *facts)
     return figure

@@ -50,19 +50,19 @@ def augmentation_sentences(
     """
     worst, same = _worst(lost, JUDGE), _worst(lost, PEOPLE)
     loss, noise = (Estimate(row["lost"], row["low"], row["high"]) for row in (worst, same))
-    verb = "Use a judge's votes" if loss.high < MOST_LOST else "Do not replace people's votes by a judge's"
+    elsewhere = "a judge's votes" if loss.high < MOST_LOST else "do not replace people's votes by a judge's"
     agree, kappa = (
         Estimate(judge.share, judge.low, judge.high),
         Estimate(judge.kappa, judge.kappa_low, judge.kappa_high),
     )
     ties = tie_estimate(gold)
     return [
-        f"{verb} where answers cannot be graded and people's votes are too few. On simulated data a router lost up to "
-        f"{loss:.0%} of the achievable gain with a judge's votes ({_words(worst)}), and up to {noise:.0%} with "
-        "votes of other people.",
-        f"Where answers can be graded, label many questions: {ties:.0%} of {len(gold):,} gold labels are ties, which "
-        "say little about which model a question needs.",
-        f"The judge gives people's verdict on {agree:.0%} of {judge.n:,} votes, kappa {kappa:.2f} (0 is chance). "
+        f"Use grades where answers can be graded, and {elsewhere} elsewhere. With a simulated judge's votes a router "
+        f"lost up to {loss:.0%} of the achievable gain ({_words(worst)}), with other people's votes up to "
+        f"{noise:.0%}.",
+        f"Label many questions: {ties:.0%} of {len(gold):,} labels from grades are ties, which say little about which "
+        "model a question needs.",
+        f"The judge agrees with people on {agree:.0%} of {judge.n:,} votes, kappa {kappa:.2f} (0 is chance). "
         + _bias_sentence(biases),
         _copies_sentence(effect),
         _similarity_sentence(related),
@@ -83,8 +83,9 @@ def _bias_sentence(biases: pd.DataFrame) -> str:
     for row in biases.to_dict("records"):
         more = Estimate(row["difference"], row["low"], row["high"])
         sure = "not significantly" if row["low"] <= 0 <= row["high"] else "significantly"
-        parts.append(f"{sure} {'less' if row['difference'] < 0 else 'more'} {row['preference']} ({more:+.2f})")
-    return f"Compared with people, its preference is {' and '.join(parts)}; tests uncorrected."
+        answer = row["preference"].removeprefix("for ")
+        parts.append(f"{answer} {sure} {'less' if row['difference'] < 0 else 'more'} than people do ({more:+.2f})")
+    return f"It prefers {' and '.join(parts)}; tests uncorrected."
 
 
 def _copies_sentence(effect: CopiesEffect) -> str:
@@ -98,7 +99,7 @@ def _copies_sentence(effect: CopiesEffect) -> str:
     sure = "significantly" if not difference.low <= 0 <= difference.high else "not significantly"
     return (
         f"Always decontaminate: {effect.copies} gold labels on near copies of evaluated questions change APGR on MMLU "
-        f"by {change:+.3f}, against as many other labels ({sure} different from 0)."
+        f"by {change:+.3f}, compared with as many other labels ({sure} different from 0)."
     )
 
 

@@ -34,8 +34,8 @@ class CopiesEffect:
     Attributes
     ----------
     curves : dict of str to RoutingCurve
-        With all gold labels (``all labels``), without as many labels that are no copies (``without other labels``), and
-        without the copies (``without near copies``).
+        With all gold labels (``all labels``), without the copies (``without near copies``), and without the same
+        number of labels that are no copies (``without as many other labels``).
     difference : Comparison
         APGR without other labels minus that without the near copies.
     copies : int
@@ -80,11 +80,11 @@ def copies_effect(
     others = others.sample(min(len(copies), len(others)), random_state=random_state)
     votes = {
         "all labels": given,
-        "without other labels": given.drop(others.index),
+        "without as many other labels": given.drop(others.index),
         "without near copies": given.drop(copies.index),
     }
     curves = {name: evaluate(router.fit(part), evaluated, pair) for name, part in votes.items()}
-    difference = curves["without other labels"].compare(curves["without near copies"], bootstrap=bootstrap)
+    difference = curves["without as many other labels"].compare(curves["without near copies"], bootstrap=bootstrap)
     subject = pd.Series(mmlu.groups.to_numpy(), mmlu.keys).groupby(level=0).first()
     counts = copies["prompt_key"].map(subject).value_counts().rename("copies").rename_axis("subject").reset_index()
     return CopiesEffect(curves, difference, len(copies), counts)

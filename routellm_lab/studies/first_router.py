@@ -121,13 +121,13 @@ def rival_sentence(rivals: pd.DataFrame, name: str) -> str:
     router, rival = rivals.iloc[0], rivals.iloc[names.index(name)]
     p_value = "p < 0.001" if rival["p_holm"] < 0.001 else f"p = {rival['p_holm']:.3f}"
     if rival["p_holm"] >= SIGNIFICANT:
-        verdict = f"is not significantly different from the {names[0]} router"
+        verdict = "is not significantly different"
     else:
         side = "better" if rival["difference"] < 0 else "worse"
-        verdict = f"is significantly {side} than the {names[0]} router"
+        verdict = f"is significantly {side}"
     return (
-        f"The {name} router {verdict}: APGR {_interval(rival, 'apgr')} against {_interval(router, 'apgr')} "
-        f"(paired bootstrap, {p_value} after Holm's correction)."
+        f"Compared with the {names[0]} router, {name} {verdict}: APGR {_interval(rival, 'apgr')} against "
+        f"{_interval(router, 'apgr')} (paired bootstrap, {p_value} after Holm's correction)."
     )
 
 
@@ -169,20 +169,21 @@ def deployment_sentences(
     beats_random = p_value < SIGNIFICANT and curve.apgr > 0.5
     spec = ".1%" if expected.score_unit == "share correct" else ".2f"
     strong, weak = (f"{model} alone" for model in (curve.pair.strong, curve.pair.weak))
+    part = f"{expected.pgr:.0%} of the gap" if not math.isnan(expected.pgr.value) else "no gap to recover"
     gives = (
-        f"{expected.share:.0%} strong calls and a mean score of {expected.quality:{spec}} ({strong} "
+        f"{expected.share:.0%} strong calls and {part}, a mean score of {expected.quality:{spec}} ({strong} "
         f"{expected.strong.value:{spec}}, {weak} {expected.weak.value:{spec}})"
     )
     at = "above all win rates" if math.isinf(threshold) else f"{threshold:.3g}"
     if beats_random and better.empty:
         decision = (
-            f"Deploy the {name} router for prompts like {curve.name}: set the threshold to {at}. Expect "
-            f"{gives}, as on {expected.prompts:,} questions that did not choose it."
+            f"Deploy the {name} router for prompts like {curve.name} with a threshold of {at}. Expect {gives}, "
+            f"measured on {expected.prompts:,} other questions."
         )
     else:
         reason = "it is not significantly better than calls at random"
         if beats_random:
-            reason = f"use {listed(better['router'])} instead, which is significantly better"
+            reason = f"{listed(better['router'])} is significantly better"
         decision = (
             f"Do not deploy the {name} router for prompts like {curve.name}: {reason}. With a threshold of "
             f"{at} it would give {gives}."
@@ -196,15 +197,15 @@ def deployment_sentences(
     sentences = [
         decision,
         f"The {name} router {against} calls at random: APGR {_interval(row, 'apgr')}, where random has 0.5 "
-        f"(permutation test, {test}). Half of the gap takes {half:.0%} strong calls "
-        "instead of 50%.",
+        f"(permutation test, {test}). It needs {half:.0%} strong calls for half of the gap, random calls 50%.",
         *(rival_sentence(rivals, rival) for rival in rivals["router"].iloc[1:]),
     ]
     if outcomes is not None and outcomes.simulated:
         best = best_possible(outcomes, curve.pair).apgr - 0.5
         achieved = Estimate(*((row[column] - 0.5) / best for column in ("apgr", "apgr_low", "apgr_high")))
         sentences.append(
-            f"The {name} router gains {achieved:.0%} of what any router could gain on this simulated data."
+            f"The {name} router achieves {achieved:.0%} of the gain over random calls that is possible on this "
+            "simulated data."
         )
     return sentences
 

@@ -93,31 +93,33 @@ def vote_sentences(
     Returns
     -------
     list of str
-        Four sentences or pairs of them; the first says whether the votes tell the strong from the weak tier.
+        Four; the first says whether the strong tier wins significantly more than half of its votes.
     """
     (won, votes), (strong, weak) = tier_record(battles, tiers, used, bootstrap), tiers.pair(used)
     tie, width = tie_share(battles, bootstrap.confidence_level), (ratings["high"] - ratings["low"]).median()
     sides = f"tier {strong} ({used.strong}) and tier {weak} ({used.weak})"
     record = f"in {votes:,} votes between {sides} the stronger tier won {won:.0%}, ties counted half"
     if won.low > 0.5:
-        decision = f"Train on {name}: {record}, significantly more than half."
+        decision = f"Yes: use {name} for this pair; {record}, significantly more than half."
     elif votes:
-        decision = f"Do not rely on {name} alone for this pair: {record}, not significantly more than half."
+        decision = f"No: do not rely on {name} alone for this pair; {record}, not significantly more than half."
     else:
-        decision = f"Do not rely on {name} alone for this pair: no vote is between {sides}."
+        decision = f"No: do not rely on {name} alone for this pair; no vote is between {sides}."
+    direct = len(results_between(battles, [used.strong], [used.weak]))
     stand_in = (
-        f"The votes know both models of the pair, {asked}, under their own names."
+        f"Both models of the pair {asked} have votes of their own."
         if asked == used
-        else f"The votes do not know {asked} under these names: {used} stands in for it."
+        else f"The pair {asked} has no votes of its own: {used} stands in for it."
     )
     left_out = len(battles) - len(clean)
+    share = left_out / max(len(battles), 1)
     neighbours = len(ratings) - 1
     return [
         decision,
-        f"Use tiers, not single ratings: a rating's 95% interval is {width:.0f} Elo points wide (median), and "
-        f"{separated_neighbours(ratings)} of {neighbours} neighbours in the ranking have intervals that do not overlap "
-        "(uncorrected).",
-        f"Keep the ties: they are {tie:.0%} of {len(battles):,} votes.",
+        f"Use tiers, not single models: {direct:,} votes compare the two models themselves. The median 95% interval of "
+        f"a rating is {width:.0f} Elo points wide, and {separated_neighbours(ratings)} of {neighbours} neighbours in "
+        "the ranking have intervals that do not overlap (uncorrected).",
+        f"Keep the ties: they are {tie:.0%} of {len(battles):,} votes, and each says that two models are close.",
         f"{stand_in} Decontamination leaves out {left_out:,} of {len(battles):,} votes "
-        f"({left_out / max(len(battles), 1):.1%}).",
+        f"({'less than 0.1%' if 0 < share < 0.001 else f'{share:.1%}'}).",
     ]

@@ -34,7 +34,9 @@ def build_report(run: Run, left_aside: list[str] | None = None) -> Path:
     data = run.manifest["data"]
     odd = [] if left_aside is None else left_aside
     concluded = conclusions(run, odd)
-    page = Environment(autoescape=True).from_string(_TEMPLATE.read_text("utf-8"))
+    environment = Environment(autoescape=True)
+    environment.filters["unbroken"] = unbroken
+    page = environment.from_string(_TEMPLATE.read_text("utf-8"))
     text = page.render(
         title=report_title(run),
         id=run.id,
@@ -65,6 +67,17 @@ def report_title(run: Run) -> str:
     data = run.manifest["data"]
     source = {"sample": "simulated data", "hub": "public data"}.get(data["kind"], f"the data folder {data['name']}")
     return f"RouteLLM lab: results on {source}, {run.manifest['profile']} profile"
+
+
+def unbroken(text: str) -> str:
+    """A sentence whose intervals stay on one line, with the number before them.
+
+    Examples
+    --------
+    >>> unbroken("APGR 0.70 [0.65, 0.75] on mmlu").split(" ")
+    ['APGR', '0.70\\xa0[0.65,\\xa00.75]', 'on', 'mmlu']
+    """
+    return re.sub(r" ?\[[^\[\]]{1,30}\]", lambda interval: interval[0].replace(" ", "\xa0"), text)
 
 
 def slowest_cells(run: Run, most: int = 10, left_aside: list[str] | None = None) -> list[dict[str, Any]]:

@@ -27,7 +27,7 @@ class ShownTable:
     cells : DataFrame of str
         What each cell shows.
     numeric : tuple of bool
-        Which columns hold numbers; they are aligned to the right.
+        Which columns hold numbers; they are aligned to the right, and an interval stays on one line.
     caption : str
     max_rows : int
         Rows beyond it are folded.
@@ -39,12 +39,14 @@ class ShownTable:
     max_rows: int = 15
 
     def __repr__(self) -> str:
-        text = self.cells.to_string(index=False)
+        text = "No rows." if self.cells.empty else self.cells.to_string(index=False)
         return f"{self.caption}\n{text}" if self.caption else text
 
     def _repr_html_(self) -> str:
         shown, folded = self.cells.iloc[: self.max_rows], self.cells.iloc[self.max_rows :]
         caption = f"<p><em>{html.escape(self.caption)}</em></p>" if self.caption else ""
+        if self.cells.empty:
+            return f"{caption}<p>No rows.</p>"
         text = caption + self._html(shown)
         if len(folded):
             text += f"<details><summary>{len(folded):,} more rows</summary>{self._html(folded)}</details>"
@@ -52,14 +54,18 @@ class ShownTable:
 
     def _html(self, rows: pd.DataFrame) -> str:
         sides = ["right" if number else "left" for number in self.numeric]
+        whole = ["; white-space:nowrap" if number else "" for number in self.numeric]  # an interval stays on its line
 
-        def line(kind: str, values: Sequence[str]) -> str:
-            pairs = zip(sides, values, strict=True)
-            cells = (f"<{kind} style='text-align:{side}'>{html.escape(value)}</{kind}>" for side, value in pairs)
+        def line(kind: str, values: Sequence[str], styles: Sequence[str]) -> str:
+            cells = (
+                f"<{kind} style='text-align:{side}{style}'>{html.escape(value)}</{kind}>"
+                for side, style, value in zip(sides, styles, values, strict=True)
+            )
             return f"<tr>{''.join(cells)}</tr>"
 
-        body = "".join(line("td", row) for row in rows.itertuples(index=False, name=None))
-        return f"<table><thead>{line('th', list(rows.columns))}</thead><tbody>{body}</tbody></table>"
+        head = line("th", list(rows.columns), [""] * len(sides))
+        body = "".join(line("td", row, whole) for row in rows.itertuples(index=False, name=None))
+        return f"<table><thead>{head}</thead><tbody>{body}</tbody></table>"
 
 
 def show_table(

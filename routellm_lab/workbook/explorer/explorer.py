@@ -206,7 +206,7 @@ class Explorer:
     def about(self) -> str:
         """What the figures are of: the data, and how many questions."""
         count = f"{self.n_questions:,} questions of " if self.n_questions else ""
-        return f"Figures of {count}{', '.join(filter(None, [self.benchmark, self.source]))}."
+        return f"Measured on {count}{', '.join(filter(None, [self.benchmark, self.source]))}."
 
     @property
     def start(self) -> int:

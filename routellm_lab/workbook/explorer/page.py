@@ -24,7 +24,7 @@ _TEMPLATE = Path(__file__).with_name("page.html.j2")
 _PROMPT_LENGTH = 300
 _STATIC_ROWS = 10
 _NO_QUESTIONS = "There are no single questions here, only their means."
-_NOT_MOVED = "Move the slider: questions that change sides appear here."
+_NOT_MOVED = "Move the slider: questions that then go to the other model appear here."
 
 
 def page_of(explorer: "Explorer") -> str:
