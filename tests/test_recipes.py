@@ -184,7 +184,7 @@ def test_deployment_advice_decides_by_the_corrected_tests():
     assert "below 0.700 on MMLU: the best published" in reported
     rows = advice_rows(random=0.01, length=0.2).assign(published=np.nan)
     bad = deployment_advice(rows, "mine")
-    assert bad[0].startswith("Do not deploy the mine router: it is not significantly better than a random router and")
+    assert bad[0].startswith("Do not deploy the mine router: on no benchmark is it significantly better than both")
     assert len(bad) == 3
     both = pd.concat([advice_rows(random=0.01), advice_rows(random=0.9).assign(benchmark="gsm8k")])
     assert "Not for prompts like those of GSM8K." in deployment_advice(both, "mine")[0]

@@ -102,7 +102,7 @@ def deployment_advice(table: pd.DataFrame, router: str, confidence_level: float 
     each = rows.drop_duplicates("benchmark").to_dict("records")
     numbers = [f"{row['apgr']:.3f} [{row['low']:.3f}, {row['high']:.3f}] on {row['benchmark']}" for row in each]
     said = [
-        _decision(router, joined([_RIVALS.get(rival, rival) for rival in baselines]), good, bad),
+        _decision(router, [_RIVALS.get(rival, rival) for rival in baselines], good, bad),
         f"{'Expect APGR' if good else 'Its APGR is'} {joined(numbers)}.",
         _tests(rows, len(table)),
     ]
@@ -124,12 +124,13 @@ def _title(benchmark: str) -> str:
     return BENCHMARK_TITLES.get(name, name) + f" ({grading})" * bool(grading)
 
 
-def _decision(router: str, baselines: str, good: list[str], bad: list[str]) -> str:
+def _decision(router: str, baselines: list[str], good: list[str], bad: list[str]) -> str:
+    both = f"{'both ' if len(baselines) == 2 else ''}{joined(baselines)}"
     if not good:
-        return f"Do not deploy the {router} router: it is not significantly better than {baselines} on any benchmark."
+        return f"Do not deploy the {router} router: on no benchmark is it significantly better than {both} (Holm)."
     decision = (
         f"Deploy the {router} router for prompts like those of {joined(good)}: there it is significantly better than "
-        f"{baselines} (Holm)."
+        f"{both} (Holm)."
     )
     return f"{decision} Not for prompts like those of {joined(bad, 'or')}." if bad else decision
 
