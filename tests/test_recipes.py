@@ -263,7 +263,7 @@ def test_robustness_advice_names_the_worst_change_and_what_the_suffix_does():
 
 def test_the_sentence_about_more_labels_claims_a_gain_only_where_the_interval_is_above_zero():
     slopes = pd.DataFrame({"benchmark": ["mmlu", "gsm8k"], "slope": 0.02, "low": [0.01, -0.01], "high": 0.03})
-    assert doubling_sentence(slopes).startswith("More labels of this kind: a measurable gain on mmlu. Each doubling")
-    assert doubling_sentence(slopes, brief=True).endswith("adds to APGR: +0.020 [+0.010, +0.030] on mmlu")
+    assert doubling_sentence(slopes).startswith("More labels of this kind: a measurable gain on MMLU. Each doubling")
+    assert doubling_sentence(slopes, brief=True).endswith("adds to APGR: +0.020 [+0.010, +0.030] on MMLU")
     assert "no measurable gain. Each" in doubling_sentence(slopes.tail(1))
     assert doubling_sentence(slopes.tail(1), brief=True).startswith("No measurable gain")

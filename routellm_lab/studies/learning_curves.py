@@ -14,6 +14,7 @@ from routellm_lab.evaluation.curve import evaluate
 from routellm_lab.preferences.augment import pool_battles
 from routellm_lab.preferences.models import ModelPair
 from routellm_lab.resampling import Bootstrap
+from routellm_lab.studies.paper_tables import BENCHMARK_TITLES
 from routellm_lab.studies.sentences import joined
 
 if TYPE_CHECKING:
@@ -155,6 +156,7 @@ def doubling_sentence(slopes: pd.DataFrame, brief: bool = False) -> str:
     brief : bool
         Without slopes whose interval includes 0, and without a full stop: for the title of a figure.
     """
+    slopes = slopes.replace({"benchmark": BENCHMARK_TITLES})
     numbers = {
         row["benchmark"]: f"{row['slope']:+.3f} [{row['low']:+.3f}, {row['high']:+.3f}] on {row['benchmark']}"
         for row in slopes.to_dict("records")
