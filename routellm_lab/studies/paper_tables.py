@@ -372,9 +372,10 @@ def benchmark_findings(
     for name, rows in trained.items():
         worse = int(((rows["p_holm"] < alpha) & (rows["apgr"] < 0.5)).sum())
         pairs, highest = comparisons[name], _highest(rows, rows.index)
+        verb = "is" if len(over_random[name]) == 1 else "are"
         lines.append(
             f"{BENCHMARK_TITLES[name]} ({rows['prompts'].iloc[0]:,} questions): "
-            f"{len(over_random[name])} of {len(rows)} trained recipes are significantly better than "
+            f"{len(over_random[name])} of {len(rows)} trained recipes {verb} significantly better than "
             f"random{f', {worse} worse' if worse else ''}, "
             f"{len(over_length[name] & set(rows.index))} better than prompt length (Holm). "
             f"Highest: {_described(rows, highest)}{'' if highest in over_random[name] else ' (not significant)'}; "
