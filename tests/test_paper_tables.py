@@ -20,6 +20,7 @@ from routellm_lab.studies import (
     oracle_curves,
     paper_training_sets,
     recipe_tables,
+    side_by_side,
     table_columns,
     training_set_table,
 )
@@ -137,7 +138,9 @@ def test_findings_deploy_what_is_better_than_both_baselines_on_all_benchmarks(ta
     assert first.startswith("Deploy ridge on arena")
     assert "Expect half of the quality gap on MMLU with" in first
     assert [line.split(" (")[0] for line in rest] == ["MMLU", "GSM8K", "MT Bench"]
-    assert all("trained recipes: 3 of 3 significantly better than random, 0 worse" in line for line in rest)
+    assert all(
+        "3 of 3 trained recipes are significantly better than random, 3 better than prompt" in line for line in rest
+    )
 
 
 def test_findings_do_not_deploy_what_no_test_supports(tables, curves, sets):
@@ -145,7 +148,13 @@ def test_findings_do_not_deploy_what_no_test_supports(tables, curves, sets):
     nothing = {name: frame.assign(p_holm=1.0) for name, frame in duels.items()}
     first = benchmark_findings(tables, nothing, curves)[0]
     assert first.startswith("Do not deploy any of these trained routers")
-    assert "on MMLU, GSM8K or MT Bench. For comparison, on MMLU without any votes: prompt length, APGR 0." in first
+    assert "prompt length (Holm) on MMLU, GSM8K or MT Bench." in first
+    ahead = {name: frame.assign(p_holm=0.001 if name == "mmlu" else 1.0, apgr=0.6) for name, frame in tables.items()}
+    first, second, third, *_ = benchmark_findings(ahead, nothing, curves)
+    assert "Prompt length alone is better than random: APGR 0.600 [" in first
+    assert first.endswith("] on MMLU.")
+    assert "(not significant)" not in second
+    assert "(not significant)" in third
     some = {name: frame.assign(p_holm=0.001 * (name == "mmlu") + (name != "mmlu")) for name, frame in duels.items()}
     first = benchmark_findings(tables, some, curves)[0]
     assert first.startswith("Do not deploy one trained router for everything")
@@ -162,3 +171,9 @@ def test_findings_of_gradings_and_of_the_paper(tables, curves, sets):
     # recipes without gold labels are counted on all questions of MMLU alone; random ones are not
     count = sum((frame["router"] != "random").sum() for name, frame in tables.items() if name != "mmlu") + 1
     assert f"{count} of {count} APGR values of the paper lie in the 95% interval" in last
+
+
+def test_side_by_side_keeps_each_number_beside_its_name():
+    long = pd.DataFrame({"router": list("aabb"), "on": ["x", "y"] * 2, "apgr": range(4), "low": range(4, 8)})
+    wide = side_by_side(long, ["router"], "on", ["apgr", "low"]).set_index("router")
+    assert wide.loc["b"].to_dict() == {"x apgr": 2, "y apgr": 3, "x low": 6, "y low": 7}

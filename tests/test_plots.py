@@ -610,8 +610,8 @@ def test_the_forest_draws_the_interval_of_a_single_fit():
         for frame in (table, table.drop(columns=["single_low", "single_high"]))
     )
     assert len(with_thin.axes[0].lines) == len(without.axes[0].lines) + len(table)
-    assert "the same for one fit" in texts(with_thin)
-    assert "the same for one fit" not in texts(without)
+    assert "interval of one fit" in texts(with_thin)
+    assert "interval of one fit" not in texts(without)
 
 
 def test_ablation_counts_what_is_significant_after_the_correction():

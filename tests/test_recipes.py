@@ -21,8 +21,8 @@ from routellm_lab.studies import (
     deployment_advice,
     deployment_table,
     describe_label_sets,
+    doubling_sentence,
     gain_per_doubling,
-    joined,
     label_draws,
     label_growth,
     label_sets,
@@ -136,7 +136,7 @@ def test_leaders_and_the_sentence_about_them():
     leaders = compare_with_leaders(ranking)
     assert leaders["role"].tolist() == ["first of all", "first of its family", "recommended recipe"]
     np.testing.assert_allclose(leaders["ahead"], [0.05, 0.02, 0])
-    assert "number 3 of 3, 0.0500 behind the first" in validation_advice(ranking)
+    assert "number 3 of 3 attempts, 0.0500 behind the first" in validation_advice(ranking)
     assert "not within one standard error" in validation_advice(ranking)
     first = ranking.loc[[RECIPE_NAME]].assign(place=1, close=True)
     assert compare_with_leaders(first)["role"].tolist() == [
@@ -175,19 +175,21 @@ def advice_rows(**p_holm):
 
 def test_deployment_advice_decides_by_the_corrected_tests():
     good, numbers, tests, reported = deployment_advice(advice_rows(random=0.01, ridge=0.5), "mine")
-    assert good.startswith("Deploy the mine router for prompts like those of mmlu")
-    assert numbers == "Expect APGR 0.600 [0.550, 0.650] on mmlu."
-    assert tests == "Significantly better than random on mmlu; than ridge on none (2 tests, Holm)."
-    assert "0.700 on mmlu (here 0.600: below)" in reported
+    assert good.startswith("Deploy the mine router for prompts like those of MMLU: there it is sig")
+    assert numbers == "Expect APGR 0.600 [0.550, 0.650] on MMLU."
+    assert tests == (
+        "Significantly better than a random router on MMLU; than the tuned ridge regression on no benchmark "
+        "(2 tests, Holm)."
+    )
+    assert "below 0.700 on MMLU: the best published" in reported
     rows = advice_rows(random=0.01, length=0.2).assign(published=np.nan)
     bad = deployment_advice(rows, "mine")
-    assert bad[0] == "Do not deploy the mine router: on no benchmark is it significantly better than random and length."
+    assert bad[0].startswith("Do not deploy the mine router: on no benchmark is it significantly better than both")
     assert len(bad) == 3
     both = pd.concat([advice_rows(random=0.01), advice_rows(random=0.9).assign(benchmark="gsm8k")])
-    assert "Not for prompts like those of gsm8k." in deployment_advice(both, "mine")[0]
+    assert "Not for prompts like those of GSM8K." in deployment_advice(both, "mine")[0]
     worse = advice_rows(random=0.01, length=0.01).assign(difference=[0.1, -0.1])
-    assert "Significantly worse than length on mmlu." in deployment_advice(worse, "mine")[2]
-    assert [joined(parts) for parts in ([], ["a"], "ab", "abc")] == ["", "a", "a and b", "a, b and c"]
+    assert "Significantly worse than length on MMLU." in deployment_advice(worse, "mine")[2]
 
 
 def test_growth_uses_parts_of_the_prompts_and_its_slope_is_a_line(labels):
@@ -257,3 +259,11 @@ def test_robustness_advice_names_the_worst_change_and_what_the_suffix_does():
     assert "from 50% to 100%" in attacked
     weak = robustness_advice(verdicts.assign(action="do not route"), flips, suffixes)[0]
     assert weak.startswith("Do not route with this router")
+
+
+def test_the_sentence_about_more_labels_claims_a_gain_only_where_the_interval_is_above_zero():
+    slopes = pd.DataFrame({"benchmark": ["mmlu", "gsm8k"], "slope": 0.02, "low": [0.01, -0.01], "high": 0.03})
+    assert doubling_sentence(slopes).startswith("More labels of this kind: a measurable gain on MMLU. Each doubling")
+    assert doubling_sentence(slopes, brief=True).endswith("adds to APGR: +0.020 [+0.010, +0.030] on MMLU")
+    assert "no measurable gain. Each" in doubling_sentence(slopes.tail(1))
+    assert doubling_sentence(slopes.tail(1), brief=True).startswith("No measurable gain")

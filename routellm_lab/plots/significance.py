@@ -98,7 +98,7 @@ def apgr_forest(
     handles: list[Any] = [
         theme.entry(f"APGR, {confidence_level:.0%} interval", color=theme.INK, marker="o", markersize=6),
         *([theme.entry("not significantly different from .5 (Holm)", **open_mark)] if "p_holm" in table else []),
-        *([theme.entry("the same for one fit", color=theme.INK, linewidth=0.9)] if single else []),
+        *([theme.entry("interval of one fit", color=theme.INK, linewidth=0.9)] if single else []),
         Patch(color=theme.PALE, label=f"random router, {confidence_level:.0%} range"),
     ]
     if "paper_apgr" in table and table["paper_apgr"].notna().any():
@@ -153,7 +153,7 @@ def apgr_panels(
     table : DataFrame
         As `routellm_lab.evaluation.apgr_table` makes it: ``router``, the column ``by``, ``apgr``, ``low``, ``high``,
         ``random_sd`` and, where known, ``single_low``, ``single_high`` (a thin line: the interval of one deployed fit).
-        Routers are drawn in the order of the table.
+        Routers are drawn in the order of the table; very wide intervals are cut at the edge.
     simulated : bool
     name : str
     title : str, optional
@@ -185,16 +185,18 @@ def apgr_panels(
                 axes.plot([row["single_low"], row["single_high"]], [y, y], color=look["color"], linewidth=0.9)
             theme.interval_bar(axes, (row["low"], row["high"]), y, look["color"])
             axes.plot(row["apgr"], y, linestyle="none", **look)
+        left, right = axes.get_xlim()
+        axes.set_xlim(max(left, rows["apgr"].min() - _BEYOND), min(right, rows["apgr"].max() + _BEYOND))
         axes.set_xlabel(f"{words(panel)}: APGR")
         axes.xaxis.set_major_locator(MaxNLocator(4))
-    theme.name_rows(drawn[0, 0], [textwrap.fill(words(router), 38) for router in routers], labelsize=9)
+    theme.name_rows(drawn[0, 0], [textwrap.fill(words(router), 42) for router in routers], labelsize=9)
     for axes in drawn[0, 1:]:
         axes.grid(axis="y", visible=False)
     handles: list[Any] = [theme.entry(f"{confidence_level:.0%} interval", **theme.marker_look(0, markersize=6))]
     if marked:
         handles.append(theme.entry(words(marked), **theme.marker_look(1, markersize=6)))
     if "single_low" in table:
-        handles.append(theme.entry("the same for one fit", color=theme.INK, linewidth=0.9))
+        handles.append(theme.entry("interval of one fit", color=theme.INK, linewidth=0.9))
     handles.append(Patch(color=theme.PALE, label=f"random router, {confidence_level:.0%} range"))
     theme.legend_below(figure, handles, columns=4)
     theme.headline(figure, drawn[0, 0], title or _forest_finding(table, by, confidence_level), simulated, name)
@@ -283,7 +285,8 @@ def ablation_forest(
     frame : DataFrame
         As `routellm_lab.studies.ablation` makes it, of one router or several: ``router``, ``setting``,
         ``benchmark``, ``apgr``, ``difference``, ``low``, ``high``, ``p_holm``. Rows without ``p_holm`` are the
-        reference; other settings of a router are sorted by their difference on the first benchmark.
+        reference; other settings of a router are sorted by their difference on the first benchmark. Very wide
+        intervals are cut at the edge.
     simulated : bool
     name : str
         The training votes.
@@ -326,6 +329,7 @@ def ablation_forest(
         axes.set_xlabel(words(benchmark))
         axes.grid(axis="y", visible=False)
         reach = rows[["low", "high", "difference"]].abs().max().max() or 1
+        reach = min(reach, rows["difference"].abs().max() + _BEYOND / 2)
         axes.set_xlim(-1.08 * reach, 1.08 * reach)
         axes.xaxis.set_major_locator(MaxNLocator(4, symmetric=True))
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:+.3g}" if value else "0"))

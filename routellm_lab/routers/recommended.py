@@ -210,17 +210,18 @@ def router_card(router: KernelRouter) -> str:
             *rows,
             "",
             "**Use.** `router.win_rate(prompts)` ranks prompts by how much the strong model is needed; choose a "
-            "threshold for a share of calls on your own traffic. `router.familiarity(prompts)` tells how close they "
+            "threshold for a share of calls on your own traffic. `router.familiarity(prompts)` says how close they "
             "are to the training prompts.",
             "",
             "**Limits.** English questions, first turn only, as far as the encoder reads. The win rate is a ranking, "
-            "not a calibrated chance. A suffix can bring the strong model: notebook 11 shows how often. Options are "
-            "recognised by capital letters; in lower case they are read as part of the question.",
+            "not a calibrated probability. Words appended to a prompt can cause a call to the strong model: notebook "
+            "11 shows how often. Answer options are recognised by capital letters; in lower case they are read as part "
+            "of the question.",
             "",
-            "**How the recipe was chosen.** On few sources held out of the labels, among recipes many of which lie "
-            "within the noise of that comparison. The family of recipes was found while figures on MMLU, GSM8K and "
-            "MT Bench were seen: new benchmarks are the fairer test. The labels are multiple choice in English, as "
-            "MMLU is. Another draw of the gold questions gives another router; no interval over prompts shows that.",
+            "**How the recipe was chosen.** By validation on a few held-out label sources, where many recipes could "
+            "not be distinguished. The family of recipes was found while results on MMLU, GSM8K and MT Bench were "
+            "seen: new benchmarks are the fairer test. The labels are multiple choice in English, as MMLU is. Another "
+            "draw of the gold questions gives another router; an interval over prompts does not show that.",
             "",
         ]
     )

@@ -12,7 +12,7 @@ from routellm_lab.studies.first_router import (
 from routellm_lab.studies.gold_labels import GoldLabelDraws, gold_label_draws
 from routellm_lab.studies.held_out import halves, held_out_benchmarks
 from routellm_lab.studies.label_draws import LabelDraws, label_draws
-from routellm_lab.studies.learning_curves import gain_per_doubling, label_growth, learning_curve
+from routellm_lab.studies.learning_curves import doubling_sentence, gain_per_doubling, label_growth, learning_curve
 from routellm_lab.studies.pair_transfer import (
     apgr_by_familiarity,
     compare_encoders,
@@ -33,10 +33,11 @@ from routellm_lab.studies.paper_tables import (
     gradings_table,
     oracle_curves,
     recipe_tables,
+    side_by_side,
     table_columns,
     training_set_table,
 )
-from routellm_lab.studies.recipe_deployment import best_published, deployment_advice, deployment_table, joined
+from routellm_lab.studies.recipe_deployment import best_published, deployment_advice, deployment_table
 from routellm_lab.studies.recipes import (
     RECIPE_NAME,
     Attempt,
@@ -60,6 +61,7 @@ from routellm_lab.studies.robustness import (
     perturb,
     robustness_advice,
 )
+from routellm_lab.studies.sentences import joined
 from routellm_lab.studies.training_sets import TrainingSets, paper_training_sets
 from routellm_lab.studies.transfer import (
     cross_fitted,
@@ -110,6 +112,7 @@ __all__ = [
     "deployment_sentences",
     "deployment_table",
     "describe_label_sets",
+    "doubling_sentence",
     "evaluate_recipes",
     "fit_recipes",
     "fits_table",
@@ -144,6 +147,7 @@ __all__ = [
     "rival_sentence",
     "rivals_table",
     "robustness_advice",
+    "side_by_side",
     "surest_prompts",
     "table_columns",
     "training_set_table",

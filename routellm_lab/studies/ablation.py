@@ -197,8 +197,8 @@ def ablation_findings(
     limits = tested.dropna(subset=["detectable"]).groupby("benchmark", sort=False)["detectable"].median()
     shown = ", ".join(f"{limit:.3f} on {name}" for name, limit in limits.items())
     lines.append(
-        f"Smaller changes would be missed. In half of these tests a true difference must be larger than {shown} to be "
-        f"found {power:.0%} of the time (Bonferroni)."
+        f"Smaller changes can be missed: the smallest true difference that a test finds {power:.0%} of the time is "
+        f"{shown} (median of these tests, Bonferroni)."
     )
     if small := int((significant["difference"].abs() < _SMALL).sum()):
         lines.append(

@@ -14,6 +14,8 @@ from routellm_lab.evaluation.curve import evaluate
 from routellm_lab.preferences.augment import pool_battles
 from routellm_lab.preferences.models import ModelPair
 from routellm_lab.resampling import Bootstrap
+from routellm_lab.studies.paper_tables import BENCHMARK_TITLES
+from routellm_lab.studies.sentences import joined
 
 if TYPE_CHECKING:
     from routellm_lab.routers import KernelRouter, Router
@@ -143,6 +145,32 @@ def gain_per_doubling(
         row |= {"se": fit.stderr, "apgr": apgr, "target": target}
         rows.append(row | {"doublings": np.nan if np.isnan(target) else doublings})
     return pd.DataFrame(rows)
+
+
+def doubling_sentence(slopes: pd.DataFrame, brief: bool = False) -> str:
+    """What `gain_per_doubling` says, in a sentence: where more labels measurably raise APGR, and all slopes.
+
+    Parameters
+    ----------
+    slopes : DataFrame
+    brief : bool
+        Without slopes whose interval includes 0, and without a full stop: for the title of a figure.
+    """
+    slopes = slopes.replace({"benchmark": BENCHMARK_TITLES})
+    numbers = {
+        row["benchmark"]: f"{row['slope']:+.3f} [{row['low']:+.3f}, {row['high']:+.3f}] on {row['benchmark']}"
+        for row in slopes.to_dict("records")
+    }
+    gains = list(slopes.loc[slopes["low"] > 0, "benchmark"])
+    if brief and gains:
+        return f"Each doubling of the labels adds to APGR: {joined([numbers[on] for on in gains])}"
+    if brief:
+        return "No measurable gain from more labels of this kind: no slope is significantly above 0"
+    finding = f"a measurable gain on {joined(gains)}" if gains else "no measurable gain"
+    return (
+        f"More labels of this kind: {finding}. Each doubling changes APGR by {joined(numbers.values())} (line through "
+        "the points, uncorrected)."
+    )
 
 
 def _row(

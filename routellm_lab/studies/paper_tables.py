@@ -14,6 +14,7 @@ from routellm_lab.evaluation.refits import Fits, RefitCurves, evaluate_fits, fit
 from routellm_lab.preferences import ModelPair
 from routellm_lab.resampling import Bootstrap
 from routellm_lab.routers.base import Router
+from routellm_lab.studies.sentences import joined
 from routellm_lab.studies.training_sets import TrainingSets
 
 BENCHMARK_TITLES = {"mmlu": "MMLU", "gsm8k": "GSM8K", "mt_bench": "MT Bench"}
@@ -50,6 +51,39 @@ def bounded_intervals(frame: pd.DataFrame) -> pd.DataFrame:
         if set(ends) <= set(frame):
             frame.loc[np.isinf(frame[ends]).any(axis=1), ends] = np.nan
     return frame
+
+
+def side_by_side(
+    table: pd.DataFrame, index: Sequence[str], column: str, values: Sequence[str] = ("apgr", "low", "high")
+) -> pd.DataFrame:
+    """A long table with the values of one column beside each other, such as a benchmark's numbers per router.
+
+    Parameters
+    ----------
+    table : DataFrame
+        One row per ``index`` and ``column``.
+    index : sequence of str
+        Columns that stay.
+    column : str
+        Its values become columns.
+    values : sequence of str
+
+    Returns
+    -------
+    DataFrame
+        The columns of ``index``, and for each value of ``column`` the columns ``"mmlu apgr"``, ``"mmlu low"``, ...
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> rows = [("knn", "mmlu", 0.6), ("knn", "gsm8k", 0.7)]
+    >>> long = pd.DataFrame(rows, columns=["router", "benchmark", "apgr"])
+    >>> list(side_by_side(long, ["router"], "benchmark", ["apgr"]))
+    ['router', 'gsm8k apgr', 'mmlu apgr']
+    """
+    wide = table.pivot(index=list(index), columns=column, values=list(values))
+    wide.columns = wide.columns.map(lambda names: f"{names[1]} {names[0]}")
+    return wide.reset_index()
 
 
 def oracle_curves(benchmarks: Mapping[str, Outcomes], pair: ModelPair) -> dict[str, RoutingCurve]:
@@ -333,16 +367,19 @@ def benchmark_findings(
     over_length = {name: better_than(comparisons[name], _LENGTH, alpha) for name in names}
     over_random = {name: set(rows.index[_better(rows, alpha)]) for name, rows in trained.items()}
     useful = {name: over_random[name] & over_length[name] for name in names}
-    lines = [_decision(tables, trained, useful, curves, confidence_level)]
+    length = {name: _by_recipe(tables[name], trained=False).loc[[_LENGTH]] for name in names}
+    lines = [_decision(length, trained, useful, curves, confidence_level)]
     for name, rows in trained.items():
         worse = int(((rows["p_holm"] < alpha) & (rows["apgr"] < 0.5)).sum())
-        pairs = comparisons[name]
+        pairs, highest = comparisons[name], _highest(rows, rows.index)
+        verb = "is" if len(over_random[name]) == 1 else "are"
         lines.append(
-            f"{BENCHMARK_TITLES[name]} ({rows['prompts'].iloc[0]:,} questions), trained recipes: "
-            f"{len(over_random[name])} of {len(rows)} significantly better than random, {worse} worse; "
+            f"{BENCHMARK_TITLES[name]} ({rows['prompts'].iloc[0]:,} questions): "
+            f"{len(over_random[name])} of {len(rows)} trained recipes {verb} significantly better than "
+            f"random{f', {worse} worse' if worse else ''}, "
             f"{len(over_length[name] & set(rows.index))} better than prompt length (Holm). "
-            f"Highest: {_described(rows, _highest(rows, rows.index))}. "
-            f"Pairs that differ: {(pairs['p_holm'] < alpha).sum()} of {len(pairs)}."
+            f"Highest: {_described(rows, highest)}{'' if highest in over_random[name] else ' (not significant)'}; "
+            f"{(pairs['p_holm'] < alpha).sum()} of {len(pairs)} pairs of recipes differ."
         )
     return [*lines, *_other_findings(tables, gradings, confidence_level)]
 
@@ -370,7 +407,7 @@ def _described(rows: pd.DataFrame, key: Recipe) -> str:
 
 
 def _decision(
-    tables: Mapping[str, pd.DataFrame],
+    length: Mapping[str, pd.DataFrame],
     trained: Mapping[str, pd.DataFrame],
     useful: Mapping[str, set[Recipe]],
     curves: Mapping[str, Mapping[Recipe, RefitCurves]],
@@ -391,22 +428,21 @@ def _decision(
     wins = [f"{BENCHMARK_TITLES[name]}: {_described(trained[name], key)}" for name, key in chosen.items() if key]
     without = [BENCHMARK_TITLES[name] for name, key in chosen.items() if not key]
     if not wins:
-        name = next(iter(trained))
-        length = _by_recipe(tables[name], trained=False)
+        alone = [
+            f"{row['apgr']:.3f} [{row['low']:.3f}, {row['high']:.3f}] on {BENCHMARK_TITLES[name]}"
+            for name, rows in length.items()
+            for row in rows[_better(rows, 1 - confidence_level)].to_dict("records")
+        ]
+        rest = f" Prompt length alone is better than random: APGR {joined(alone)}." if alone else ""
         return (
             "Do not deploy any of these trained routers: none is significantly better than a random router and than "
-            f"prompt length (Holm) on {_either(without)}. For comparison, on {BENCHMARK_TITLES[name]} without any "
-            f"votes: {_described(length, _LENGTH)}."
+            f"prompt length (Holm) on {joined(without, 'or')}.{rest}"
         )
     return (
         "Do not deploy one trained router for everything: none is significantly better than random and than prompt "
-        f"length (Holm) on {_either(without) if without else 'all benchmarks'}. Where one is, take the highest: "
+        f"length (Holm) on {joined(without, 'or') if without else 'all benchmarks'}. Where one is, take the highest: "
         f"{'; '.join(wins)}."
     )
-
-
-def _either(names: Sequence[str]) -> str:
-    return " or ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
 
 
 def _highest(rows: pd.DataFrame, keys: Iterable[Recipe]) -> Recipe:

@@ -10,6 +10,8 @@ from routellm_lab.benchmarks.outcomes import Outcomes
 from routellm_lab.evaluation import evaluate_fits, holm
 from routellm_lab.evaluation.refits import Fits
 from routellm_lab.paper import paper_results
+from routellm_lab.studies.paper_tables import BENCHMARK_TITLES
+from routellm_lab.studies.sentences import joined
 
 
 def best_published(strong: str) -> "pd.Series[float]":
@@ -72,7 +74,7 @@ def deployment_table(
 
 
 def deployment_advice(table: pd.DataFrame, router: str, confidence_level: float = 0.95) -> list[str]:
-    """What a `deployment_table` says about one router, in three sentences or four: a decision, numbers, tests, reports.
+    """What a `deployment_table` says about one router, in three or four sentences.
 
     Deploy where the router is significantly better than random and than prompt length, or whichever rivals there are
     but a tuned ridge regression ("ridge"), which is reported beside them.
@@ -88,60 +90,73 @@ def deployment_advice(table: pd.DataFrame, router: str, confidence_level: float 
     Returns
     -------
     list of str
-        Plain text. The last sentence is there where something was published.
+        Plain text: the decision, the APGR to expect, the tests and, where something was published, how it compares.
     """
-    rows = table[table["router"] == router].assign(better=lambda frame: frame["p_holm"] < 1 - confidence_level)
-    rows["better"] &= rows["difference"] > 0
+    rows = table[table["router"] == router].assign(benchmark=lambda frame: frame["benchmark"].map(_title))
+    significant = rows["p_holm"] < 1 - confidence_level
+    rows = rows.assign(better=significant & (rows["difference"] > 0), worse=significant & (rows["difference"] < 0))
     places = list(dict.fromkeys(rows["benchmark"]))
     baselines = [rival for rival in dict.fromkeys(rows["rival"]) if rival != "ridge"]
     needed = rows[rows["rival"].isin(baselines)].groupby("benchmark")["better"].all()
     good, bad = [on for on in places if needed[on]], [on for on in places if not needed[on]]
-    better = {
-        str(rival): list(part.loc[part["better"], "benchmark"]) for rival, part in rows.groupby("rival", sort=False)
-    }
-    worse = rows[(rows["p_holm"] < 1 - confidence_level) & (rows["difference"] < 0)]
-    each = rows.drop_duplicates("benchmark")
-    decision = (
-        f"Deploy the {router} router for prompts like those of {joined(good)}: it is significantly better than "
-        f"{joined(baselines)} there (Holm)."
-        if good
-        else f"Do not deploy the {router} router: on no benchmark is it significantly better than {joined(baselines)}."
-    )
-    if good and bad:
-        decision += f" Not for prompts like those of {joined(bad)}."
-    numbers = [
-        f"{row['apgr']:.3f} [{row['low']:.3f}, {row['high']:.3f}] on {row['benchmark']}"
-        for row in each.to_dict("records")
-    ]
-    tests = [f"{rival} on {joined(on) if on else 'none'}" for rival, on in better.items()]
-    losses = [f"{row.rival} on {row.benchmark}" for row in worse.itertuples()]
+    each = rows.drop_duplicates("benchmark").to_dict("records")
+    numbers = [f"{row['apgr']:.3f} [{row['low']:.3f}, {row['high']:.3f}] on {row['benchmark']}" for row in each]
     said = [
-        decision,
-        f"Expect APGR {joined(numbers)}.",
-        f"Significantly better than {'; than '.join(tests)} ({len(table)} tests, Holm)."
-        + (f" Significantly worse than {joined(losses)}." if losses else ""),
+        _decision(router, [_RIVALS.get(rival, rival) for rival in baselines], good, bad),
+        f"{'Expect APGR' if good else 'Its APGR is'} {joined(numbers)}.",
+        _tests(rows, len(table)),
     ]
-    reported = each.dropna(subset="published").to_dict("records")
+    reported = [f"{_side(row)} {row['published']:.3f} on {row['benchmark']}" for row in each if row["published"] > 0]
     if reported:
-        sides = [
-            "below"
-            if row["high"] < row["published"]
-            else "above"
-            if row["low"] > row["published"]
-            else "no clear difference"
-            for row in reported
-        ]
-        parts = [
-            f"{row['published']:.3f} on {row['benchmark']} (here {row['apgr']:.3f}: {side})"
-            for row, side in zip(reported, sides, strict=True)
-        ]
         said.append(
-            f"The best published APGR, without an interval: {joined(parts)}, by the intervals here, uncorrected."
+            f"The APGR is {joined(reported)}: the best published values, which have no interval (compared with the "
+            "intervals here, uncorrected)."
         )
     return said
 
 
-def joined(parts: Any) -> str:
-    """Words as a list in a sentence: ``a, b and c``."""
-    words = list(parts)
-    return " and ".join(filter(None, [", ".join(words[:-1]), *words[-1:]]))
+_RIVALS = {"random": "a random router", "ridge": "the tuned ridge regression"}
+
+
+def _title(benchmark: str) -> str:
+    """``gsm8k, re-graded`` as "GSM8K (re-graded)"."""
+    name, _, grading = benchmark.partition(", ")
+    return BENCHMARK_TITLES.get(name, name) + f" ({grading})" * bool(grading)
+
+
+def _decision(router: str, baselines: list[str], good: list[str], bad: list[str]) -> str:
+    both = f"{'both ' if len(baselines) == 2 else ''}{joined(baselines)}"
+    if not good:
+        return f"Do not deploy the {router} router: on no benchmark is it significantly better than {both} (Holm)."
+    decision = (
+        f"Deploy the {router} router for prompts like those of {joined(good)}: there it is significantly better than "
+        f"{both} (Holm)."
+    )
+    return f"{decision} Not for prompts like those of {joined(bad, 'or')}." if bad else decision
+
+
+def _tests(rows: pd.DataFrame, number: int) -> str:
+    """Than which rival the router is better and worse, and where; rivals with the same places share a clause."""
+    better, worse = (
+        [
+            f"than {joined(rivals)} on {places or 'no benchmark'}"
+            for places, rivals in _rivals_by_places(rows, side).items()
+            if places or side == "better"
+        ]
+        for side in ("better", "worse")
+    )
+    losses = f" Significantly worse {'; '.join(worse)}." if worse else ""
+    return f"Significantly better {'; '.join(better)} ({number} tests, Holm).{losses}"
+
+
+def _rivals_by_places(rows: pd.DataFrame, side: str) -> dict[str, list[str]]:
+    shared: dict[str, list[str]] = {}
+    for rival, part in rows.groupby("rival", sort=False):
+        shared.setdefault(joined(part.loc[part[side], "benchmark"]), []).append(_RIVALS.get(str(rival), str(rival)))
+    return shared
+
+
+def _side(row: Mapping[Any, Any]) -> str:
+    if row["high"] < row["published"]:
+        return "below"
+    return "above" if row["low"] > row["published"] else "not clearly different from"

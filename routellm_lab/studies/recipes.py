@@ -285,14 +285,14 @@ def validation_advice(ranking: pd.DataFrame, recipe: str = RECIPE_NAME) -> str:
     rest = (
         "No other attempt is within one standard error of the first."
         if close == 1
-        else f"{close} attempts, the first among them, are within one standard error of the first."
+        else f"{close} attempts are within one standard error of the first, the first included."
     )
     if int(row["place"]) == 1:
         return f"The recommended recipe is first of {len(ranking)} attempts in the validation. {rest}"
-    distance = f"{first['mean'] - row['mean']:.4f} behind the first (its standard error: {first['se']:.4f})"
-    within = "within" if row["close"] else "not within"
-    place = f"number {int(row['place'])} of {len(ranking)}"
-    return f"In the validation the recommended recipe is {place}, {distance}: {within} one standard error. {rest}"
+    within = f"{'within' if row['close'] else 'not within'} one standard error ({first['se']:.4f})"
+    distance = f"{first['mean'] - row['mean']:.4f} behind the first, {within}"
+    place = f"number {int(row['place'])} of {len(ranking)} attempts"
+    return f"In the validation the recommended recipe is {place}, {distance}. {rest}"
 
 
 def labels_and_places(checks: pd.DataFrame, table: pd.DataFrame, sets: Mapping[str, Any]) -> pd.DataFrame:

@@ -16,7 +16,7 @@ from routellm_lab.encoders import as_texts
 from routellm_lab.errors import DataError, ParameterError, nearest, require_number
 from routellm_lab.preferences.battles import split_options
 from routellm_lab.settings import settings
-from routellm_lab.studies.recipe_deployment import joined
+from routellm_lab.studies.sentences import joined
 
 if TYPE_CHECKING:
     from routellm_lab.routers import Router
