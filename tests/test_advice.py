@@ -9,6 +9,7 @@ from test_cost import PAIR, costs_of, curve_of
 
 from routellm_lab.evaluation import Bootstrap, Estimate
 from routellm_lab.evaluation.expectation import Expectation
+from routellm_lab.evaluation.significance import Difference
 from routellm_lab.policies import ThresholdPolicy, advice, calibration, recalibration_table
 from routellm_lab.policies.drift import DriftStudy
 
@@ -34,6 +35,11 @@ def test_a_threshold_is_advised_with_what_it_gives():
     )
     assert "1.50 [1.49, 1.51] USD per 1,000 questions. This saves 38% [37%, 39%] against strong alone" in text
     assert text.endswith("and 20% [19%, 21%] against a random mix of equal quality.")
+    better, even = Difference(0.1, 0.05, 0.15, 0.001, 100), Difference(0.0, -0.05, 0.05, 0.9, 100)
+    assert advice.threshold_advice(POLICY, EXPECTED, better) == text
+    assert advice.threshold_advice(POLICY, EXPECTED, even).startswith(
+        "Try prompt length first: this router does not save significantly more."
+    )
 
 
 @pytest.mark.parametrize(

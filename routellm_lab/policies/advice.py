@@ -11,6 +11,7 @@ from routellm_lab.evaluation.curve import RoutingCurve
 from routellm_lab.evaluation.expectation import Expectation
 from routellm_lab.evaluation.guarantees import realised_promise
 from routellm_lab.evaluation.intervals import share_interval
+from routellm_lab.evaluation.significance import Difference
 from routellm_lab.evaluation.verdict import Estimate
 from routellm_lab.policies.drift import DriftStudy
 from routellm_lab.policies.guarantees import Guarantee
@@ -21,7 +22,12 @@ RARE = 0.9
 """A promise for which no threshold qualifies in more than this share of the draws is reported as out of reach."""
 
 
-def threshold_advice(policy: ThresholdPolicy, expected: Expectation) -> str:
+def threshold_advice(
+    policy: ThresholdPolicy,
+    expected: Expectation,
+    over_simpler: Difference | None = None,
+    simpler: str = "prompt length",
+) -> str:
     """Which threshold to set and what to expect of it, or not to route.
 
     Parameters
@@ -29,6 +35,11 @@ def threshold_advice(policy: ThresholdPolicy, expected: Expectation) -> str:
     policy : ThresholdPolicy
     expected : Expectation
         Of `ThresholdPolicy.expect` on a `PairCostCurve` of questions that the threshold was not chosen on.
+    over_simpler : Difference, optional
+        What the router saves more than a simpler router, of `PairCostCurve.difference`. If that is not significantly
+        above 0, the advice says so first.
+    simpler : str
+        The name of the simpler router.
 
     Returns
     -------
@@ -53,7 +64,10 @@ def threshold_advice(policy: ThresholdPolicy, expected: Expectation) -> str:
         saved += f", but costs {-over.value:.0%} [{-over.high:.0%}, {-over.low:.0%}] more than a random mix"
     elif not math.isnan(over.value):
         saved += f", but not significantly against a random mix of equal quality: {over:.0%}"
-    return f"Set the threshold to {policy.threshold:.3f}; expect {', '.join(parts)}. This saves {saved}."
+    start = "Set"
+    if over_simpler is not None and over_simpler.low <= 0:
+        start = f"Try {simpler} first: this router does not save significantly more. If you use this router, set"
+    return f"{start} the threshold to {policy.threshold:.3f}; expect {', '.join(parts)}. This saves {saved}."
 
 
 def baseline_advice(costs: PairCostCurve, baseline: PairCostCurve, name: str, x: float, bootstrap: Bootstrap) -> str:

@@ -13,6 +13,7 @@ from routellm_lab.evaluation import evaluate, holm, rank_correlation
 from routellm_lab.preferences import pool_battles
 from routellm_lab.resampling import Bootstrap
 from routellm_lab.routers import RECIPE, KernelRouter
+from routellm_lab.studies.recipe_deployment import joined
 from routellm_lab.studies.transfer import cross_fitted, pair_properties, pairs_by_gap, transfer_table
 
 if TYPE_CHECKING:
@@ -167,6 +168,26 @@ def transfer_advice(carried: pd.DataFrame, router: str = "recommended", confiden
             f"{' and '.join(better)} (Holm)."
         )
     return said
+
+
+def correlation_advice(related: pd.DataFrame, confidence_level: float = 0.95) -> str:
+    """Which properties of pairs go with a router's APGR, in one sentence.
+
+    Parameters
+    ----------
+    related : DataFrame
+        Of `property_correlations`.
+    confidence_level : float
+        One minus the level of the tests.
+    """
+    sure = related[related["p_holm"] < 1 - confidence_level]
+    if sure.empty:
+        return f"No property of the pairs has a significant rank correlation with APGR ({len(related)} tests, Holm)."
+    listed = [
+        f"{row.property} ({row.rho:+.2f} [{row.low:+.2f}, {row.high:+.2f}], p {row.p_holm:.3f})"
+        for row in sure.itertuples()
+    ]
+    return f"APGR has a significant rank correlation with {joined(listed)} ({len(related)} tests, Holm)."
 
 
 def compare_encoders(labels: "LabelDraws", encoders: Iterable[Any], bootstrap: Bootstrap = Bootstrap()) -> pd.DataFrame:
