@@ -64,10 +64,13 @@ def threshold_advice(
         saved += f", but costs {-over.value:.0%} [{-over.high:.0%}, {-over.low:.0%}] more than a random mix"
     elif not math.isnan(over.value):
         saved += f", but not significantly against a random mix of equal quality: {over:.0%}"
-    start = "Set"
     if over_simpler is not None and over_simpler.low <= 0:
-        start = f"Try {simpler} first: this router does not save significantly more. If you use this router, set"
-    return f"{start} the threshold to {policy.threshold:.3f}; expect {', '.join(parts)}. This saves {saved}."
+        return (
+            f"Try {simpler} first: this router does not save significantly more. If you use the router, set the "
+            f"threshold to {policy.threshold:.3f}; expect {', '.join(parts)}, {expected.saving:.0%} less than {strong} "
+            "alone."
+        )
+    return f"Set the threshold to {policy.threshold:.3f}; expect {', '.join(parts)}. This saves {saved}."
 
 
 def baseline_advice(costs: PairCostCurve, baseline: PairCostCurve, name: str, x: float, bootstrap: Bootstrap) -> str:
@@ -135,8 +138,8 @@ def transfer_finding(moved: pd.DataFrame, share: float) -> str:
     worst = away.iloc[int((away["share"] - share).abs().argmax())]
     made = Estimate(worst["share"], worst["low"], worst["high"])
     return (
-        f"A threshold chosen for {share:.0%} strong calls on {worst['chosen_on']} gives {made:.0%} on "
-        f"{worst['applied_to']}"
+        f"A threshold that sends {share:.0%} of {worst['chosen_on']} to the strong model sends {made:.0%} of "
+        f"{worst['applied_to']} to it"
     ).replace("_", " ")
 
 
@@ -233,7 +236,7 @@ def drift_finding(drift: DriftStudy) -> str:
     """What a fixed and an online threshold made of the share of strong calls that was asked for."""
     fixed, online = drift.totals["fixed"], drift.totals["online"]
     return (
-        f"Asked for {drift.share:.0%} strong calls on changing traffic, a fixed threshold made {fixed:.0%}, an online "
+        f"Asked for {drift.share:.0%} strong calls on changing traffic, a fixed threshold gives {fixed:.0%}, an online "
         f"one {online:.0%}"
     )
 
@@ -265,5 +268,8 @@ def calibration_advice(name: str, found: Calibration, recalibrated: pd.DataFrame
     else:
         text = f"On {name} win rates are off by {found.ece:.3f} on average, no more than chance explains. "
     rows = recalibrated[recalibrated["method"] == recalibrated["method"].iloc[0]]
-    flips = [f"{Estimate(row.flips, row.flips_low, row.flips_high):.0%} ({row.rule})" for row in rows.itertuples()]
-    return text + f"Recalibration ({rows['method'].iloc[0]}) changes {' or '.join(flips)} of the decisions."
+    flips = [
+        f"{Estimate(row.flips, row.flips_low, row.flips_high):.0%} with the rule \u201c{row.rule}\u201d"
+        for row in rows.itertuples()
+    ]
+    return text + f"Recalibration ({rows['method'].iloc[0]}) changes decisions: {', '.join(flips)}."

@@ -142,7 +142,8 @@ def transfer_advice(carried: pd.DataFrame, router: str = "recommended", confiden
     Returns
     -------
     list of str
-        Plain text: the decision with its numbers; what labels of the pair itself reach, where they were studied.
+        Plain text: the decision with its numbers; what labels of the pair itself and prompt length reach,
+        where they were studied.
     """
     counts = pairs_better(carried, confidence_level)
     own = counts[counts["router"] == router]
@@ -160,13 +161,14 @@ def transfer_advice(carried: pd.DataFrame, router: str = "recommended", confiden
     if good.any() and not good.all():
         decision += f", not on prompts like those of {' and '.join(own.loc[~good, 'benchmark'])}"
     said = [f"{decision}: it is significantly better than random on {' and '.join(numbers)} (Holm)."]
-    home = counts[counts["router"] == OWN_LABELS]
-    if len(home):
-        better = [f"{row.better} of {row.pairs} pairs on {row.benchmark}" for row in home.itertuples()]
-        said.append(
-            "With labels of each pair itself, a ridge regression is significantly better than random on "
-            f"{' and '.join(better)} (Holm)."
-        )
+    others = {OWN_LABELS: "a ridge regression with labels of each pair itself", "prompt length": "prompt length"}
+    beside = [
+        f"{name} on {' and '.join(f'{row.better} of {row.pairs} ({row.benchmark})' for row in rows.itertuples())}"
+        for key, name in others.items()
+        if len(rows := counts[counts["router"] == key])
+    ]
+    if beside:
+        said.append(f"Pairs on which others are significantly better than random (Holm): {'; '.join(beside)}.")
     return said
 
 
