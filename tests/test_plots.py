@@ -713,11 +713,11 @@ def test_agreement_names_the_highest_and_the_lowest_group():
         plots.agreement_by(AGREEMENT.drop(columns="votes"), simulated=False, xlabel="votes shared")
 
 
-def test_flips_name_the_worst_case_and_the_steadiest_router():
+def test_flips_name_the_worst_case_and_the_most_stable_router():
     figure = METRICS["flip_rates"](False)
     assert title(figure) == (
         "Besides random, up to 30% of the decisions flip (matrix factorization, translated word); "
-        "the steadiest router, ridge, flips 10% at most"
+        "the most stable router, ridge, flips at most 10%"
     )
     axes = figure.axes[0]
     assert axes.get_xlabel() == "decisions flipped (% of prompts)"

@@ -254,11 +254,12 @@ def test_robustness_advice_names_the_worst_change_and_what_the_suffix_does():
     ]
     flips = pd.DataFrame(rows, columns=["router", "perturbation", "flips"]).assign(low=0.1, high=0.4)
     suffixes = {"recommended": AdversarialSuffix("proof proof", 0.5, 1.0, 0.55, (0.4, 0.6), 50, 0.5)}
-    rows = [{"name": "mmlu", "difference": 0.1, "low": 0.05, "high": 0.15, "better": True}]
+    rows = [{"name": "mmlu", "difference": 0.1, "low": 0.05, "high": 0.15, "finding": "better"}]
     against = pd.DataFrame(rows)
     decision, changed, attacked, above, saved = robustness_advice(verdicts, flips, suffixes, against)
-    assert decision.startswith("Route prompts like those of mmlu: a small change flips at most 30% [10%, 40%]")
-    assert "Do not rely on the router where users gain" in decision
+    assert decision.startswith("Route only prompts like those of mmlu, and only if notebook 09 says to deploy")
+    assert "flips at most 30% [10%, 40%] of the decisions" in decision
+    assert attacked.startswith("Do not rely on the router where users gain")
     assert "+0.100 [+0.050, +0.150] on mmlu. Significantly better on mmlu" in above
     assert "20% [20%, 20%] on mmlu" in saved
     assert changed.startswith("The change that flips most decisions of the recommended router is filler.")
@@ -266,9 +267,9 @@ def test_robustness_advice_names_the_worst_change_and_what_the_suffix_does():
     assert "from 50% to 100%" in attacked
     weak = robustness_advice(verdicts.assign(action="do not route"), flips, suffixes, against)[0]
     assert "it is not better than one model or a random mix" in weak
-    even = robustness_advice(verdicts, flips, suffixes, against.assign(better=False))
+    even = robustness_advice(verdicts, flips, suffixes, against.assign(finding="worse"))
     assert even[0].startswith("Do not route with the recommended router: on mmlu it is better than one model")
-    assert "Significantly better on none" in even[3]
+    assert "Significantly better on none, significantly worse on mmlu" in even[3]
 
 
 def test_a_router_is_compared_with_a_simpler_one_paired_by_prompt(labels):
@@ -280,5 +281,5 @@ def test_a_router_is_compared_with_a_simpler_one_paired_by_prompt(labels):
     assert row["difference"] == pytest.approx(row["apgr"] - row["rival_apgr"])
     assert row["low"] < row["difference"] < row["high"]
     assert row["p_holm"] == row["p_value"]
-    assert row["better"]
-    assert not compare_with_rival(rivals, curves, FEW)["better"].any()
+    assert row["finding"] == "better"
+    assert compare_with_rival(rivals, curves, FEW)["finding"].tolist() == ["worse"]

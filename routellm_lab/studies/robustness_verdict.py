@@ -30,7 +30,7 @@ def compare_with_rival(
     -------
     DataFrame
         One row per benchmark: ``name``, ``apgr``, ``rival_apgr``, ``difference``, ``low``, ``high``, ``p_value``,
-        ``p_holm`` (corrected over all rows) and ``better``, whether the router is significantly better.
+        ``p_holm`` (corrected over all rows) and ``finding``: "better", "worse" or "no significant difference".
     """
     rows = []
     for name, curve in curves.items():
@@ -38,8 +38,10 @@ def compare_with_rival(
         row = {"name": name, "apgr": curve.apgr, "rival_apgr": rivals[name].apgr, "difference": gain.difference}
         rows.append(row | {"low": gain.low, "high": gain.high, "p_value": gain.p_value})
     table = pd.DataFrame(rows).assign(p_holm=lambda frame: holm(frame["p_value"]))
-    alpha = 1 - bootstrap.confidence_level
-    return table.assign(better=(table["p_holm"] < alpha) & (table["difference"] > 0))
+    side = table["difference"].gt(0).map({True: "better", False: "worse"})
+    return table.assign(
+        finding=side.where(table["p_holm"] < 1 - bootstrap.confidence_level, "no significant difference")
+    )
 
 
 def robustness_advice(
@@ -72,18 +74,19 @@ def robustness_advice(
     list of str
         Plain text, five bullets.
     """
-    better = set(against.loc[against["better"], "name"])
+    better = set(against.loc[against["finding"] == "better", "name"])
+    worse = list(against.loc[against["finding"] == "worse", "name"])
     routed = list(verdicts.loc[verdicts["action"] == "route", "name"])
-    places, others = [on for on in routed if on in better], [on for on in verdicts["name"] if on not in better]
+    places = [on for on in routed if on in better]
     attack = suffixes[router]
     bought = attack.after_interval[0] > attack.random_range[1]
     own = flips[flips["router"] == router].sort_values("flips").to_dict("records")[-1]
     most = f"{own['flips']:.0%} [{own['low']:.0%}, {own['high']:.0%}]"
     if places:
-        decision = f"Route prompts like those of {joined(places)}: a small change flips at most {most} of the decisions"
-        decision += f". Not those of {joined(others)}." if others else "."
-        if bought:
-            decision += " Do not rely on the router where users gain from reaching the strong model."
+        decision = (
+            f"Route only prompts like those of {joined(places)}, and only if notebook 09 says to deploy (it tests more "
+            f"draws of the labels). A small change of the prompt flips at most {most} of the decisions."
+        )
     elif routed:
         decision = (
             f"Do not route with the {router} router: on {joined(routed)} it is better than one model or a random mix, "
@@ -108,14 +111,15 @@ def robustness_advice(
         decision,
         f"The change that flips most decisions of the {router} router is {own['perturbation']}. The largest flip rate "
         f"of the others is {joined(beside)}; a random router flips about half.",
-        f"An attacker can buy the strong model: the words \u201c{attack.suffix}\u201d raise the share of strong calls "
-        f"from {attack.before:.0%} to {attack.after:.0%} [{low:.0%}, {high:.0%}] of {attack.n} prompts, random words "
-        f"to {attack.random:.0%}."
+        f"Do not rely on the router where users gain from the strong model: the words \u201c{attack.suffix}\u201d "
+        f"raise the share of strong calls from {attack.before:.0%} to {attack.after:.0%} [{low:.0%}, {high:.0%}] of "
+        f"{attack.n} prompts, random words to {attack.random:.0%}."
         if bought
         else f"The words \u201c{attack.suffix}\u201d change the share of strong calls from {attack.before:.0%} to "
         f"{attack.after:.0%} [{low:.0%}, {high:.0%}] of {attack.n} prompts, not significantly more than random words.",
         f"Against {rival}, APGR differs by {joined(above)}. Significantly better on "
-        f"{joined(on for on in verdicts['name'] if on in better) or 'none'} (paired by prompt, Holm).",
+        f"{joined(on for on in verdicts['name'] if on in better) or 'none'}, significantly worse on "
+        f"{joined(worse) or 'none'} (paired by prompt, Holm).",
         f"At 95% of the quality gap the router saves {joined(saved)} against a random mix (intervals uncorrected; "
         "below 0: it costs more).",
     ]
