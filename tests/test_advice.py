@@ -9,6 +9,7 @@ from test_cost import PAIR, costs_of, curve_of
 
 from routellm_lab.evaluation import Bootstrap, Estimate
 from routellm_lab.evaluation.expectation import Expectation
+from routellm_lab.evaluation.significance import Difference
 from routellm_lab.policies import ThresholdPolicy, advice, calibration, recalibration_table
 from routellm_lab.policies.drift import DriftStudy
 
@@ -34,6 +35,11 @@ def test_a_threshold_is_advised_with_what_it_gives():
     )
     assert "1.50 [1.49, 1.51] USD per 1,000 questions. This saves 38% [37%, 39%] against strong alone" in text
     assert text.endswith("and 20% [19%, 21%] against a random mix of equal quality.")
+    better, even = Difference(0.1, 0.05, 0.15, 0.001, 100), Difference(0.0, -0.05, 0.05, 0.9, 100)
+    assert advice.threshold_advice(POLICY, EXPECTED, better) == text
+    assert advice.threshold_advice(POLICY, EXPECTED, even).startswith(
+        "Try prompt length first: this router does not save significantly more."
+    )
 
 
 @pytest.mark.parametrize(
@@ -80,7 +86,7 @@ def test_the_worst_transfer_of_a_threshold_is_told():
     moved = pd.DataFrame(
         [("a", "a", 0.5, 0.4, 0.6), ("a", "my_exam", 0.9, 0.8, 0.95), ("my_exam", "a", 0.3, 0.2, 0.4)], columns=names
     )
-    expected = "A threshold chosen for 50% strong calls on a gives 90% [80%, 95%] on my exam"
+    expected = "A threshold that sends 50% of a to the strong model sends 90% [80%, 95%] of my exam to it"
     assert advice.transfer_finding(moved, 0.5) == expected
     assert advice.transfer_finding(moved[:1], 0.5).startswith("One benchmark only")
 
@@ -147,7 +153,7 @@ def test_calibration_is_judged_against_chance():
     )
     assert text.startswith("Do not read win rates as probabilities: on exam they are off by")
     assert "Recalibration (isotonic) changes" in text
-    assert "(50% strong calls) of the decisions." in text
+    assert text.endswith("with the rule \u201c50% strong calls\u201d.")
     fair = rng.random(2000)
     won = (rng.random(2000) < fair).astype(float)
     good = replace(curve, win_rate=fair, strong_scores=won, weak_scores=1 - won)

@@ -514,7 +514,9 @@ def test_heat_map_refuses_what_is_no_grid():
 
 def test_transfer_is_sorted_by_gap_and_hollow_where_unsure():
     figure = METRICS["transfer_dots"](False)
-    assert title(figure) == ("Better than random, of 3 pairs: best one on 1; each by its own interval, uncorrected")
+    assert title(figure) == (
+        "Better than random on how many of 3 pairs: best one 1; each by its own interval, uncorrected"
+    )
     axes = figure.axes[0]
     pairs = [label.get_text() for label in axes.get_yticklabels()]
     assert pairs == ["large\n/ small  (+0.25)", "medium\n/ small  (+0.2)", "large\n/ medium  (+0.05)"]
@@ -546,7 +548,7 @@ def test_transfer_does_not_praise_chance():
     )
     two = TRANSFER.replace({"router": {"random": "knn"}}).assign(low=[0.51, 0.49, 0.46, 0.59, 0.42, 0.55])
     assert title(plots.transfer_dots(two, simulated=False)) == (
-        "Better than random, of 3 pairs: best one on 2, knn on 1; each by its own interval, uncorrected"
+        "Better than random on how many of 3 pairs: best one 2, knn 1; each by its own interval, uncorrected"
     )
     none = plots.transfer_dots(TRANSFER[TRANSFER["router"] == "random"], simulated=False)
     assert title(none).startswith("No router is better than random on any of 3 pairs")
@@ -557,7 +559,7 @@ def test_transfer_does_not_praise_chance():
 def test_transfer_fills_what_is_significant_after_correction():
     corrected = TRANSFER.assign(p_holm=[1, 0.01, 1, 0.02, 0.03, 0.2])
     figure = plots.transfer_dots(corrected, simulated=False)
-    assert title(figure) == "Better than random, of 3 pairs: best one on 2; after Holm's correction"
+    assert title(figure) == "Better than random on how many of 3 pairs: best one 2; after Holm's correction"
     points = [line for line in figure.axes[0].lines if line.get_marker() not in ("None", None)]
     filled = [line.get_xdata()[0] for line in points if line.get_markerfacecolor() != "white"]
     assert filled == [0.58, 0.62, 0.45]
@@ -711,11 +713,11 @@ def test_agreement_names_the_highest_and_the_lowest_group():
         plots.agreement_by(AGREEMENT.drop(columns="votes"), simulated=False, xlabel="votes shared")
 
 
-def test_flips_name_the_worst_case_and_the_steadiest_router():
+def test_flips_name_the_worst_case_and_the_most_stable_router():
     figure = METRICS["flip_rates"](False)
     assert title(figure) == (
         "Besides random, up to 30% of the decisions flip (matrix factorization, translated word); "
-        "the steadiest router, ridge, flips 10% at most"
+        "the most stable router, ridge, flips at most 10%"
     )
     axes = figure.axes[0]
     assert axes.get_xlabel() == "decisions flipped (% of prompts)"

@@ -17,7 +17,9 @@ from routellm_lab.studies import (
     best_published,
     compare_encoders,
     compare_with_leaders,
+    compare_with_rival,
     compared_routers,
+    correlation_advice,
     deployment_advice,
     deployment_table,
     describe_label_sets,
@@ -220,6 +222,9 @@ def test_a_transfer_study_is_corrected_by_router(labels):
     assert (counts["better"] + counts["worse"] <= counts["pairs"]).all()
     related = property_correlations(carried, bootstrap=FEW)
     assert related["p_value"].is_monotonic_increasing
+    assert correlation_advice(related.assign(p_holm=0.2)).startswith("No property of the pairs has a significant")
+    strong = correlation_advice(related.assign(p_holm=[0.01] + [0.2] * (len(related) - 1)))
+    assert strong.startswith(f"APGR has a significant rank correlation with {related['property'].iloc[0]} (")
     said = transfer_advice(carried)
     assert len(said) == 2
     assert said[0].count("pairs on mmlu") == 1
@@ -251,14 +256,35 @@ def test_robustness_advice_names_the_worst_change_and_what_the_suffix_does():
     ]
     flips = pd.DataFrame(rows, columns=["router", "perturbation", "flips"]).assign(low=0.1, high=0.4)
     suffixes = {"recommended": AdversarialSuffix("proof proof", 0.5, 1.0, 0.55, (0.4, 0.6), 50, 0.5)}
-    decision, saved, changed, attacked = robustness_advice(verdicts, flips, suffixes)
-    assert decision.startswith("Route prompts like those of mmlu; do not rely on it where users gain")
+    rows = [{"name": "mmlu", "difference": 0.1, "low": 0.05, "high": 0.15, "finding": "better"}]
+    against = pd.DataFrame(rows)
+    decision, changed, attacked, above, saved = robustness_advice(verdicts, flips, suffixes, against)
+    assert decision.startswith("Route only prompts like those of mmlu, and only if notebook 09 says to deploy")
+    assert "flips at most 30% [10%, 40%] of the decisions" in decision
+    assert attacked.startswith("Do not rely on the router where users gain")
+    assert "+0.100 [+0.050, +0.150] on mmlu. Significantly better on mmlu" in above
     assert "20% [20%, 20%] on mmlu" in saved
-    assert "filler flips most decisions" in changed
+    assert changed.startswith("The change that flips most decisions of the recommended router is filler.")
     assert "20% for ridge" in changed
     assert "from 50% to 100%" in attacked
-    weak = robustness_advice(verdicts.assign(action="do not route"), flips, suffixes)[0]
-    assert weak.startswith("Do not route with this router")
+    weak = robustness_advice(verdicts.assign(action="do not route"), flips, suffixes, against)[0]
+    assert "it is not better than one model or a random mix" in weak
+    even = robustness_advice(verdicts, flips, suffixes, against.assign(finding="worse"))
+    assert even[0].startswith("Do not route with the recommended router: on mmlu it is better than one model")
+    assert "Significantly better on none, significantly worse on mmlu" in even[3]
+
+
+def test_a_router_is_compared_with_a_simpler_one_paired_by_prompt(labels):
+    votes = pool_battles({"gold": labels.sets[0]["gold"]}, balance=False)
+    length, part = PromptLengthRouter(SAMPLE_PAIR).fit(votes), labels.evaluations["gsm8k"]
+    curves, rivals = ({"gsm8k": evaluate(router, part)} for router in (labels.recommended(), length))
+    table = compare_with_rival(curves, rivals, FEW)
+    row = table.iloc[0]
+    assert row["difference"] == pytest.approx(row["apgr"] - row["rival_apgr"])
+    assert row["low"] < row["difference"] < row["high"]
+    assert row["p_holm"] == row["p_value"]
+    assert row["finding"] == "better"
+    assert compare_with_rival(rivals, curves, FEW)["finding"].tolist() == ["worse"]
 
 
 def test_the_sentence_about_more_labels_claims_a_gain_only_where_the_interval_is_above_zero():

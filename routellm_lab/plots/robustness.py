@@ -61,7 +61,7 @@ def _flips_finding(frame: pd.DataFrame) -> str:
     finding = f"Up to {finding}" if len(rows) == len(frame) else f"Besides random, up to {finding}"
     worst = worst_flips(rows)
     if len(worst) > 1:
-        finding += f"; the steadiest router, {words(worst.idxmin())}, flips {worst.min():.0%} at most"
+        finding += f"; the most stable router, {words(worst.idxmin())}, flips at most {worst.min():.0%}"
     return finding
 
 
@@ -89,9 +89,14 @@ def adversarial_suffix(
     figure, axes = theme.canvas(2.0 + 0.62 * len(found))
     grey = {"color": theme.GREY, "markersize": 6, "linewidth": 1.8}
     looks: dict[str, dict[str, Any]] = {
-        "as they are, with interval": grey | {"marker": "o", "markerfacecolor": "white"},
+        "without added words, with interval": grey | {"marker": "o", "markerfacecolor": "white"},
         "random words: mean and range": grey | {"marker": "D"},
-        "words found, with interval": {"color": theme.PALETTE[3], "marker": "s", "markersize": 7, "linewidth": 2.2},
+        "the attacker's words, with interval": {
+            "color": theme.PALETTE[3],
+            "marker": "s",
+            "markersize": 7,
+            "linewidth": 2.2,
+        },
     }
     for y, result in enumerate(found.values()):
         drawn = (

@@ -79,8 +79,8 @@ def _transfer_finding(frame: pd.DataFrame, pairs: int, alpha: float) -> str:
     how = "after Holm's correction" if "p_holm" in frame else "each by its own interval, uncorrected"
     if not won["pairs"].any():
         return f"No router is better than random on any of {pairs} pairs, {how}"
-    counts = ", ".join(f"{words(row.router)} on {row.pairs}" for row in won.itertuples())
-    return f"Better than random, of {pairs} pairs: {counts}; {how}"
+    counts = ", ".join(f"{words(row.router)} {row.pairs}" for row in won.itertuples())
+    return f"Better than random on how many of {pairs} pairs: {counts}; {how}"
 
 
 @theme.figure

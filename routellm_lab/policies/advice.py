@@ -11,6 +11,7 @@ from routellm_lab.evaluation.curve import RoutingCurve
 from routellm_lab.evaluation.expectation import Expectation
 from routellm_lab.evaluation.guarantees import realised_promise
 from routellm_lab.evaluation.intervals import share_interval
+from routellm_lab.evaluation.significance import Difference
 from routellm_lab.evaluation.verdict import Estimate
 from routellm_lab.policies.drift import DriftStudy
 from routellm_lab.policies.guarantees import Guarantee
@@ -21,7 +22,12 @@ RARE = 0.9
 """A promise for which no threshold qualifies in more than this share of the draws is reported as out of reach."""
 
 
-def threshold_advice(policy: ThresholdPolicy, expected: Expectation) -> str:
+def threshold_advice(
+    policy: ThresholdPolicy,
+    expected: Expectation,
+    over_simpler: Difference | None = None,
+    simpler: str = "prompt length",
+) -> str:
     """Which threshold to set and what to expect of it, or not to route.
 
     Parameters
@@ -29,6 +35,11 @@ def threshold_advice(policy: ThresholdPolicy, expected: Expectation) -> str:
     policy : ThresholdPolicy
     expected : Expectation
         Of `ThresholdPolicy.expect` on a `PairCostCurve` of questions that the threshold was not chosen on.
+    over_simpler : Difference, optional
+        What the router saves more than a simpler router, of `PairCostCurve.difference`. If that is not significantly
+        above 0, the advice says so first.
+    simpler : str
+        The name of the simpler router.
 
     Returns
     -------
@@ -53,6 +64,12 @@ def threshold_advice(policy: ThresholdPolicy, expected: Expectation) -> str:
         saved += f", but costs {-over.value:.0%} [{-over.high:.0%}, {-over.low:.0%}] more than a random mix"
     elif not math.isnan(over.value):
         saved += f", but not significantly against a random mix of equal quality: {over:.0%}"
+    if over_simpler is not None and over_simpler.low <= 0:
+        return (
+            f"Try {simpler} first: this router does not save significantly more. If you use the router, set the "
+            f"threshold to {policy.threshold:.3f}; expect {', '.join(parts)}, {expected.saving:.0%} less than {strong} "
+            "alone."
+        )
     return f"Set the threshold to {policy.threshold:.3f}; expect {', '.join(parts)}. This saves {saved}."
 
 
@@ -121,8 +138,8 @@ def transfer_finding(moved: pd.DataFrame, share: float) -> str:
     worst = away.iloc[int((away["share"] - share).abs().argmax())]
     made = Estimate(worst["share"], worst["low"], worst["high"])
     return (
-        f"A threshold chosen for {share:.0%} strong calls on {worst['chosen_on']} gives {made:.0%} on "
-        f"{worst['applied_to']}"
+        f"A threshold that sends {share:.0%} of {worst['chosen_on']} to the strong model sends {made:.0%} of "
+        f"{worst['applied_to']} to it"
     ).replace("_", " ")
 
 
@@ -219,7 +236,7 @@ def drift_finding(drift: DriftStudy) -> str:
     """What a fixed and an online threshold made of the share of strong calls that was asked for."""
     fixed, online = drift.totals["fixed"], drift.totals["online"]
     return (
-        f"Asked for {drift.share:.0%} strong calls on changing traffic, a fixed threshold made {fixed:.0%}, an online "
+        f"Asked for {drift.share:.0%} strong calls on changing traffic, a fixed threshold gives {fixed:.0%}, an online "
         f"one {online:.0%}"
     )
 
@@ -251,5 +268,8 @@ def calibration_advice(name: str, found: Calibration, recalibrated: pd.DataFrame
     else:
         text = f"On {name} win rates are off by {found.ece:.3f} on average, no more than chance explains. "
     rows = recalibrated[recalibrated["method"] == recalibrated["method"].iloc[0]]
-    flips = [f"{Estimate(row.flips, row.flips_low, row.flips_high):.0%} ({row.rule})" for row in rows.itertuples()]
-    return text + f"Recalibration ({rows['method'].iloc[0]}) changes {' or '.join(flips)} of the decisions."
+    flips = [
+        f"{Estimate(row.flips, row.flips_low, row.flips_high):.0%} with the rule \u201c{row.rule}\u201d"
+        for row in rows.itertuples()
+    ]
+    return text + f"Recalibration ({rows['method'].iloc[0]}) changes decisions: {', '.join(flips)}."

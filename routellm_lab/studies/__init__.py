@@ -16,6 +16,7 @@ from routellm_lab.studies.learning_curves import doubling_sentence, gain_per_dou
 from routellm_lab.studies.pair_transfer import (
     apgr_by_familiarity,
     compare_encoders,
+    correlation_advice,
     pairs_better,
     property_correlations,
     transfer_advice,
@@ -59,8 +60,8 @@ from routellm_lab.studies.robustness import (
     adversarial_suffix,
     flip_rates,
     perturb,
-    robustness_advice,
 )
+from routellm_lab.studies.robustness_verdict import compare_with_rival, robustness_advice
 from routellm_lab.studies.sentences import joined
 from routellm_lab.studies.training_sets import TrainingSets, paper_training_sets
 from routellm_lab.studies.transfer import (
@@ -104,7 +105,9 @@ __all__ = [
     "bounded_intervals",
     "compare_encoders",
     "compare_with_leaders",
+    "compare_with_rival",
     "compared_routers",
+    "correlation_advice",
     "cross_fitted",
     "cross_group_matrix",
     "deployment_advice",

@@ -13,6 +13,7 @@ from routellm_lab.evaluation import evaluate, holm, rank_correlation
 from routellm_lab.preferences import pool_battles
 from routellm_lab.resampling import Bootstrap
 from routellm_lab.routers import RECIPE, KernelRouter
+from routellm_lab.studies.recipe_deployment import joined
 from routellm_lab.studies.transfer import cross_fitted, pair_properties, pairs_by_gap, transfer_table
 
 if TYPE_CHECKING:
@@ -141,7 +142,8 @@ def transfer_advice(carried: pd.DataFrame, router: str = "recommended", confiden
     Returns
     -------
     list of str
-        Plain text: the decision with its numbers; what labels of the pair itself reach, where they were studied.
+        Plain text: the decision with its numbers; what labels of the pair itself and prompt length reach,
+        where they were studied.
     """
     counts = pairs_better(carried, confidence_level)
     own = counts[counts["router"] == router]
@@ -159,14 +161,35 @@ def transfer_advice(carried: pd.DataFrame, router: str = "recommended", confiden
     if good.any() and not good.all():
         decision += f", not on prompts like those of {' and '.join(own.loc[~good, 'benchmark'])}"
     said = [f"{decision}: it is significantly better than random on {' and '.join(numbers)} (Holm)."]
-    home = counts[counts["router"] == OWN_LABELS]
-    if len(home):
-        better = [f"{row.better} of {row.pairs} pairs on {row.benchmark}" for row in home.itertuples()]
-        said.append(
-            "With labels of each pair itself, a ridge regression is significantly better than random on "
-            f"{' and '.join(better)} (Holm)."
-        )
+    others = {OWN_LABELS: "a ridge regression with labels of each pair itself", "prompt length": "prompt length"}
+    beside = [
+        f"{name} on {' and '.join(f'{row.better} of {row.pairs} ({row.benchmark})' for row in rows.itertuples())}"
+        for key, name in others.items()
+        if len(rows := counts[counts["router"] == key])
+    ]
+    if beside:
+        said.append(f"Pairs on which others are significantly better than random (Holm): {'; '.join(beside)}.")
     return said
+
+
+def correlation_advice(related: pd.DataFrame, confidence_level: float = 0.95) -> str:
+    """Which properties of pairs go with a router's APGR, in one sentence.
+
+    Parameters
+    ----------
+    related : DataFrame
+        Of `property_correlations`.
+    confidence_level : float
+        One minus the level of the tests.
+    """
+    sure = related[related["p_holm"] < 1 - confidence_level]
+    if sure.empty:
+        return f"No property of the pairs has a significant rank correlation with APGR ({len(related)} tests, Holm)."
+    listed = [
+        f"{row.property} ({row.rho:+.2f} [{row.low:+.2f}, {row.high:+.2f}], p {row.p_holm:.3f})"
+        for row in sure.itertuples()
+    ]
+    return f"APGR has a significant rank correlation with {joined(listed)} ({len(related)} tests, Holm)."
 
 
 def compare_encoders(labels: "LabelDraws", encoders: Iterable[Any], bootstrap: Bootstrap = Bootstrap()) -> pd.DataFrame:

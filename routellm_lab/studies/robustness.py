@@ -7,7 +7,7 @@ import hashlib
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -16,7 +16,6 @@ from routellm_lab.encoders import as_texts
 from routellm_lab.errors import DataError, ParameterError, nearest, require_number
 from routellm_lab.preferences.battles import split_options
 from routellm_lab.settings import settings
-from routellm_lab.studies.sentences import joined
 
 if TYPE_CHECKING:
     from routellm_lab.routers import Router
@@ -283,64 +282,6 @@ def flip_rates(
 def worst_flips(table: pd.DataFrame) -> pd.Series:
     """The largest of the flip rates of each router, over the perturbations of `flip_rates`."""
     return table.groupby("router", sort=False)["flips"].max()
-
-
-def robustness_advice(
-    verdicts: pd.DataFrame,
-    flips: pd.DataFrame,
-    suffixes: "Mapping[str, AdversarialSuffix]",
-    router: str = "recommended",
-) -> list[str]:
-    """What a router's verdicts, flips and suffixes say, in four sentences: a decision, its saving, and both dangers.
-
-    Parameters
-    ----------
-    verdicts : DataFrame
-        As `routellm_lab.evaluation.verdict_table` makes it, a row per benchmark.
-    flips : DataFrame
-        As `flip_rates` makes it.
-    suffixes : dict of str to AdversarialSuffix
-    router : str
-        One of those in ``flips`` and ``suffixes``.
-
-    Returns
-    -------
-    list of str
-        Plain text.
-    """
-    routed = verdicts["action"] == "route"
-    places, others = (list(verdicts.loc[which, "name"]) for which in (routed, ~routed))
-    attack = suffixes[router]
-    bought = attack.after_interval[0] > attack.random_range[1]
-    decision = f"Route prompts like those of {joined(places)}" if places else "Do not route with this router"
-    if places and others:
-        decision += f", not those of {joined(others)}"
-    if places and bought:
-        decision += "; do not rely on it where users gain from reaching the strong model"
-    why = [f"{row.apgr:.3f} [{row.apgr_low:.3f}, {row.apgr_high:.3f}] on {row.name_}" for row in _named(verdicts)]
-    saved = [
-        f"{row.saving_over_mix:.0%} [{row.saving_over_mix_low:.0%}, {row.saving_over_mix_high:.0%}] on {row.name_}"
-        for row in _named(verdicts)
-    ]
-    own = flips[flips["router"] == router].sort_values("flips").to_dict("records")[-1]
-    rest = worst_flips(flips[~flips["router"].isin([router, "random"])])
-    beside = [f"{value:.0%} for {name}" for name, value in rest.items()]
-    low, high = attack.after_interval
-    return [
-        f"{decision}: APGR is {joined(why)} (intervals uncorrected).",
-        f"At 95% of the quality gap it saves against a random mix of the same quality: {joined(saved)} (below 0: it "
-        "costs more).",
-        f"Of the small changes, {own['perturbation']} flips most decisions of the {router} router: {own['flips']:.0%} "
-        f"[{own['low']:.0%}, {own['high']:.0%}]. The largest flip rate is {joined(beside)}.",
-        f"The appended words \u201c{attack.suffix}\u201d take its strong calls from {attack.before:.0%} to "
-        f"{attack.after:.0%} [{low:.0%}, {high:.0%}] of {attack.n} prompts, random words to {attack.random:.0%}.",
-    ]
-
-
-def _named(verdicts: pd.DataFrame) -> list[Any]:
-    """The rows with known values, their name as ``name_``."""
-    known = verdicts.dropna(subset=["apgr", "saving_over_mix"])
-    return list(known.rename(columns={"name": "name_"}).itertuples())
 
 
 def adversarial_suffix(
