@@ -78,7 +78,7 @@ def test_fitted_routers_serve_as_settings_and_as_reference(arena, benchmarks):
 
 def test_an_unknown_parameter_is_found_before_any_fit(arena, benchmarks):
     class Slow(RandomRouter):
-        def _fit(self, battles):
+        def learn(self, battles):
             raise AssertionError("fitted")
 
     with pytest.raises(ParameterError, match=r"setting 'b': Invalid parameter 'tiers'"):

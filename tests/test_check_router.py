@@ -28,7 +28,7 @@ class Own(PairOnlyRouter):
     """What somebody else would write: the share of wins among prompts with the same first letter."""
 
     name = "own"
-    _saved = {"shares_": Array(256), "mean_": NUMBER}  # noqa: RUF012
+    saved = {"shares_": Array(256), "mean_": NUMBER}  # noqa: RUF012
 
     def __init__(self, pair, smoothing=1.0, tiers=None, n_tiers=2, strong_tiers=None, weak_tiers=None, stand_ins=None):
         self.pair = pair
@@ -39,13 +39,13 @@ class Own(PairOnlyRouter):
         self.weak_tiers = weak_tiers
         self.stand_ins = stand_ins
 
-    def _fit_prompts(self, prompts, label, weight):
+    def learn_prompts(self, prompts, label, weight):
         self.mean_ = float(np.average(label, weights=weight))
         letter = self._letters(prompts)
         won, total = (np.bincount(letter, values, 256) for values in (weight * label, weight))
         self.shares_ = (won + self.smoothing * self.mean_) / (total + self.smoothing)
 
-    def _win_rate(self, texts):
+    def compute_win_rate(self, texts):
         return self.shares_[self._letters(texts)]
 
     def _letters(self, texts):
@@ -53,12 +53,12 @@ class Own(PairOnlyRouter):
 
 
 class OwnScores(ScoreRouter):
-    _saved = {"mean_": Array("m")}  # noqa: RUF012
+    saved = {"mean_": Array("m")}  # noqa: RUF012
 
-    def _fit(self, outcomes, scores):
+    def learn(self, outcomes, scores):
         self.mean_ = np.nanmean(scores, axis=0)
 
-    def _expected_scores(self, texts):
+    def compute_expected_scores(self, texts):
         return np.tile(self.mean_, (len(texts), 1))
 
 
@@ -77,7 +77,7 @@ class Wide(Encoder):
     spec = "wide"
     dimensions = 3
 
-    def _encode(self, texts):
+    def encode_texts(self, texts):
         return np.array([[len(text), text.count(" "), 1.0] for text in texts])
 
 
@@ -115,8 +115,8 @@ BROKEN = {
     "one float64 answer per prompt": {
         "win_rate": lambda self, prompts: ConstantRouter.win_rate(self, prompts)[:, None]
     },
-    "a batch must answer as its prompts": {"_win_rate": lambda self, texts: np.linspace(0, 1, len(texts))},
-    "two fits on the same data": {"_win_rate": lambda self, texts: np.full(len(texts), id(self) % 997 / 997)},
+    "a batch must answer as its prompts": {"compute_win_rate": lambda self, texts: np.linspace(0, 1, len(texts))},
+    "two fits on the same data": {"compute_win_rate": lambda self, texts: np.full(len(texts), id(self) % 997 / 997)},
     "is no list of prompts": {
         "win_rate": lambda self, prompts: ConstantRouter.win_rate(self, [str(prompt) for prompt in prompts])
     },

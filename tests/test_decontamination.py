@@ -23,7 +23,7 @@ class PlantedMeanings(Encoder):
     spec = "planted"
     dimensions = 512
 
-    def _encode(self, texts):
+    def encode_texts(self, texts):
         rows = np.zeros((len(texts), self.dimensions), np.float32)
         rows[range(len(texts)), [zlib.crc32(text.split()[-1].encode()) % self.dimensions for text in texts]] = 1
         return rows

@@ -74,7 +74,7 @@ class LetterEncoder(Encoder):
         self.spec = spec
         self.asked = []
 
-    def _encode(self, texts):
+    def encode_texts(self, texts):
         self.asked += texts
         return np.array([[text.count(letter) for letter in "abcd"] for text in texts], np.float64)
 
@@ -141,7 +141,7 @@ def test_static_vectors_are_those_of_model2vec(static_encoder, texts, at_once):
     truth = unit(static_encoder._load().encode(texts, use_multiprocessing=False))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(models, "_TOKENIZED_AT_ONCE", at_once)
-        ours = static_encoder._encode(texts)
+        ours = static_encoder.encode_texts(texts)
     np.testing.assert_allclose(unit(ours), truth, atol=1e-6)
     np.testing.assert_array_equal(ours.any(axis=1), truth.any(axis=1))
 
@@ -158,7 +158,7 @@ def test_static_vectors_of_a_model_with_weights_and_a_smaller_table(static_encod
     model.save_pretrained(str(tmp_path / "mine"))
     texts = ["a bridge", "Prove that 7 * 8 is 56, step by step", ""]
     truth = unit(StaticModel.from_pretrained(str(tmp_path / "mine"), quantize_to="float32").encode(texts))
-    ours = StaticEncoder(str(tmp_path / "mine"))._encode(texts)
+    ours = StaticEncoder(str(tmp_path / "mine")).encode_texts(texts)
     np.testing.assert_allclose(unit(ours), truth, atol=1e-6)
     assert ours.shape == (3, 8)
 
@@ -186,10 +186,10 @@ def test_static_vectors_do_not_depend_on_the_threads_and_one_is_one(static_encod
     monkeypatch.setattr(models, "_token_counts", counted)
     monkeypatch.setattr(models, "available_cores", lambda: 4)
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    alone = static_encoder._encode(texts)
+    alone = static_encoder.encode_texts(texts)
     assert len(used) == 1
     monkeypatch.delenv("OMP_NUM_THREADS")
-    np.testing.assert_array_equal(static_encoder._encode(texts), alone)
+    np.testing.assert_array_equal(static_encoder.encode_texts(texts), alone)
 
 
 @pytest.fixture(scope="module")
@@ -205,7 +205,7 @@ def unmodified():
 def test_minilm_vectors_are_those_of_sentence_transformers_whatever_the_batches(unmodified, monkeypatch, tokens):
     texts = as_texts([*ODD, "hi " * 300, "Prove that there are infinitely many primes.", "hi", "hi " * 40])
     monkeypatch.setattr(models, "_TOKENS_AT_ONCE", tokens)
-    np.testing.assert_allclose(make_encoder("minilm")._encode(texts), unmodified.encode(texts), atol=1e-5)
+    np.testing.assert_allclose(make_encoder("minilm").encode_texts(texts), unmodified.encode(texts), atol=1e-5)
 
 
 @given(st.lists(st.integers(0, 300), max_size=400))
@@ -318,10 +318,10 @@ def test_a_cache_damaged_while_texts_are_encoded_is_built_again(own_cache, kept)
     file = VectorCache("letters").path
 
     class Damaging(LetterEncoder):
-        def _encode(self, texts):
+        def encode_texts(self, texts):
             whole = file.read_bytes()
             file.write_bytes(whole[:kept] + b"\xff" * (len(whole) - kept))
-            return super()._encode(texts)
+            return super().encode_texts(texts)
 
     new = ["c" * number for number in range(1, 1500)]
     np.testing.assert_array_equal(Damaging().transform(new), np.tile([[0, 0, 1, 0]], (1499, 1)))
@@ -617,8 +617,8 @@ def test_a_cache_of_vectors_of_another_length_is_begun_anew():
 
 def test_a_model_of_nans_is_named_and_not_kept(own_cache):
     class Broken(LetterEncoder):
-        def _encode(self, texts):
-            return super()._encode(texts) * np.nan
+        def encode_texts(self, texts):
+            return super().encode_texts(texts) * np.nan
 
     with pytest.raises(RoutellmLabError, match="'letters' gives vectors that are not finite"):
         Broken().transform(["ab"])

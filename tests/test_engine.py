@@ -244,9 +244,9 @@ class Fragile(HashingEncoder):
         super().__init__(64)
         self.flag = flag
 
-    def _encode(self, texts):
+    def encode_texts(self, texts):
         kill_once(self.flag)
-        return super()._encode(texts)
+        return super().encode_texts(texts)
 
 
 class Deadly(HashingEncoder):
@@ -256,11 +256,11 @@ class Deadly(HashingEncoder):
         super().__init__(64)
         self.flag, self.tests, self.seen = flag, os.getpid(), 0
 
-    def _encode(self, texts):
+    def encode_texts(self, texts):
         if self.seen:
             kill_once(self.flag, lambda: process_of(self.tests, "ray::_encode_on_ray"))
         self.seen += len(texts)
-        return super()._encode(texts)
+        return super().encode_texts(texts)
 
 
 def test_on_ray_a_worker_killed_while_it_encodes_loses_nothing(there, files, tmp_path):

@@ -36,7 +36,7 @@ class Angles(Encoder):
     spec = "angles"
     dimensions = 2
 
-    def _encode(self, texts):
+    def encode_texts(self, texts):
         angle = np.radians([float(text) for text in texts])
         return np.column_stack([np.cos(angle), np.sin(angle)]).astype(np.float32)
 

@@ -139,7 +139,7 @@ def test_odd_prompts_no_prompts_and_a_series(kind, fitted):
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_a_damaged_router_sends_nothing_to_the_weak_model(kind, arena, value, monkeypatch):
     router = make(kind).fit(arena.head(300)) if kind in ENCODING else make(kind).fit(arena)
-    inner = "_log_strengths" if kind in MANY_MODELS else "_win_rate"
+    inner = "compute_log_strengths" if kind in MANY_MODELS else "compute_win_rate"
     honest = getattr(router, inner)
 
     def damaged(texts, *models):
@@ -376,17 +376,17 @@ def test_an_own_router_must_keep_its_state(arena, tmp_path):
         def __init__(self, pair):
             self.pair = pair
 
-        def _fit(self, battles):
+        def learn(self, battles):
             self.mean_ = np.array([0.125])
 
-        def _win_rate(self, texts):
+        def compute_win_rate(self, texts):
             return np.tile(self.mean_, len(texts))
 
     class Half(Forgetful):
-        _saved: ClassVar = {"mean_": Forgets("n")}
+        saved: ClassVar = {"mean_": Forgets("n")}
 
     class Whole(Forgetful):
-        _saved: ClassVar = {"mean_": Array("n")}
+        saved: ClassVar = {"mean_": Array("n")}
 
     for forgetful in (Forgetful, Half):
         router = forgetful(SAMPLE_PAIR).fit(arena)

@@ -54,10 +54,10 @@ class Recorder(Router):
     def __init__(self, pair):
         self.pair = pair
 
-    def _fit(self, battles):
+    def learn(self, battles):
         self.seen_ = set(battles["prompt"])
 
-    def _win_rate(self, texts):
+    def compute_win_rate(self, texts):
         return np.array([text in self.seen_ for text in texts], float)
 
 
@@ -67,10 +67,10 @@ class Mean(Router):
     def __init__(self, pair):
         self.pair = pair
 
-    def _fit(self, battles):
+    def learn(self, battles):
         self.mean_ = battles["winner"].map({"model_a": 1.0, "tie": 0.5, "model_b": 0.0}).mean()
 
-    def _win_rate(self, texts):
+    def compute_win_rate(self, texts):
         return np.full(len(texts), self.mean_)
 
 
@@ -212,7 +212,7 @@ def test_every_fit_sees_all_other_known_prompts(monkeypatch):
     outcomes = replace(outcomes, scores=scores)
     fits = []
     monkeypatch.setattr(
-        Recorder, "_win_rate", lambda self, texts: fits.append((self.seen_, texts)) or np.zeros(len(texts))
+        Recorder, "compute_win_rate", lambda self, texts: fits.append((self.seen_, texts)) or np.zeros(len(texts))
     )
     cross_fitted(Recorder(PAIR), outcomes, PAIR, folds=4)
     known = set(outcomes.prompts[outcomes.gap(PAIR).notna()])

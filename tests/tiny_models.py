@@ -97,6 +97,6 @@ def prepared(router, battles):
     """What a router would learn from: one row per distinct prompt, and the targets of each."""
     kept = []
     with pytest.MonkeyPatch.context() as instead:
-        instead.setattr(type(router), "_fit_votes", lambda self, votes: kept.append(votes))
+        instead.setattr(type(router), "learn_votes", lambda self, votes: kept.append(votes))
         router.fit(battles)
     return kept[0], router._targets(kept[0]).tolist()

@@ -55,7 +55,7 @@ def as_texts(prompts: Iterable[str]) -> list[str]:
 
 
 class Encoder:
-    """Base of all encoders: `transform` de-duplicates, cuts, caches and normalises; `_encode` does the work.
+    """Base of all encoders: `transform` de-duplicates, cuts, caches and normalises; `encode_texts` does the work.
 
     Attributes
     ----------
@@ -90,16 +90,16 @@ class Encoder:
     def dimensions(self) -> int:
         raise NotImplementedError
 
-    def _encode(self, texts: list[str]) -> np.ndarray:
+    def encode_texts(self, texts: list[str]) -> np.ndarray:
         raise NotImplementedError
 
     def _encode_and_doubt(self, texts: list[str]) -> tuple[np.ndarray, np.ndarray]:
         """The vectors, and which texts may have parts that cannot be read, (n,) bool."""
-        return self._encode(texts), np.zeros(len(texts), bool)
+        return self.encode_texts(texts), np.zeros(len(texts), bool)
 
     def _unread(self, texts: list[str]) -> list[tuple[str, ...]]:
         """See `unread`; by default a text is read, or is without any token."""
-        vectors = np.asarray(self._encode(texts), np.float32)
+        vectors = np.asarray(self.encode_texts(texts), np.float32)
         return [() if vector.any() else (text,) for text, vector in zip(texts, vectors, strict=True)]
 
     def _prepare(self) -> None:

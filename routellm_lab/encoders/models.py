@@ -48,7 +48,7 @@ class HashingEncoder(Encoder):
     def dimensions(self) -> int:
         return self.n_features
 
-    def _encode(self, texts: list[str]) -> np.ndarray:
+    def encode_texts(self, texts: list[str]) -> np.ndarray:
         from sklearn.feature_extraction.text import HashingVectorizer
 
         vectorizer = HashingVectorizer(n_features=self.n_features, ngram_range=(1, 2), dtype=np.float32)
@@ -158,7 +158,7 @@ class StaticEncoder(ModelEncoder):
     def dimensions(self) -> int:
         return int(self._load().dim)
 
-    def _encode(self, texts: list[str]) -> np.ndarray:
+    def encode_texts(self, texts: list[str]) -> np.ndarray:
         return self._encode_and_doubt(texts)[0]
 
     def _encode_and_doubt(self, texts: list[str]) -> tuple[np.ndarray, np.ndarray]:
@@ -343,7 +343,7 @@ class SentenceEncoder(ModelEncoder):
     def dimensions(self) -> int:
         return int(self._load().get_embedding_dimension())
 
-    def _encode(self, texts: list[str]) -> np.ndarray:
+    def encode_texts(self, texts: list[str]) -> np.ndarray:
         return self._encode_and_doubt(texts)[0]
 
     def _encode_and_doubt(self, texts: list[str]) -> tuple[np.ndarray, np.ndarray]:

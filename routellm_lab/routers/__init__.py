@@ -36,22 +36,22 @@ True
 **A router of your own** derives from one of the four bases. Its constructor stores parameters and nothing else. It
 overrides these methods, and `fit`, `win_rate` and the others of the base check what goes in and comes out:
 
-======================  ===============================================  ====================================
-base                    learns in                                        answers in
-======================  ===============================================  ====================================
-`WinRateRouter`         ``_fit(battles)``                                ``_win_rate(texts)``, (n,)
-`PairOnlyRouter`        ``_fit_prompts(prompts, label, weight)``         ``_win_rate(texts)``, (n,)
-`ManyModelRouter`       ``_fit(battles)``, which sets ``models_``        ``_log_strengths(texts, models)``,
-                                                                         (n, models)
-`ScoreRouter`           ``_fit(outcomes, scores)``, scores (n, models)   ``_expected_scores(texts)``,
-                        with NaN where missing                           (n, models)
-======================  ===============================================  ====================================
+=================  ===============================================  =============================================
+base               learns in                                        answers in
+=================  ===============================================  =============================================
+`WinRateRouter`    ``learn(battles)``                               ``compute_win_rate(texts)``, (n,)
+`PairOnlyRouter`   ``learn_prompts(prompts, label, weight)``        ``compute_win_rate(texts)``, (n,)
+`ManyModelRouter`  ``learn(battles)``, which sets ``models_``       ``compute_log_strengths(texts, models)``,
+                                                                    (n, models)
+`ScoreRouter`      ``learn(outcomes, scores)``, scores (n, models)  ``compute_expected_scores(texts)``,
+                   with NaN where missing                           (n, models)
+=================  ===============================================  =============================================
 
-What ``_fit`` sets, by names ending in an underscore, is declared in ``_saved`` (`routellm_lab.routers.saving.fields`);
-``_check`` refuses parameters that cannot be used; `check_router` says whether the contract is kept. An encoder of your
-own derives from `routellm_lab.encoders.Encoder` and has ``spec`` (a name that changes whenever its vectors would),
-``dimensions`` and ``_encode(texts)``, which returns (n, dimensions) numbers of any length; a router with such an
-encoder works but cannot be saved, for `load_router` makes encoders by name.
+What ``learn`` sets, by names ending in an underscore, is declared in ``saved`` (`routellm_lab.routers.saving.fields`);
+``check_parameters`` refuses parameters that cannot be used; `check_router` says whether the contract is kept. An
+encoder of your own derives from `routellm_lab.encoders.Encoder` and has ``spec`` (a name that changes whenever its
+vectors would), ``dimensions`` and ``encode_texts(texts)``, which returns (n, dimensions) numbers of any length; a
+router with such an encoder works but cannot be saved, for `load_router` makes encoders by name.
 """
 
 from routellm_lab.routers.base import ManyModelRouter, PairOnlyRouter, Router, WinRateRouter

@@ -21,8 +21,9 @@ from routellm_lab.routers.saving.fields import NAMES, PAIR, TIERS, WHOLE, Field,
 class WinRateRouter(RouterBase):
     """Base of the routers that learn from votes which of two models wins (`Router` is the same class).
 
-    The constructor only stores; `fit` learns from battles; `win_rate` answers. A new router overrides `_fit` and
-    `_win_rate`, declares in `_saved` what `fit` learns, and refuses in `_check` parameters that cannot be used.
+    The constructor only stores; `fit` learns from battles; `win_rate` answers. A new router overrides `learn` and
+    `compute_win_rate`, declares in `saved` what it learns, and refuses in `check_parameters` parameters that cannot be
+    used.
 
     Parameters
     ----------
@@ -38,7 +39,7 @@ class WinRateRouter(RouterBase):
     name: ClassVar[str] = "router"
     """What tables and plots call it; the paper's name where it has one."""
 
-    _saved: ClassVar[Mapping[str, Field]] = {"pair_used_": PAIR}
+    saved: ClassVar[Mapping[str, Field]] = {"pair_used_": PAIR}
     _needs_votes: ClassVar[bool] = True
     """Whether the models of the pair, or stand-ins, must be in the votes."""
 
@@ -60,7 +61,7 @@ class WinRateRouter(RouterBase):
         ParameterError
             When a model of the pair has neither votes nor a stand-in with votes.
         """
-        self._fit(self._check_votes(battles))
+        self.learn(self._check_votes(battles))
         return self
 
     def _check_votes(self, battles: pd.DataFrame) -> pd.DataFrame:
@@ -93,7 +94,7 @@ class WinRateRouter(RouterBase):
         texts = as_texts(prompts)
         if not texts:
             return np.zeros(0)
-        return self._usable(self._win_rate(texts), 0, 1)
+        return self._usable(self.compute_win_rate(texts), 0, 1)
 
     def route(self, prompts: Iterable[str], threshold: float = 0.5) -> np.ndarray:
         """The model to call for each prompt: the strong one when its win rate is at least ``threshold``.
@@ -118,16 +119,16 @@ class WinRateRouter(RouterBase):
         require_threshold("threshold", threshold)
         return np.where(self.win_rate(prompts) >= threshold, self.pair.strong, self.pair.weak)
 
-    def _fit(self, battles: pd.DataFrame) -> None:
+    def learn(self, battles: pd.DataFrame) -> None:
         """Learn from votes that keep their contract and all have prompts."""
         raise NotImplementedError
 
-    def _win_rate(self, texts: list[str]) -> np.ndarray:
+    def compute_win_rate(self, texts: list[str]) -> np.ndarray:
         """Win rates in [0, 1] of one prompt or more, (n,)."""
         raise NotImplementedError
 
-    def _check_learned(self) -> None:
-        super()._check_learned()
+    def check_learned(self) -> None:
+        super().check_learned()
         saved_pair(self.pair)
 
 
@@ -137,7 +138,7 @@ Router = WinRateRouter
 class ManyModelRouter(WinRateRouter):
     """A router that learns every model's strength from votes, and serves any pair of models without refitting.
 
-    A new one overrides `_fit` and `_log_strengths`, and names in ``models_`` what models it knows.
+    A new one overrides `learn` and `compute_log_strengths`, and names in ``models_`` what models it knows.
     """
 
     models_: list[str]
@@ -157,7 +158,7 @@ class ManyModelRouter(WinRateRouter):
         """
         check_is_fitted(self, "pair_used_")
         texts = as_texts(prompts)
-        values = self._log_strengths(texts, self.models_) if texts else np.zeros((0, len(self.models_)))
+        values = self.compute_log_strengths(texts, self.models_) if texts else np.zeros((0, len(self.models_)))
         return pd.DataFrame(self._usable(values), columns=self.models_)
 
     def win_rate(self, prompts: Iterable[str], pair: ModelPair | None = None) -> np.ndarray:
@@ -179,10 +180,10 @@ class ManyModelRouter(WinRateRouter):
         used = self.pair_used_
         if pair is not None and pair != self.pair:
             used = resolve_pair(pair, self.models_, getattr(self, "stand_ins", None))
-        both = self._usable(self._log_strengths(texts, [used.strong, used.weak]))
+        both = self._usable(self.compute_log_strengths(texts, [used.strong, used.weak]))
         return sigmoid(both[:, 0] - both[:, 1])
 
-    def _log_strengths(self, texts: list[str], models: list[str]) -> np.ndarray:
+    def compute_log_strengths(self, texts: list[str], models: list[str]) -> np.ndarray:
         """Log-strengths of one prompt or more, (n, models)."""
         raise NotImplementedError
 
@@ -191,18 +192,18 @@ class PairOnlyRouter(WinRateRouter):
     """A router that learns one pair, from the votes between the models at or above the strong one's tier and those in
     the weak one's tier (section 4.1 of the paper; see `PairVotes`).
 
-    A new one takes the parameters of `PairVotes` and overrides `_fit_prompts` and `_win_rate`.
+    A new one takes the parameters of `PairVotes` and overrides `learn_prompts` and `compute_win_rate`.
     """
 
-    _saved: ClassVar[Mapping[str, Field]] = {"tiers_": TIERS, "n_votes_": WHOLE, "vote_sources_": NAMES}
+    saved: ClassVar[Mapping[str, Field]] = {"tiers_": TIERS, "n_votes_": WHOLE, "vote_sources_": NAMES}
     tiers_: Tiers
     strong_models_: list[str]
     weak_models_: list[str]
     n_votes_: int
     vote_sources_: list[str]
 
-    def _fit(self, battles: pd.DataFrame) -> None:
-        self._fit_votes(self._prompt_votes(battles, []))
+    def learn(self, battles: pd.DataFrame) -> None:
+        self.learn_votes(self._prompt_votes(battles, []))
 
     def _pair_votes(self) -> PairVotes:
         return PairVotes(**{field.name: getattr(self, field.name) for field in fields(PairVotes)})
@@ -217,18 +218,18 @@ class PairOnlyRouter(WinRateRouter):
         )
         return table
 
-    def _fit_votes(self, votes: pd.DataFrame) -> None:
+    def learn_votes(self, votes: pd.DataFrame) -> None:
         """Learn from the rows of `PairVotes.table`."""
-        self._fit_prompts(
+        self.learn_prompts(
             votes["prompt"].tolist(), (votes["strong"] + votes["tie"] / 2).to_numpy(), votes["weight"].to_numpy()
         )
 
-    def _fit_prompts(self, prompts: list[str], label: np.ndarray, weight: np.ndarray) -> None:
+    def learn_prompts(self, prompts: list[str], label: np.ndarray, weight: np.ndarray) -> None:
         """Learn from distinct prompts: mean result of the strong side in [0, 1], and the weight of the votes on it."""
         raise NotImplementedError
 
-    def _check_learned(self) -> None:
-        super()._check_learned()
+    def check_learned(self) -> None:
+        super().check_learned()
         self.strong_models_, self.weak_models_ = self._pair_votes().sides(self.tiers_, self.pair_used_)
 
 

@@ -31,10 +31,10 @@ class RandomRouter(Router):
         self.pair = pair
         self.random_state = random_state
 
-    def _fit(self, battles: pd.DataFrame) -> None:
+    def learn(self, battles: pd.DataFrame) -> None:
         pass
 
-    def _win_rate(self, texts: list[str]) -> np.ndarray:
+    def compute_win_rate(self, texts: list[str]) -> np.ndarray:
         seeded = (hashlib.sha256(f"{self.random_state}\0{text}".encode()) for text in texts)
         return np.array([int.from_bytes(digest.digest()[:6], "big") / 2**48 for digest in seeded])
 
@@ -56,13 +56,13 @@ class ConstantRouter(Router):
         self.pair = pair
         self.value = value
 
-    def _check(self) -> None:
+    def check_parameters(self) -> None:
         require_number("ConstantRouter: value", self.value, 0, 1)
 
-    def _fit(self, battles: pd.DataFrame) -> None:
-        self._check()
+    def learn(self, battles: pd.DataFrame) -> None:
+        self.check_parameters()
 
-    def _win_rate(self, texts: list[str]) -> np.ndarray:
+    def compute_win_rate(self, texts: list[str]) -> np.ndarray:
         return np.full(len(texts), float(self.value))
 
 
@@ -75,18 +75,18 @@ class PromptLengthRouter(Router):
     """
 
     name = "prompt_length"
-    _saved: ClassVar[Mapping[str, Field]] = {"lengths_": Array("n", kind="int"), "ranks_": Array("n")}
+    saved: ClassVar[Mapping[str, Field]] = {"lengths_": Array("n", kind="int"), "ranks_": Array("n")}
     _needs_votes = False
 
     def __init__(self, pair: ModelPair) -> None:
         self.pair = pair
 
-    def _fit(self, battles: pd.DataFrame) -> None:
+    def learn(self, battles: pd.DataFrame) -> None:
         lengths = battles.drop_duplicates("prompt_key")["prompt"].str.len()
         self.lengths_, counts = np.unique(lengths, return_counts=True)
         self.ranks_ = (counts.cumsum() - counts / 2) / counts.sum()
 
-    def _win_rate(self, texts: list[str]) -> np.ndarray:
+    def compute_win_rate(self, texts: list[str]) -> np.ndarray:
         length = np.array([len(text) for text in texts], float)
         rank = np.interp(length, self.lengths_, self.ranks_)
         # beyond the training lengths the rank goes on rising, so that long benchmark prompts do not all tie
@@ -94,8 +94,8 @@ class PromptLengthRouter(Router):
         rank = np.where(length > longest, 1 - (1 - self.ranks_[-1]) * longest / np.maximum(length, 1), rank)
         return np.where(length < shortest, self.ranks_[0] * (length + 1) / (shortest + 1), rank)
 
-    def _check_learned(self) -> None:
-        super()._check_learned()
+    def check_learned(self) -> None:
+        super().check_learned()
         if (np.diff(self.lengths_) <= 0).any() or not ((self.ranks_ >= 0) & (self.ranks_ <= 1)).all():
             raise ValueError("lengths must rise, and ranks be in [0, 1]")
 
@@ -126,7 +126,7 @@ class RidgeRouter(PairOnlyRouter):
     """
 
     name = "ridge"
-    _saved: ClassVar[Mapping[str, Field]] = {"alpha_": NUMBER, "coefficients_": Array("d"), "intercept_": NUMBER}
+    saved: ClassVar[Mapping[str, Field]] = {"alpha_": NUMBER, "coefficients_": Array("d"), "intercept_": NUMBER}
 
     def __init__(
         self,
@@ -148,7 +148,7 @@ class RidgeRouter(PairOnlyRouter):
         self.weak_tiers = weak_tiers
         self.stand_ins = stand_ins
 
-    def _fit_prompts(self, prompts: list[str], label: np.ndarray, weight: np.ndarray) -> None:
+    def learn_prompts(self, prompts: list[str], label: np.ndarray, weight: np.ndarray) -> None:
         from sklearn.linear_model import RidgeCV
 
         alphas = require_numbers("RidgeRouter: alphas", self.alphas, 0, inside=True)
@@ -157,7 +157,7 @@ class RidgeRouter(PairOnlyRouter):
         self.alpha_ = float(model.alpha_)
         self.coefficients_, self.intercept_ = model.coef_, float(model.intercept_)
 
-    def _win_rate(self, texts: list[str]) -> np.ndarray:
+    def compute_win_rate(self, texts: list[str]) -> np.ndarray:
         return clip_win_rate(self._encode(texts) @ self.coefficients_ + self.intercept_)
 
 
@@ -180,7 +180,7 @@ class KNNRouter(PairOnlyRouter):
     """
 
     name = "knn"
-    _saved: ClassVar[Mapping[str, Field]] = {
+    saved: ClassVar[Mapping[str, Field]] = {
         "vectors_": Array("n", "d", kind="float32"),
         "label_": Array("n"),
         "weight_": Array("n"),
@@ -208,7 +208,7 @@ class KNNRouter(PairOnlyRouter):
         self.weak_tiers = weak_tiers
         self.stand_ins = stand_ins
 
-    def _fit_prompts(self, prompts: list[str], label: np.ndarray, weight: np.ndarray) -> None:
+    def learn_prompts(self, prompts: list[str], label: np.ndarray, weight: np.ndarray) -> None:
         asked = require_numbers("KNNRouter: n_neighbors", self.n_neighbors, 1, whole=True)
         order = np.argsort(np.array(prompts, dtype=object))  # of equally near ones, the order of the votes chose
         prompts, label, weight = [prompts[row] for row in order], label[order], weight[order]
@@ -232,12 +232,12 @@ class KNNRouter(PairOnlyRouter):
         weight = self.weight_[order].cumsum(axis=1)
         return (self.weight_[order] * self.label_[order]).cumsum(axis=1) / weight
 
-    def _win_rate(self, texts: list[str]) -> np.ndarray:
+    def compute_win_rate(self, texts: list[str]) -> np.ndarray:
         order = self._nearest.kneighbors(self._encode(texts), n_neighbors=self.k_, return_distance=False)
         return np.clip(self._running_means(order)[:, -1], 0, 1)
 
-    def _check_learned(self) -> None:
-        super()._check_learned()
+    def check_learned(self) -> None:
+        super().check_learned()
         if not 1 <= self.k_ <= len(self.label_) or not (self.weight_ > 0).all():
             raise ValueError(f"{self.k_} neighbours of {len(self.label_)}, whose weights must be above 0")
         self._index()

@@ -99,7 +99,7 @@ class MatrixFactorizationRouter(ManyModelRouter):
     """
 
     name = "matrix_factorization"
-    _saved: ClassVar[Mapping[str, Field]] = {
+    saved: ClassVar[Mapping[str, Field]] = {
         "models_": NAMES,
         "model_vectors_": Array("m", "k", kind="float32"),
         "map_": Array("k", "d", kind="float32"),
@@ -141,7 +141,7 @@ class MatrixFactorizationRouter(ManyModelRouter):
         self.stand_ins = stand_ins
         self.random_state = random_state
 
-    def _check(self) -> None:
+    def check_parameters(self) -> None:
         for name in ("dimensions", "epochs", "batch_size", "n_iter_no_change"):
             require_number(f"MatrixFactorizationRouter: {name}", getattr(self, name), 1, whole=True)
         require_number("MatrixFactorizationRouter: learning_rate", self.learning_rate, 0, inside=True)
@@ -184,7 +184,7 @@ class MatrixFactorizationRouter(ManyModelRouter):
         _fit_together(copies, checked)
         return copies
 
-    def _fit(self, battles: pd.DataFrame) -> None:
+    def learn(self, battles: pd.DataFrame) -> None:
         _fit_together([self], battles)
 
     def _initial(self, width: int, generator: "torch.Generator") -> "dict[str, torch.Tensor]":
@@ -209,7 +209,7 @@ class MatrixFactorizationRouter(ManyModelRouter):
             value.detach().numpy() for value in (model, parameters["W1"], parameters["b"])
         )
 
-    def _log_strengths(self, texts: list[str], models: list[str]) -> np.ndarray:
+    def compute_log_strengths(self, texts: list[str], models: list[str]) -> np.ndarray:
         return self._scores(self._encode(texts), models)
 
     def _scores(self, vectors: np.ndarray, models: list[str]) -> np.ndarray:
@@ -226,8 +226,8 @@ class MatrixFactorizationRouter(ManyModelRouter):
         scores += chosen @ self.bias_
         return scores
 
-    def _check_learned(self) -> None:
-        super()._check_learned()
+    def check_learned(self) -> None:
+        super().check_learned()
         if self.bias_.shape != (self.dimensions,):
             raise ValueError(f"model vectors of length {len(self.bias_)}, not {self.dimensions}")
         if not {self.pair_used_.strong, self.pair_used_.weak} <= set(self.models_):
@@ -314,7 +314,7 @@ def _fit_together(copies: list[MatrixFactorizationRouter], battles: pd.DataFrame
     from tqdm.auto import tqdm
 
     first = copies[0]
-    first._check()
+    first.check_parameters()
     if first.ties == "drop":
         battles = battles[battles["winner"] != "tie"].reset_index(drop=True)
         if battles.empty:

@@ -80,7 +80,7 @@ class KernelRouter(PairOnlyRouter):
     """
 
     name = "kernel"
-    _saved: ClassVar[Mapping[str, Field]] = {
+    saved: ClassVar[Mapping[str, Field]] = {
         "weights_": NUMBERS,
         "levels_": NUMBERS,
         "prompts_": WHOLE_NUMBERS,
@@ -118,13 +118,13 @@ class KernelRouter(PairOnlyRouter):
         self.weak_tiers = weak_tiers
         self.stand_ins = stand_ins
 
-    def _check(self) -> None:
+    def check_parameters(self) -> None:
         for name in ("width", "noise"):
             require_number(f"KernelRouter: {name}", getattr(self, name), 0, inside=True)
         require_number("KernelRouter: length", self.length, 0)
 
-    def _fit(self, battles: pd.DataFrame) -> None:
-        self._check()
+    def learn(self, battles: pd.DataFrame) -> None:
+        self.check_parameters()
         if "set" not in battles:
             battles = battles.assign(set=_ONLY_SET)
         elif not all(isinstance(name, str) for name in battles["set"].unique()):
@@ -204,7 +204,7 @@ class KernelRouter(PairOnlyRouter):
             kernel *= 1 + self.length * np.outer(length, self.lengths_[name])
         return kernel
 
-    def _win_rate(self, texts: list[str]) -> np.ndarray:
+    def compute_win_rate(self, texts: list[str]) -> np.ndarray:
         total = sum(self.weights_.values())
         level = sum(weight * self.levels_[name] for name, weight in self.weights_.items()) / total if total else 0.5
         score = np.full(len(texts), level)
@@ -232,9 +232,9 @@ class KernelRouter(PairOnlyRouter):
         closest = {name: closest_cosine(vectors, known) for name, known in self.vectors_.items()}
         return pd.DataFrame(closest).clip(-1, 1)
 
-    def _check_learned(self) -> None:
-        super()._check_learned()
-        fitted = [getattr(self, name) for name in KernelRouter._saved]
+    def check_learned(self) -> None:
+        super().check_learned()
+        fitted = [getattr(self, name) for name in KernelRouter.saved]
         if any(list(values) != list(self.weights_) for values in fitted):
             raise ValueError("the sets of weights, levels, prompts and arrays differ")
         if any(len(self.vectors_[name]) != count for name, count in self.prompts_.items()):

@@ -83,7 +83,7 @@ class SimilarityWeightedRouter(ManyModelRouter):
     """
 
     name = "similarity_weighted"
-    _saved: ClassVar[Mapping[str, Field]] = {
+    saved: ClassVar[Mapping[str, Field]] = {
         "tiers_": TIERS,
         "n_votes_": WHOLE,
         "approximation_error_": Json(_saved_error),
@@ -112,7 +112,7 @@ class SimilarityWeightedRouter(ManyModelRouter):
         self.batch_size = batch_size
         self.method = method
 
-    def _check(self) -> None:
+    def check_parameters(self) -> None:
         require_number("gamma", self.gamma, 0, inside=True)
         if self.normalizer not in ("question", "none", "vote"):
             raise ParameterError(f"normalizer must be 'question', 'none' or 'vote', got {self.normalizer!r}")
@@ -120,8 +120,8 @@ class SimilarityWeightedRouter(ManyModelRouter):
         if self.method not in ("exact", "approximate"):
             raise ParameterError(f"method must be 'exact' or 'approximate', got {self.method!r}")
 
-    def _fit(self, battles: pd.DataFrame) -> None:
-        self._check()
+    def learn(self, battles: pd.DataFrame) -> None:
+        self.check_parameters()
         pair_votes = PairVotes(self.pair, self.tiers, self.n_tiers, stand_ins=self.stand_ins)
         tiers, self.pair_used_ = pair_votes.resolve(battles, self.pair_used_)
         self.tiers_ = merge_unrateable_tiers(tiers, battles)
@@ -169,15 +169,15 @@ class SimilarityWeightedRouter(ManyModelRouter):
             "prompts": len(check),
         }
 
-    def _log_strengths(self, texts: list[str], models: list[str]) -> np.ndarray:
+    def compute_log_strengths(self, texts: list[str], models: list[str]) -> np.ndarray:
         return self._tier_ratings(self._encode(texts))[:, [self.tiers_.tier[model] for model in models]]
 
     def _tier_ratings(self, vectors: np.ndarray) -> np.ndarray:
         """Log-strength of every tier for encoded prompts, (n, tiers)."""
         return self._rated(self.votes_.weighted_wins(vectors, self.batch_size))
 
-    def _check_learned(self) -> None:
-        super()._check_learned()
+    def check_learned(self) -> None:
+        super().check_learned()
         self.tiers_.pair(self.pair_used_)
         self.models_ = list(self.tiers_.tier)
 

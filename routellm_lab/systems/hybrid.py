@@ -181,8 +181,8 @@ class HybridRouter(Router):
     """
 
     name = "hybrid"
-    _saved: ClassVar[Mapping[str, Field]] = {"t_": NUMBER, "router_": Nested("_learner")}
-    _left_out = ("labels_",)
+    saved: ClassVar[Mapping[str, Field]] = {"t_": NUMBER, "router_": Nested("_learner")}
+    unsaved = ("labels_",)
     _file_endings = BertRouter._file_endings
     router_: PairOnlyRouter
 
@@ -204,7 +204,7 @@ class HybridRouter(Router):
         self.stand_ins = stand_ins
         self.random_state = random_state
 
-    def _fit(self, battles: pd.DataFrame) -> None:
+    def learn(self, battles: pd.DataFrame) -> None:
         votes = self._votes(battles)
         prompts = votes.drop_duplicates("prompt_key").reset_index(drop=True)
         table = votes.pivot(index="prompt_key", columns="sample", values=["gap", "weight"]).loc[prompts["prompt_key"]]
@@ -252,11 +252,11 @@ class HybridRouter(Router):
             return RidgeRouter(pair, encoder=self.model, tiers=tiers)
         return BertRouter(pair, self.model, training=self.training, tiers=tiers, random_state=self.random_state)
 
-    def _win_rate(self, texts: list[str]) -> np.ndarray:
-        return self.router_._win_rate(texts)
+    def compute_win_rate(self, texts: list[str]) -> np.ndarray:
+        return self.router_.compute_win_rate(texts)
 
-    def _check_learned(self) -> None:
-        super()._check_learned()
+    def check_learned(self) -> None:
+        super().check_learned()
         if self.router_.pair != self.pair_used_:
             raise ValueError(f"what learned {self.router_.pair} serves no other pair")
 

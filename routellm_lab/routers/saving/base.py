@@ -41,14 +41,14 @@ _READINGS = 20
 class RouterBase(BaseEstimator):
     """What all routers share: a folder that they are saved to and loaded from.
 
-    A class of routers declares in `_saved` what `fit` learned; `save` refuses a router that would come back without a
+    A class of routers declares in `saved` what `fit` learned; `save` refuses a router that would come back without a
     fitted attribute.
     """
 
-    _saved: ClassVar[Mapping[str, Field]] = {}
+    saved: ClassVar[Mapping[str, Field]] = {}
     """How the fitted attributes of this class are written, by name; those of its bases come first."""
 
-    _left_out: ClassVar[tuple[str, ...]] = ()
+    unsaved: ClassVar[tuple[str, ...]] = ()
     """Fitted attributes that a loaded router does without."""
 
     _file_endings: ClassVar[tuple[str, ...]] = ()
@@ -60,10 +60,10 @@ class RouterBase(BaseEstimator):
 
     @classmethod
     def _fields(cls) -> dict[str, Field]:
-        """What `_saved` declares here and in all bases."""
+        """What `saved` declares here and in all bases."""
         declared: dict[str, Field] = {}
         for base in reversed(cls.__mro__):
-            declared |= vars(base).get("_saved", {})
+            declared |= vars(base).get("saved", {})
         return declared
 
     def save(self, folder: str | Path) -> Path:
@@ -201,14 +201,14 @@ class RouterBase(BaseEstimator):
         lost = [name for name, value in vars(self).items() if self._is_learned(name) and not _same(again, name, value)]
         if lost:
             raise ParameterError(
-                f"{kind} cannot be saved: it would come back without its {listed(lost)}. Declare it in _saved, or "
-                "name it in _left_out, when a loaded router does without it"
+                f"{kind} cannot be saved: it would come back without its {listed(lost)}. Declare it in saved, or "
+                "name it in unsaved, when a loaded router does without it"
             )
         return config, arrays
 
     def _is_learned(self, name: str) -> bool:
         """By its name, as in scikit-learn."""
-        return name.endswith("_") and name not in (*self._get_param_names(), *self._left_out)
+        return name.endswith("_") and name not in (*self._get_param_names(), *self.unsaved)
 
     def _named_json(self, values: Mapping[str, Any], what: str) -> dict[str, Any]:
         written = {}
@@ -227,7 +227,7 @@ class RouterBase(BaseEstimator):
         if not all(isinstance(config[name], kind) for name, kind in (("version", str), ("encoder", str | None))):
             raise ValueError("version and encoder must be text")
         router = cls(**checked_arguments(cls.__init__, from_json(config["parameters"]), cls._get_param_names()))
-        router._check()
+        router.check_parameters()
         return router
 
     def _state(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
@@ -250,7 +250,7 @@ class RouterBase(BaseEstimator):
             for name, field in fields.items():
                 if field.in_arrays == with_arrays:
                     setattr(self, name, field.read(self, state.get(name), reading.at(name)))
-        self._check_learned()
+        self.check_learned()
 
     def _sizes(self) -> dict[str, int]:
         """What letters of arrays must stand for, as far as that is known without loading a model (see `Array`)."""
@@ -259,10 +259,10 @@ class RouterBase(BaseEstimator):
         width = encoder.dimensions if isinstance(encoder, HashingEncoder) else 0
         return sizes | ({"d": width, "f": width + 1} if width else {})
 
-    def _check(self) -> None:
+    def check_parameters(self) -> None:
         """Refuse parameters that cannot be used (ParameterError)."""
 
-    def _check_learned(self) -> None:
+    def check_learned(self) -> None:
         """Refuse what a file says, each attribute fit for itself, where it cannot be (ValueError), and derive from it
         what is not kept."""
 

@@ -3,7 +3,7 @@
 ::
 
     class LinearRouter(Router):
-        _saved = {"coefficients_": Array("d"), "intercept_": NUMBER, "history_": Table("step", "loss")}
+        saved = {"coefficients_": Array("d"), "intercept_": NUMBER, "history_": Table("step", "loss")}
 
 Arrays go to ``weights.safetensors``, everything else to ``config.json``. Shapes, kinds and values are checked when a
 router is saved and again when it is read; an attribute of another sort gets a `Field` of its own.
@@ -224,7 +224,7 @@ class Nested(Field):
 
     def read(self, router: Any, written: Any, reading: Reading) -> Any:
         inner = getattr(router, self.unfitted)(saved_pair(written["pair"]))
-        inner._check()
+        inner.check_parameters()
         inner._restore(written["state"], reading.apart())
         return inner
 

@@ -32,7 +32,7 @@ class ScoreRouter(RouterBase, ABC):
     name: str = "scores"
     """What tables and plots call it."""
 
-    _saved: ClassVar[Mapping[str, Field]] = {"models_": NAMES, "low_": NUMBER, "high_": NUMBER}
+    saved: ClassVar[Mapping[str, Field]] = {"models_": NAMES, "low_": NUMBER, "high_": NUMBER}
 
     models_: list[str]
     low_: float
@@ -65,7 +65,7 @@ class ScoreRouter(RouterBase, ABC):
         scores = outcomes.scores.to_numpy(float)
         self.models_ = outcomes.models
         self.low_, self.high_ = float(np.nanmin(scores)), float(np.nanmax(scores))
-        self._fit(outcomes, scores)
+        self.learn(outcomes, scores)
         return self
 
     def expected_scores(self, prompts: Iterable[str]) -> pd.DataFrame:
@@ -89,7 +89,7 @@ class ScoreRouter(RouterBase, ABC):
         check_is_fitted(self, "models_")
         texts = as_texts(prompts)
         index = prompts.index if isinstance(prompts, pd.Series) else None
-        values = self._usable(self._expected_scores(texts)) if texts else np.zeros((0, len(self.models_)))
+        values = self._usable(self.compute_expected_scores(texts)) if texts else np.zeros((0, len(self.models_)))
         return pd.DataFrame(values.clip(self.low_, self.high_), index=index, columns=self.models_)
 
     def route(self, prompts: Iterable[str], models: Sequence[str] | None = None) -> np.ndarray:
@@ -196,8 +196,8 @@ class ScoreRouter(RouterBase, ABC):
         """Fitted arrays whose last axis is the models: all that is known of a model beside its name."""
         return [name for name, field in cls._fields().items() if isinstance(field, Array) and field.sizes[-1] == "m"]
 
-    def _check_learned(self) -> None:
-        super()._check_learned()
+    def check_learned(self) -> None:
+        super().check_learned()
         if not self.models_ or self.low_ > self.high_:
             raise ValueError(f"{len(self.models_)} models, with scores from {self.low_} to {self.high_}")
 
@@ -217,11 +217,11 @@ class ScoreRouter(RouterBase, ABC):
         return self.low_ + share * (self.high_ - self.low_)
 
     @abstractmethod
-    def _fit(self, outcomes: Outcomes, scores: np.ndarray) -> None:
+    def learn(self, outcomes: Outcomes, scores: np.ndarray) -> None:
         """Learn from outcomes whose scores (n, m) are known for every prompt and model at least once."""
 
     @abstractmethod
-    def _expected_scores(self, texts: list[str]) -> np.ndarray:
+    def compute_expected_scores(self, texts: list[str]) -> np.ndarray:
         """Expected scores of prompts, (n, m), not yet within the range."""
 
     def _new_columns(self, texts: list[str], scores: np.ndarray) -> dict[str, np.ndarray]:

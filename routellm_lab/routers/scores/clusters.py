@@ -42,7 +42,7 @@ class ClusterScores(ScoreRouter):
     """
 
     name = "clusters"
-    _saved: ClassVar[Mapping[str, Field]] = {
+    saved: ClassVar[Mapping[str, Field]] = {
         "means_": Array("c", "m"),
         "centres_": Array("c", "d"),
         "sizes_": Array("c", kind="int"),
@@ -64,7 +64,7 @@ class ClusterScores(ScoreRouter):
         self.folds = folds
         self.random_state = random_state
 
-    def _fit(self, outcomes: Outcomes, scores: np.ndarray) -> None:
+    def learn(self, outcomes: Outcomes, scores: np.ndarray) -> None:
         from sklearn.cluster import KMeans
 
         check_positive(self, "clusters", whole=True)
@@ -97,12 +97,12 @@ class ClusterScores(ScoreRouter):
         texts = as_texts(prompts)
         return pairwise_distances_argmin(self._encode(texts), self.centres_) if texts else np.zeros(0, int)
 
-    def _check_learned(self) -> None:
-        super()._check_learned()
+    def check_learned(self) -> None:
+        super().check_learned()
         if self.n_clusters_ != len(self.centres_):
             raise ValueError(f"{len(self.centres_)} centres of {self.n_clusters_} clusters")
 
-    def _expected_scores(self, texts: list[str]) -> np.ndarray:
+    def compute_expected_scores(self, texts: list[str]) -> np.ndarray:
         return self.means_[self.cluster_of(texts)]
 
     def _new_columns(self, texts: list[str], scores: np.ndarray) -> dict[str, np.ndarray]:

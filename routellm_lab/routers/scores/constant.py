@@ -19,12 +19,12 @@ class ConstantScores(ScoreRouter):
     """
 
     name = "constant"
-    _saved: ClassVar[Mapping[str, Field]] = {"mean_": Array("m")}
+    saved: ClassVar[Mapping[str, Field]] = {"mean_": Array("m")}
 
-    def _fit(self, outcomes: Outcomes, scores: np.ndarray) -> None:
+    def learn(self, outcomes: Outcomes, scores: np.ndarray) -> None:
         self.mean_ = np.nanmean(scores, axis=0)
 
-    def _expected_scores(self, texts: list[str]) -> np.ndarray:
+    def compute_expected_scores(self, texts: list[str]) -> np.ndarray:
         return np.tile(self.mean_, (len(texts), 1))
 
     def _new_columns(self, texts: list[str], scores: np.ndarray) -> dict[str, np.ndarray]:

@@ -51,7 +51,7 @@ class IRTScores(ScoreRouter):
     """
 
     name = "response_theory"
-    _saved: ClassVar[Mapping[str, Field]] = {
+    saved: ClassVar[Mapping[str, Field]] = {
         "response_": Array(2, "m"),
         "coefficients_": Array("d"),
         "intercept_": NUMBER,
@@ -66,7 +66,7 @@ class IRTScores(ScoreRouter):
         self.folds = folds
         self.random_state = random_state
 
-    def _fit(self, outcomes: Outcomes, scores: np.ndarray) -> None:
+    def learn(self, outcomes: Outcomes, scores: np.ndarray) -> None:
         from sklearn.linear_model import RidgeCV
         from sklearn.model_selection import PredefinedSplit, cross_val_predict
 
@@ -97,7 +97,7 @@ class IRTScores(ScoreRouter):
         texts = as_texts(prompts)
         return self._encode(texts) @ self.coefficients_ + self.intercept_ if texts else np.zeros(0)
 
-    def _expected_scores(self, texts: list[str]) -> np.ndarray:
+    def compute_expected_scores(self, texts: list[str]) -> np.ndarray:
         return self._from_share(sigmoid(_response_features(self.difficulty(texts)) @ self.response_))
 
     def _new_columns(self, texts: list[str], scores: np.ndarray) -> dict[str, np.ndarray]:

@@ -33,7 +33,7 @@ class KNNScores(ScoreRouter):
     """
 
     name = "nearest"
-    _saved: ClassVar[Mapping[str, Field]] = {
+    saved: ClassVar[Mapping[str, Field]] = {
         "scores_": Array("n", "m", gaps=True),
         "vectors_": Array("n", "d"),
         "k_": WHOLE,
@@ -51,7 +51,7 @@ class KNNScores(ScoreRouter):
         self.folds = folds
         self.random_state = random_state
 
-    def _fit(self, outcomes: Outcomes, scores: np.ndarray) -> None:
+    def learn(self, outcomes: Outcomes, scores: np.ndarray) -> None:
         check_positive(self, "n_neighbors", whole=True)
         parts = training_parts(outcomes, self.folds, self.random_state)
         vectors = self._encode(outcomes.prompts)
@@ -64,12 +64,12 @@ class KNNScores(ScoreRouter):
         self.k_ = sizes[int(np.argmin(errors))]
         self.vectors_, self.scores_ = vectors, scores
 
-    def _check_learned(self) -> None:
-        super()._check_learned()
+    def check_learned(self) -> None:
+        super().check_learned()
         if not 1 <= self.k_ <= len(self.vectors_):
             raise ValueError(f"{self.k_} neighbours of {len(self.vectors_)} prompts")
 
-    def _expected_scores(self, texts: list[str]) -> np.ndarray:
+    def compute_expected_scores(self, texts: list[str]) -> np.ndarray:
         return _neighbour_means(self.vectors_, self.scores_, self._encode(texts), [self.k_])[0]
 
     def _new_columns(self, texts: list[str], scores: np.ndarray) -> dict[str, np.ndarray]:

@@ -32,7 +32,7 @@ class LogisticScores(ScoreRouter):
     """
 
     name = "logistic"
-    _saved: ClassVar[Mapping[str, Field]] = {"coefficients_": Array("f", "m"), "penalty_": NUMBER}
+    saved: ClassVar[Mapping[str, Field]] = {"coefficients_": Array("f", "m"), "penalty_": NUMBER}
 
     def __init__(
         self,
@@ -46,7 +46,7 @@ class LogisticScores(ScoreRouter):
         self.folds = folds
         self.random_state = random_state
 
-    def _fit(self, outcomes: Outcomes, scores: np.ndarray) -> None:
+    def learn(self, outcomes: Outcomes, scores: np.ndarray) -> None:
         check_positive(self, "penalties")
         parts = training_parts(outcomes, self.folds, self.random_state)
         features, targets = self._features(outcomes.prompts), self._to_share(scores)
@@ -62,7 +62,7 @@ class LogisticScores(ScoreRouter):
         self.penalty_ = float(self.penalties[best])
         self.coefficients_ = logistic(features, targets, penalty[best])
 
-    def _expected_scores(self, texts: list[str]) -> np.ndarray:
+    def compute_expected_scores(self, texts: list[str]) -> np.ndarray:
         return self._from_share(sigmoid(self._features(texts) @ self.coefficients_))
 
     def _new_columns(self, texts: list[str], scores: np.ndarray) -> dict[str, np.ndarray]:

@@ -30,13 +30,13 @@ class RidgeScores(ScoreRouter):
     """
 
     name = "ridge"
-    _saved: ClassVar[Mapping[str, Field]] = {"alphas_": Array("m"), "coefficients_": Array("f", "m"), "noise_": NUMBER}
+    saved: ClassVar[Mapping[str, Field]] = {"alphas_": Array("m"), "coefficients_": Array("f", "m"), "noise_": NUMBER}
 
     def __init__(self, encoder: Any = "static", alphas: Sequence[float] = PENALTIES) -> None:
         self.encoder = encoder
         self.alphas = alphas
 
-    def _fit(self, outcomes: Outcomes, scores: np.ndarray) -> None:
+    def learn(self, outcomes: Outcomes, scores: np.ndarray) -> None:
         from sklearn.linear_model import RidgeCV
 
         check_positive(self, "alphas")
@@ -57,7 +57,7 @@ class RidgeScores(ScoreRouter):
             error += ((targets - ridge.predict(vectors[rows]).reshape(targets.shape)) ** 2).sum()
         self.noise_ = error / known.sum()
 
-    def _expected_scores(self, texts: list[str]) -> np.ndarray:
+    def compute_expected_scores(self, texts: list[str]) -> np.ndarray:
         return self._features(texts) @ self.coefficients_
 
     def _new_columns(self, texts: list[str], scores: np.ndarray) -> dict[str, np.ndarray]:

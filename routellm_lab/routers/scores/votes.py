@@ -43,7 +43,7 @@ class VotesScores(ScoreRouter):
         Score per unit of log-strength, >= 0.
     """
 
-    _saved: ClassVar[Mapping[str, Field]] = {
+    saved: ClassVar[Mapping[str, Field]] = {
         "mean_": Array("m"),
         "usual_": Array("m"),
         "slope_": NUMBER,
@@ -62,7 +62,7 @@ class VotesScores(ScoreRouter):
     def name(self) -> str:  # type: ignore[override]
         return self.router.name
 
-    def _fit(self, outcomes: Outcomes, scores: np.ndarray) -> None:
+    def learn(self, outcomes: Outcomes, scores: np.ndarray) -> None:
         self.mean_ = np.nanmean(scores, axis=0)
         battles = random_battles(outcomes, self.pairs_per_prompt, self.random_state)
         train, rest = split_by_prompt(pd.DataFrame({"prompt_key": outcomes.keys}), self.held_out, self.random_state)
@@ -96,12 +96,12 @@ class VotesScores(ScoreRouter):
     def _encoder_identity(self) -> str | None:
         return self.router._encoder_identity()
 
-    def _check_learned(self) -> None:
-        super()._check_learned()
+    def check_learned(self) -> None:
+        super().check_learned()
         if not set(self.models_) <= set(self.router_.models_):
             raise ValueError(f"no votes on model {listed(set(self.models_) - set(self.router_.models_))}")
 
-    def _expected_scores(self, texts: list[str]) -> np.ndarray:
+    def compute_expected_scores(self, texts: list[str]) -> np.ndarray:
         return self.mean_ + self.slope_ * (self._strength(self.router_, texts) - self.usual_)
 
 

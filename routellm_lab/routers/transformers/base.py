@@ -121,7 +121,7 @@ class TransformerRouter(PairOnlyRouter):
         Of them, those longer than ``training.max_tokens``.
     """
 
-    _saved: ClassVar[Mapping[str, Field]] = {
+    saved: ClassVar[Mapping[str, Field]] = {
         "history_": Table("step", "epoch", "train_loss", "held_out_loss"),
         "n_train_": WHOLE,
         "n_held_out_": WHOLE,
@@ -146,7 +146,7 @@ class TransformerRouter(PairOnlyRouter):
     network_: "PooledClassifier"
     inputs_: "Inputs"
 
-    def _check(self) -> None:
+    def check_parameters(self) -> None:
         """Refuse parameters that cannot be used."""
         if not isinstance(self.training, Training):
             raise ParameterError(f"training must be a Training, got {self.training!r}")
@@ -171,11 +171,11 @@ class TransformerRouter(PairOnlyRouter):
         """Win rates from the head's outputs, (n, outputs) -> (n,)."""
         raise NotImplementedError
 
-    def _fit(self, battles: pd.DataFrame) -> None:
-        self._check()
-        super()._fit(battles)
+    def learn(self, battles: pd.DataFrame) -> None:
+        self.check_parameters()
+        super().learn(battles)
 
-    def _fit_votes(self, votes: pd.DataFrame) -> None:
+    def learn_votes(self, votes: pd.DataFrame) -> None:
         try:
             import accelerate  # noqa: F401
             from filelock import FileLock
@@ -218,7 +218,7 @@ class TransformerRouter(PairOnlyRouter):
         content = hash_pandas_object(votes, index=False).to_numpy().tobytes()
         return hashlib.sha256(json.dumps(parts).encode() + content).hexdigest()[:16]
 
-    def _win_rate(self, texts: list[str]) -> np.ndarray:
+    def compute_win_rate(self, texts: list[str]) -> np.ndarray:
         row_of: dict[str, int] = {}
         rows = [row_of.setdefault(text, len(row_of)) for text in texts]
         if self.cached and self._saved_as:

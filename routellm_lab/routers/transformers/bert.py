@@ -90,8 +90,8 @@ class BertRouter(TransformerRouter):
         self.stand_ins = stand_ins
         self.random_state = random_state
 
-    def _check(self) -> None:
-        super()._check()
+    def check_parameters(self) -> None:
+        super().check_parameters()
         if self.head not in ("one_logit", "three_classes"):
             raise ParameterError(f"head must be 'one_logit' or 'three_classes', got {self.head!r}")
         if self.pooling not in ("mean", "cls"):

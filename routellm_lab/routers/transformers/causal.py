@@ -125,8 +125,8 @@ class CausalLMRouter(TransformerRouter):
         self.stand_ins = stand_ins
         self.random_state = random_state
 
-    def _check(self) -> None:
-        super()._check()
+    def check_parameters(self) -> None:
+        super().check_parameters()
         if self.labels not in LABELS:
             raise ParameterError(f"labels must be 'wins' or 'scores', got {self.labels!r}")
         if self.instruction.count("{prompt}") != 1:
