@@ -13,6 +13,7 @@ from routellm_lab.studies.many_models import (
     SplitAnswers,
     cold_start_advice,
     domain_advice,
+    few_labels_sentence,
     panel_advice,
     panel_targets,
     price_changes,
@@ -84,7 +85,7 @@ def test_the_fewest_labels_that_are_nearly_as_good_as_the_most_are_advised():
     gains["above_most"] = [0.052, 0.002, np.nan]
     gains["above_most_low"], gains["above_most_high"] = gains["above_most"] - 0.002, gains["above_most"] + 0.002
     assert cold_start_advice(gains).startswith("Label 50 answers of a new model before routing to it, with ridge.")
-    assert cold_start_advice(gains, 0.001).startswith("Label 200 answers")
+    assert cold_start_advice(gains, 0.001).startswith("Label at least 200 answers")
 
 
 def test_domains_are_counted_with_the_labels_that_they_take():
@@ -94,3 +95,18 @@ def test_domains_are_counted_with_the_labels_that_they_take():
     text = domain_advice(summaries, needed)
     assert "the best constant in 1 of 1 domains, from 25 to 25 labels on" in text
     assert "the general router in 0 of 1 domains" in text
+    none = domain_advice(summaries, needed.assign(beats_best_constant=pd.NA))
+    assert none.startswith("Do not label questions of a new domain for a correction: in none of 1 domains")
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "claim"),
+    [
+        (0.01, 0.03, "significantly lower (better)"),
+        (-0.01, 0.03, "not significantly"),
+        (-0.03, -0.01, "higher (worse)"),
+    ],
+)
+def test_few_labels_get_a_verdict(low, high, claim):
+    row = pd.Series({"labels": 10, "router": "ridge", "gain": (low + high) / 2, "low": low, "high": high})
+    assert claim in few_labels_sentence(row)

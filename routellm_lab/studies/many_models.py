@@ -245,17 +245,33 @@ def cold_start_advice(gains: pd.DataFrame, tolerance: float = 0.01) -> str:
     rows = gains[gains["router"] == router].sort_values("labels")
     enough = rows[(rows["above_most_high"] <= tolerance) & (rows["labels"] < most)]
     if enough.empty:
-        nearest = rows[rows["labels"] < most].iloc[-1] if len(rows) > 1 else rows.iloc[-1]
-        above = Estimate(*nearest[["above_most", "above_most_low", "above_most_high"]])
         return (
-            f"Label {most} answers of a new model before routing to it, with {router}. With {nearest['labels']} labels "
-            f"the Brier score is {above:+.4f} above that: more than {tolerance:g} cannot be ruled out."
+            f"Label at least {most} answers of a new model before routing to it with {router}. More were not tried: "
+            f"with fewer, the upper end of the interval of the Brier score is more than {tolerance:g} above it."
         )
     first = enough.iloc[0]
     above = Estimate(*first[["above_most", "above_most_low", "above_most_high"]])
     return (
         f"Label {first['labels']} answers of a new model before routing to it, with {router}. Its Brier score is then "
         f"{above:+.4f} above that with {most} labels ({first['newcomers']} new models)."
+    )
+
+
+def few_labels_sentence(row: pd.Series) -> str:
+    """Whether what a router knows of the other models helps with a new one that has few labels.
+
+    Parameters
+    ----------
+    row : Series
+        A row of `cold_start_curve`.
+    """
+    gain = Estimate(*row[["gain", "low", "high"]])
+    claim = "is not significantly different from"
+    if gain.low > 0 or gain.high < 0:
+        claim = f"is significantly {'lower (better)' if gain.low > 0 else 'higher (worse)'} than"
+    return (
+        f"With {row['labels']} labels of a new model, the Brier score of {row['router']} {claim} that of the mean of "
+        f"these labels: it is {gain:.3f} lower (uncorrected interval)."
     )
 
 
@@ -278,8 +294,13 @@ def domain_advice(summaries: pd.DataFrame, needed: pd.DataFrame) -> str:
     labelled = summaries[(summaries["choice"] == "random") & (summaries["labels"] > 0)]
     first = labelled.sort_values("over_constant").iloc[-1]
     brought = Estimate(*first[["over_constant", "over_constant_low", "over_constant_high"]])
+    decision = f"In a new domain, labels of drawn questions beat {' and '.join(parts)} (uncorrected intervals)."
+    if not drawn[["beats_best_constant", "beats_general"]].notna().any(axis=None):
+        decision = (
+            f"Do not label questions of a new domain for a correction: in none of {len(drawn)} domains do labels beat "
+            "the best constant or the general router (uncorrected intervals)."
+        )
     return (
-        f"In a new domain, labels of drawn questions beat {' and '.join(parts)} (uncorrected intervals). The largest "
-        f"gain over the constant is {brought:+.3f} per question: {first['exam']} {first['domain']}, "
-        f"{first['labels']:,} labels."
+        f"{decision} The largest gain over the constant, chosen afterwards, is {brought:+.3f} per question: "
+        f"{first['exam']} {first['domain']}, {first['labels']:,} labels."
     )

@@ -13,7 +13,7 @@ from routellm_lab.evaluation import evaluate, holm, rank_correlation
 from routellm_lab.preferences import pool_battles
 from routellm_lab.resampling import Bootstrap
 from routellm_lab.routers import RECIPE, KernelRouter
-from routellm_lab.studies.recipe_deployment import joined
+from routellm_lab.studies.sentences import joined
 from routellm_lab.studies.transfer import cross_fitted, pair_properties, pairs_by_gap, transfer_table
 
 if TYPE_CHECKING:

@@ -7,8 +7,8 @@ import pandas as pd
 
 from routellm_lab.evaluation.significance import holm
 from routellm_lab.resampling import Bootstrap
-from routellm_lab.studies.recipe_deployment import joined
 from routellm_lab.studies.robustness import AdversarialSuffix, worst_flips
+from routellm_lab.studies.sentences import joined
 
 if TYPE_CHECKING:
     from routellm_lab.evaluation.curve import RoutingCurve
