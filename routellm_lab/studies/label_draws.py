@@ -161,8 +161,10 @@ def label_draws(
 
     Examples
     --------
-    >>> labels = label_draws(pair, "sample", gold_questions=400, encoder="static")  # doctest: +SKIP
-    >>> labels.recommended().win_rate(labels.evaluations["mmlu"].prompts)  # doctest: +SKIP
+    >>> from routellm_lab import default_pair
+    >>> labels = label_draws(default_pair("sample"), "sample", gold_questions=50, encoder="hashing")
+    >>> len(labels.gold[0]), len(labels.evaluations["mmlu"])
+    (50, 1945)
     """
     require_number("n_draws", n_draws, 1, whole=True)
     require_number("gold_questions", gold_questions, 1, whole=True)
