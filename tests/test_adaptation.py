@@ -425,6 +425,8 @@ def test_the_picture_has_a_line_per_choice_and_says_where_labels_help(blind):
     two = pd.concat([none.assign(domain="law"), none.assign(domain="maths")])
     figure = plots.adaptation(two, simulated=False)
     assert len(figure.axes) == 2
-    assert figure.get_suptitle() == "None of 12 sets of labels beats the general router, by its interval"
+    assert figure.get_suptitle() == (
+        "None of 12 sets of labels is significantly better than the general router (uncorrected)"
+    )
     with pytest.raises(DataError, match="at most 4"):
         plots.adaptation(pd.concat([none.assign(domain=number) for number in range(5)]), simulated=False)

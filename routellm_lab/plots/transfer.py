@@ -208,12 +208,12 @@ def adaptation(frame: pd.DataFrame, *, simulated: bool, name: str = "", title: s
     theme.legend_below(figure, handles, "questions that were labelled; bars: intervals", columns=5)
     labelled = frame[frame["labels"] > 0]
     sure = labelled[labelled["gain_low"] > 0]
-    finding = f"None of {len(labelled)} sets of labels beats the general router, by its interval"
+    finding = f"None of {len(labelled)} sets of labels is significantly better than the general router (uncorrected)"
     if len(sure):
         most = sure.sort_values("gain").to_dict("records")[-1]
         where = f" ({words(most['domain'])})" if "domain" in most else ""
         finding = (
-            f"{len(sure)} of {len(labelled)} sets of labels beat the general router, each by its own interval, "
+            f"{len(sure)} of {len(labelled)} sets of labels beat the general router (intervals, uncorrected), "
             f"by up to {most['gain']:.3f} APGR: {most['labels']:,} {words(most['choice'])} questions{where}"
         )
     theme.headline(figure, panels[0][0], title or finding, simulated, name)

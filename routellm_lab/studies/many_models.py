@@ -208,7 +208,7 @@ def routing_advice(table: pd.DataFrame, tests: pd.DataFrame, best: str, confiden
     )
 
 
-def panel_advice(matched: pd.DataFrame, targets: Iterable[str], size: int) -> str:
+def panel_advice(matched: pd.DataFrame, targets: Iterable[str], size: int, confidence_level: float = 0.95) -> str:
     """Whether a panel of small models with a router matches the models it is compared with.
 
     Parameters
@@ -218,11 +218,13 @@ def panel_advice(matched: pd.DataFrame, targets: Iterable[str], size: int) -> st
     targets : iterable of str
     size : int
         Models in the panel.
+    confidence_level : float
+        One minus the level of the tests.
     """
     parts = []
     for row in matched[matched["against"].isin(list(targets)) & (matched["panel"] == "router")].to_dict("records"):
         gain, verdict = Estimate(row["difference"], row["low"], row["high"]), "not significantly different from"
-        if row["p_holm"] < 0.05:
+        if row["p_holm"] < 1 - confidence_level:
             verdict = "significantly better than" if gain.value > 0 else "significantly worse than"
         parts.append(
             f"{verdict} {row['against']} ({gain:+.3f} in quality), which costs {row['cost_ratio']:.1f} times as much"
@@ -266,12 +268,17 @@ def few_labels_sentence(row: pd.Series) -> str:
         A row of `cold_start_curve`.
     """
     gain = Estimate(*row[["gain", "low", "high"]])
-    claim = "is not significantly different from"
-    if gain.low > 0 or gain.high < 0:
-        claim = f"is significantly {'lower (better)' if gain.low > 0 else 'higher (worse)'} than"
+    claim, how = "is not significantly different from", f"{gain:.3f} lower"
+    if gain.low > 0:
+        claim = "is significantly lower (better) than"
+    elif gain.high < 0:
+        claim, how = (
+            "is significantly higher (worse) than",
+            f"{Estimate(-gain.value, -gain.high, -gain.low):.3f} higher",
+        )
     return (
         f"With {row['labels']} labels of a new model, the Brier score of {row['router']} {claim} that of the mean of "
-        f"these labels: it is {gain:.3f} lower (uncorrected interval)."
+        f"these labels: it is {how} (uncorrected interval)."
     )
 
 
