@@ -70,7 +70,7 @@ def test_a_factorization_that_stops_early_closes_its_bar_as_complete(bars):
         ModelPair("sim-granite", "sim-pebble"), dimensions=4, epochs=500, learning_rate=0.05, random_state=0
     )
     router.fit(votes)
-    (bar,) = [bar for bar in bars if "matrix" in getattr(bar, "desc", "")]  # a disabled bar has none
+    (bar,) = [bar for bar in bars if "matrix" in getattr(bar, "desc", "")]  # a disabled bar has no desc
     stopped = int(router.history_["epoch"].iloc[-1])
     assert stopped < 500
     assert bar.last[:3] == (stopped, stopped, True)

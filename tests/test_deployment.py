@@ -44,12 +44,15 @@ def test_a_router_that_beats_all_is_deployed_with_its_threshold_and_calls():
     assert decision.deploy
     assert decision.reasons.empty
     first, second, third = decision.findings(0.625, achieved=0.4)
-    assert first.startswith("Deploy BERT for s / w on toy; set its threshold to 0.625. Expect half of the quality gap")
-    assert "significantly better than the recommended router" in second
-    assert "over questions and 2 fits" in second
-    assert "over 3 comparisons" in second
-    assert third.startswith("BERT achieves 40%")
-    assert decision.table["router"].tolist()[0] == "bert"
+    assert first.startswith("Deploy BERT (set its threshold to 0.625) for s / w on toy. Expect half of the quality gap")
+    assert second.startswith("It is significantly better than a random router (")
+    assert "), prompt length (" in second
+    assert ") and the recommended router (" in second
+    assert second.endswith("95% interval over questions and 2 fits, p by Holm (3 comparisons).")
+    assert max(len(line.split()) for line in (first, second, third)) <= 50
+    assert third.endswith("(first fit, without interval).")
+    assert decision.table.loc[0, ["router", "name"]].tolist() == ["bert", "BERT"]
+    assert decision.gains["name"].tolist() == ["random", "prompt length", "recommended"]
     assert decision.table.set_index("router")["fits"].to_dict() == {"bert": 2, "recommended": 1, "prompt_length": 1}
 
 
@@ -60,8 +63,8 @@ def test_a_simpler_rival_that_does_as_well_and_a_better_one_speak_against_it():
     assert decision.reasons["rival"].tolist() == ["ridge", "recommended"]
     first, second = decision.findings(0.5)
     assert first.startswith("Do not deploy BERT")
-    assert "not significantly better than ridge" in first
-    assert "significantly worse than the recommended router" in first
+    assert "not significantly better than ridge regression (" in first
+    assert ") but significantly worse than the recommended router" in first
     assert "ridge" not in second
     assert "a random router" in second
 
@@ -76,7 +79,7 @@ def test_no_difference_to_the_recommended_router_leaves_the_choice():
     found = curves_of(bert=1.5, prompt_length=0.0, recommended=1.5)
     decision = deployment_decision(found, "bert", bootstrap=FEW)
     assert decision.deploy
-    assert decision.findings()[0].startswith("Deploy BERT or the recommended router (no significant difference)")
+    assert decision.findings()[0].startswith("Deploy BERT or the recommended router (no significant difference) for")
     assert "not significantly different from the recommended router" in decision.findings()[1]
 
 

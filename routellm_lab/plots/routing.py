@@ -128,4 +128,5 @@ def _routing_finding(curves: Mapping[str, RoutingCurve], bootstrap: Bootstrap | 
     if bootstrap is not None:
         low, high = best.interval("cpt50", bootstrap)
         calls += f" [{low:.0%}, {high:.0%}]"
-    return f"{capital(words(name))} needs {calls} strong calls for half of the gap, random 50%"
+    subject = "The recommended router" if name == "recommended" else capital(words(name))
+    return f"{subject} needs {calls} strong calls for half of the gap, random 50%"

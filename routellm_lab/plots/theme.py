@@ -15,6 +15,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
 from routellm_lab.errors import DataError, listed
+from routellm_lab.routers.names import router_label
 
 P = ParamSpec("P")
 
@@ -195,7 +196,7 @@ def counted(numbers: Iterable[float], what: str) -> str:
 
 def words(name: object) -> str:
     """A name in words."""
-    return str(name).replace("_", " ")
+    return router_label(name)
 
 
 def capital(text: str) -> str:

@@ -95,7 +95,7 @@ def learning_curve(
             verb = "falls" if after < before else "goes"
             which = f"{words(best)}, at first the best," if len(ends) > 1 else words(best)
             title = f"{capital(which)} {verb} from {shown[0]} {what} at {low} to {shown[1]} at {high}"
-    theme.headline(figure, axes, title, simulated, name, "bands: intervals" if bands else "")
+    theme.headline(figure, axes, title, simulated, name, "bands: confidence intervals" if bands else "")
     return figure
 
 

@@ -62,7 +62,7 @@ from routellm_lab.studies.robustness import (
     perturb,
 )
 from routellm_lab.studies.robustness_verdict import compare_with_rival, robustness_advice
-from routellm_lab.studies.sentences import joined
+from routellm_lab.studies.sentences import difference_words, joined
 from routellm_lab.studies.training_sets import TrainingSets, paper_training_sets
 from routellm_lab.studies.transfer import (
     cross_fitted,
@@ -80,7 +80,7 @@ from routellm_lab.studies.validation import (
     validate_router,
     validation_ranking,
 )
-from routellm_lab.studies.vote_loss import vote_loss
+from routellm_lab.studies.vote_loss import gamma_sentence, vote_loss
 
 __all__ = [
     "BENCHMARK_TITLES",
@@ -115,12 +115,14 @@ __all__ = [
     "deployment_sentences",
     "deployment_table",
     "describe_label_sets",
+    "difference_words",
     "doubling_sentence",
     "evaluate_recipes",
     "fit_recipes",
     "fits_table",
     "flip_rates",
     "gain_per_doubling",
+    "gamma_sentence",
     "gold_label_draws",
     "gradings_table",
     "halves",

@@ -13,7 +13,9 @@ from routellm_lab.evaluation import Estimate, RefitCurves, apgr_table, evaluate_
 from routellm_lab.preferences.models import ModelPair
 from routellm_lab.resampling import Bootstrap
 from routellm_lab.routers import PromptLengthRouter
+from routellm_lab.routers.names import router_label
 from routellm_lab.routers.recommended import EVALUATED, recommended_router
+from routellm_lab.studies.sentences import difference_words, joined
 
 RANDOM = "random"
 """The router that every other one must beat; its expected APGR is 0.5."""
@@ -89,11 +91,12 @@ class Deployment:
     pair : ModelPair
     benchmark : str
     table : DataFrame
-        One row per router, the highest APGR first: ``router``, ``fits``, ``apgr``, ``low``, ``high`` (over questions
-        and fits), ``calls``, ``calls_low``, ``calls_high`` (share of strong calls for half of the gap, first fit).
+        One row per router, the highest APGR first: ``router``, its ``name`` in words, ``fits``, ``apgr``, ``low``,
+        ``high`` (over questions and fits), ``calls``, ``calls_low``, ``calls_high`` (share of strong calls for half of
+        the gap, first fit).
     gains : DataFrame
-        APGR of the router minus that of each other one, paired, and minus the 0.5 of a random router: ``rival``,
-        ``difference``, ``low``, ``high``, ``p_value``, ``p_holm`` (corrected over these rows).
+        APGR of the router minus that of each other one, paired, and minus the 0.5 of a random router: ``rival``, its
+        ``name`` in words, ``difference``, ``low``, ``high``, ``p_value``, ``p_holm`` (corrected over these rows).
     simpler : tuple of str
         Rivals that cost less to make or to run: the router must be significantly better than each.
     confidence_level : float
@@ -134,9 +137,10 @@ class Deployment:
         """
         lines = [self._decision(threshold), self._comparisons()]
         if achieved is not None:
+            which = "first fit, " if self._fits > 1 else ""
             lines.append(
                 f"{_capital(_words(self.router))} achieves {achieved:.0%} of the gain over random that is possible on "
-                "this simulated data."
+                f"this simulated data ({which}without interval)."
             )
         return lines
 
@@ -144,39 +148,47 @@ class Deployment:
         name, row = _words(self.router), self._row(self.router)
         apgr = Estimate(row["apgr"], row["low"], row["high"])
         if not self.deploy:
-            claims = [self._claim(reason) for reason in self.reasons.to_dict("records")]
             return (
                 f"Do not deploy {name} for {self.pair} on {self.benchmark}: its APGR of {apgr:.3f} is "
-                f"{', and '.join(claims)}."
+                f"{self._claims(self.reasons)}."
             )
         calls = Estimate(row["calls"], row["calls_low"], row["calls_high"])
         rest = self.gains[~self.gains["rival"].isin([RANDOM, *self.simpler])]
         equal = [_words(name) for name in rest.loc[rest["p_holm"] >= self._alpha, "rival"]]
         also = f" or {' or '.join(equal)} (no significant difference)" if equal else ""
-        setting = "" if threshold is None else f"; set its threshold to {threshold:.3f}"
+        setting = "" if threshold is None else f" (set its threshold to {threshold:.3f})"
         return (
-            f"Deploy {name}{also} for {self.pair} on {self.benchmark}{setting}. Expect half of the quality gap with "
-            f"{calls:.0%} of calls to the strong model, where a random router needs 50%; APGR {apgr:.3f}."
+            f"Deploy {name}{setting}{also} for {self.pair} on {self.benchmark}. Expect half of the quality gap with "
+            f"{calls:.0%} of calls to the strong model (a random router: 50%); APGR {apgr:.3f}."
         )
 
-    def _claim(self, row: Mapping[Any, Any]) -> str:
-        better = "better" if row["difference"] > 0 else "worse"
-        clear = f"significantly {better} than" if row["p_holm"] < self._alpha else "not significantly better than"
-        if row["p_holm"] >= self._alpha and row["rival"] not in (RANDOM, *self.simpler):
-            clear = "not significantly different from"
-        difference = Estimate(row["difference"], row["low"], row["high"])
-        return f"{clear} {_words(row['rival'])} ({difference:+.3f}, p {_p(row['p_holm'])})"
+    def _claims(self, rows: pd.DataFrame) -> str:
+        """The comparisons of some rows in words, those with the same result together."""
+        by_result: dict[str, list[str]] = {}
+        for row in rows.to_dict("records"):
+            numbers = difference_words(Estimate(row["difference"], row["low"], row["high"]), row["p_holm"])
+            by_result.setdefault(self._result(row), []).append(f"{_words(row['rival'])} ({numbers})")
+        return joined([f"{result} {joined(rivals)}" for result, rivals in by_result.items()], "but")
+
+    def _result(self, row: Mapping[Any, Any]) -> str:
+        if row["p_holm"] < self._alpha:
+            return f"significantly {'better' if row['difference'] > 0 else 'worse'} than"
+        needed = row["rival"] in (RANDOM, *self.simpler)
+        return "not significantly better than" if needed else "not significantly different from"
 
     def _comparisons(self) -> str:
-        """The comparisons that are not a reason against the router, and what the intervals cover."""
-        others = self.gains.drop(index=self.reasons.index).to_dict("records")
-        claims = f"It is {', '.join(map(self._claim, others))}. " if others else ""
-        fits = int(self._row(self.router)["fits"])
-        over = f"questions and {fits} fits" if fits > 1 else "questions"
+        """The comparisons that are not a reason against the router, and what the numbers in brackets are."""
+        others = self.gains.drop(index=self.reasons.index)
+        claims = f"It is {self._claims(others)}. " if len(others) else ""
+        over = f"questions and {self._fits} fits" if self._fits > 1 else "questions"
         return (
-            f"{claims}Numbers in brackets: difference in APGR, its {self.confidence_level:.0%} interval over {over}, "
-            f"and the p-value after Holm's correction over {len(self.gains)} comparisons."
+            f"{claims}In brackets: difference in APGR, its {self.confidence_level:.0%} interval over {over}, p by Holm "
+            f"({len(self.gains)} comparisons)."
         )
+
+    @property
+    def _fits(self) -> int:
+        return int(self._row(self.router)["fits"])
 
     @property
     def _alpha(self) -> float:
@@ -235,27 +247,24 @@ def deployment_decision(
             )
     gains = pd.DataFrame(rows)
     gains["p_holm"] = holm(gains["p_value"])
+    table["name"], gains["name"] = table["router"].map(router_label), gains["rival"].map(router_label)
     table = table.sort_values("apgr", ascending=False, ignore_index=True)
     kept = tuple(name for name in simpler if name in curves)
     return Deployment(router, own.pair, own.name, table, gains, kept, level)
 
 
 def _words(name: object) -> str:
-    return _NAMES.get(str(name), str(name).replace("_", " "))
+    return _NAMES.get(str(name), router_label(name))
 
 
 _NAMES = {
     RANDOM: "a random router",
     RECOMMENDED: "the recommended router",
-    "bert": "BERT",
     "causal_llm": "the causal LLM",
+    "ridge": "ridge regression",
     "similarity_weighted": "the similarity-weighted router",
 }
 
 
 def _capital(text: str) -> str:
     return text[:1].upper() + text[1:]
-
-
-def _p(value: float) -> str:
-    return "< 0.001" if value < 0.001 else f"= {value:.3f}"
