@@ -72,7 +72,8 @@ def test_a_simpler_rival_that_does_as_well_and_a_better_one_speak_against_it():
 def test_a_router_like_chance_is_refused_for_that_first():
     decision = deployment_decision(curves_of(bert=0.0, prompt_length=0.0), "bert", bootstrap=FEW)
     assert decision.reasons["rival"].tolist() == ["random", "prompt_length"]
-    assert "not significantly better than a random router" in decision.findings()[0]
+    assert "not significantly better than a random router (" in decision.findings()[0]
+    assert ") or prompt length (" in decision.findings()[0]
 
 
 def test_no_difference_to_the_recommended_router_leaves_the_choice():
@@ -116,6 +117,12 @@ def test_surest_prompts_of_few_that_differ():
     shown = surest_prompts([0.9, 0.5, 0.1], outcomes, PAIR)
     assert shown["prompt"].tolist() == ["a", "c"]
     assert shown["router"].tolist() == ["right", "right"]
+
+
+def test_surest_prompts_that_begin_alike_are_shown_once():
+    scores = pd.DataFrame({"s": [1.0, 1.0, 0.0, 0.0], "w": [0.0, 0.0, 1.0, 1.0]})
+    prompts = pd.Series(["a" * 80, "a" * 81, "b", "c"])
+    assert surest_prompts([0.9, 0.8, 0.2, 0.1], toy(prompts, scores), PAIR)["prompt"].tolist() == ["a" * 70, "c"]
 
 
 def test_rivals_on_the_sample():

@@ -52,7 +52,8 @@ def rival_curves(outcomes: Outcomes, pair: ModelPair, battles: pd.DataFrame, dat
 
 
 def surest_prompts(win_rates: pd.Series, outcomes: Outcomes, pair: ModelPair, n: int = 3) -> pd.DataFrame:
-    """The prompts on which a router was surest, among those where the scores of the two models differ.
+    """The prompts on which a router was surest, among those where the scores of the two models differ. Prompts that
+    begin alike count once.
 
     Parameters
     ----------
@@ -72,7 +73,7 @@ def surest_prompts(win_rates: pd.Series, outcomes: Outcomes, pair: ModelPair, n:
     """
     gap = pd.Series(outcomes.gap(pair)).to_numpy(float)
     frame = pd.DataFrame({"prompt": outcomes.prompts.str.slice(0, 70), "win_rate": win_rates, "gap": gap})
-    frame = frame[frame["gap"].abs() > 0]
+    frame = frame[frame["gap"].abs() > 0].drop_duplicates("prompt")
     n = min(n, len(frame) // 2)
     ends = {1: frame.nlargest(n, "win_rate"), -1: frame.nsmallest(n, "win_rate")[::-1]}
     rows = [
@@ -168,7 +169,11 @@ class Deployment:
         for row in rows.to_dict("records"):
             numbers = difference_words(Estimate(row["difference"], row["low"], row["high"]), row["p_holm"])
             by_result.setdefault(self._result(row), []).append(f"{_words(row['rival'])} ({numbers})")
-        return joined([f"{result} {joined(rivals)}" for result, rivals in by_result.items()], "but")
+        parts = [
+            f"{result} {joined(rivals, 'or' if result.startswith('not') else 'and')}"
+            for result, rivals in by_result.items()
+        ]
+        return joined(parts, "but")
 
     def _result(self, row: Mapping[Any, Any]) -> str:
         if row["p_holm"] < self._alpha:
