@@ -19,7 +19,7 @@ FIGURE = "import matplotlib.pyplot as plt\nfigure, axes = plt.subplots()\nrun.sh
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory):
-    """A workbook with one notebook that always works and one that raises when told to."""
+    """A workbook with one notebook that always works and one that raises on demand."""
     root = tmp_path_factory.mktemp("workbook")
     write_notebook(
         root, "01_fine", "run.path('a.json').write_text('1')", FIGURE, "run.record(one=1)", writes=["a.json"]

@@ -84,7 +84,7 @@ def free_port():
 
 
 def kill_once(flag, find=os.getpid):
-    """Kill a process, as a host that goes down would, the first time; this one unless told otherwise."""
+    """Kill a process, as a host that goes down would, the first time; this one by default."""
     try:
         os.close(os.open(flag, os.O_CREAT | os.O_EXCL))
     except FileExistsError:

@@ -1,4 +1,4 @@
-"""Where battles and outcomes come from: a folder of one's own, files in the public sources' formats, the sample."""
+"""Where battles and outcomes come from: a user's folder, files in the public sources' formats, the sample."""
 
 import csv
 import json

@@ -88,7 +88,7 @@ def votes(*rows):
 
 
 def separable():
-    """40 votes that can be told from their text: the strong model wins proofs, the weak one greetings."""
+    """40 votes that follow from their text: the strong model wins proofs, the weak one greetings."""
     proofs = [(f"Prove theorem number {row}, rigorously", "strong", "weak", "model_a") for row in range(24)]
     return votes(*proofs, *[(f"Say hello to friend {row}", "strong", "weak", "model_b") for row in range(16)])
 

@@ -143,7 +143,7 @@ class VectorCache:
     def get(
         self, hashes: list[bytes], sound: Callable[[np.ndarray], np.ndarray] | None = None
     ) -> dict[bytes, np.ndarray]:
-        """The vectors, (d,), of those that are there and can be vectors (see `through_cache`)."""
+        """The vectors, (d,), of the texts that are in the file and whose bytes can be vectors (see `through_cache`)."""
         found = self._whole(lambda: self._get(hashes, sound))
         if self.path not in _used:  # what is used stays when the limit is reached
             _used.add(self.path)

@@ -3,7 +3,7 @@
 ================  ===================================================================================
 local             this machine (the default)
 ray               the Ray cluster that this machine is part of; where there is none, one on this machine
-ray://HOST:PORT   a Ray cluster elsewhere, through its client server (port 10001 unless told otherwise)
+ray://HOST:PORT   a Ray cluster elsewhere, through its client server (port 10001 by default)
 ================  ===================================================================================
 
 Inside of ``with engine("ray")`` every ``joblib.Parallel`` of the process runs on the cluster: that of `parallel`, which

@@ -321,7 +321,7 @@ def position_bias(matched: pd.DataFrame, bootstrap: Bootstrap = Bootstrap()) -> 
     """How much more often the second judge names the answer shown first (A) than the first judge does.
 
     Only votes that both saw with the same sides count (else DataError): on swapped ones the better answer and the
-    place are not to be told apart.
+    place are not distinguished.
     """
     same = matched[~matched["swapped"]]
     if same.empty:

@@ -57,7 +57,7 @@ _THEME: dict[str, Any] = {
 
 
 def set_theme() -> None:
-    """Make the workbook's theme the default of matplotlib in this process, for figures of one's own."""
+    """Make the workbook's theme the default of matplotlib in this process, for a reader's own figures too."""
     sns.set_theme(style="whitegrid", palette="colorblind", rc=_THEME)
 
 

@@ -171,7 +171,7 @@ def rating_ladder(
 
 
 def _most_voted(frame: pd.DataFrame, max_models: int, pair: Any) -> pd.DataFrame:
-    """At most so many rows, in their order: the pair's models, and then those with the most votes."""
+    """The first rows up to a limit, in their order: the pair's models, then the models with the most votes."""
     if len(frame) <= max_models or "votes" not in frame:
         return frame
     asked = frame["model"].isin({pair.strong, pair.weak} if pair is not None else set())

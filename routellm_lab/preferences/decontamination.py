@@ -176,8 +176,8 @@ def gold_split(
     *others : Outcomes
         Further benchmarks that will be evaluated on.
     evaluated : int, optional
-        How many of the other questions to evaluate on, drawn in the same way; all by default. Questions that are in
-        neither part take the place of those that are dropped.
+        How many of the other questions to evaluate on, drawn in the same way; all by default. Dropped
+        questions are replaced by questions that are in neither part.
     encoder : Encoder, optional
         Whose cosine of .95 or more counts as the same prompt (see `decontaminate`).
     random_state : int

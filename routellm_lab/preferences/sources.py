@@ -1,4 +1,4 @@
-"""Where battles come from: the simulated sample, a data folder, the Hub, or a file of one's own."""
+"""Where battles come from: the simulated sample, a data folder, the Hub, or a file of the user."""
 
 from collections.abc import Iterable
 from pathlib import Path

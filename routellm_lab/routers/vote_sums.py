@@ -139,8 +139,8 @@ class VoteMoments:
     z_i = log(gamma) q . x_i / N, the weights are proportional to exp(z_i). For normal z of variance s^2 the best
     quadratic in its place is, up to a factor, 1 + z + (z^2 - s^2) / 2: the first Hermite polynomials. Its sum over
     votes needs their number, the sum of x and the sum of x x', the last kept in the first principal axes alone. Where N
-    is the question's largest cosine, it is told from the largest cosine to a random sample of the voted prompts, the
-    landmarks, by a line fitted to some of these prompts.
+    is the question's largest cosine, it is estimated from the largest cosine to a random sample of the voted prompts,
+    the landmarks, by a line fitted to some of these prompts.
 
     Parameters
     ----------

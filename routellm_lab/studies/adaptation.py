@@ -185,7 +185,7 @@ def labels_to_beat(summary: pd.DataFrame) -> pd.DataFrame:
     Parameters
     ----------
     summary : DataFrame
-        One or several of them; with a column ``domain`` they are told apart by it.
+        One or several of them; with a column ``domain`` it distinguishes them.
 
     Returns
     -------

@@ -15,6 +15,7 @@ from routellm_lab.preferences import ModelPair
 from routellm_lab.resampling import Bootstrap
 from routellm_lab.routers.kernel import KernelRouter
 from routellm_lab.routers.recommended import DIFFICULTY, GOLD, gold_prompt_ids, recommended_router
+from routellm_lab.studies.sentences import p_value_words
 
 SIGNIFICANT = 0.05
 """Below this p-value, after Holm's correction, a difference is called significant."""
@@ -119,7 +120,7 @@ def rival_sentence(rivals: pd.DataFrame, name: str) -> str:
     if name not in names[1:]:
         raise ParameterError(f"no rival {name!r}; nearest: {nearest(name, names[1:])}")
     router, rival = rivals.iloc[0], rivals.iloc[names.index(name)]
-    p_value = "p < 0.001" if rival["p_holm"] < 0.001 else f"p = {rival['p_holm']:.3f}"
+    p_value = p_value_words(rival["p_holm"])
     if rival["p_holm"] >= SIGNIFICANT:
         verdict = "is not significantly different"
     else:
@@ -188,7 +189,7 @@ def deployment_sentences(
             f"Do not deploy the {name} router for prompts like {curve.name}: {reason}. With a threshold of "
             f"{at} it would give {gives}."
         )
-    test = "p < 0.001" if p_value < 0.001 else f"p = {p_value:.3f}"
+    test = p_value_words(p_value)
     against = "is significantly better than" if beats_random else "is not significantly better than"
     if p_value < SIGNIFICANT and curve.apgr < 0.5:
         against = "is significantly worse than"

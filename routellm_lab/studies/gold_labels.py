@@ -29,7 +29,7 @@ class GoldLabelDraws:
     counts : list of int
         Numbers of labels that every draw has.
     own : int
-        Up to so many labels are of the evaluated benchmark itself; further ones are of ``source``.
+        The most labels that come from the evaluated benchmark itself; further ones come from ``source``.
     labels : list of DataFrame
         Gold votes of each draw in a random order: the first n are the labels of a fit on n.
     evaluations : list of Outcomes

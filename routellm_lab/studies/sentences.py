@@ -40,4 +40,15 @@ def difference_words(difference: Estimate, p_value: float) -> str:
     """
     numbers = [f"{number:+.3f}" for number in difference]
     value, low, high = ("0.000" if number in ("+0.000", "-0.000") else number for number in numbers)
-    return f"{value} [{low}, {high}], {'p < 0.001' if p_value < 0.001 else f'p = {p_value:.3f}'}"
+    return f"{value} [{low}, {high}], {p_value_words(p_value)}"
+
+
+def p_value_words(p_value: float) -> str:
+    """A p-value in a sentence.
+
+    Examples
+    --------
+    >>> p_value_words(0.0421), p_value_words(0.00002)
+    ('p = 0.042', 'p < 0.001')
+    """
+    return "p < 0.001" if p_value < 0.001 else f"p = {p_value:.3f}"

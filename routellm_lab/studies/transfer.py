@@ -53,7 +53,7 @@ def transfer_table(
     DataFrame
         One row per pair and router: ``strong``, ``weak`` (the models), ``router``, ``prompts`` (with both scores),
         ``gap`` (mean score of the strong less that of the weak model), ``apgr``, ``low``, ``high`` (see
-        `RoutingCurve.interval`; NaN where the two models cannot be told apart), ``p_random`` (permutation
+        `RoutingCurve.interval`; NaN where the two models do not differ significantly), ``p_random`` (permutation
         test against random, not corrected for the number of rows: see `holm`), ``ceiling`` (APGR of the oracle),
         ``achieved`` (apgr - .5) / (ceiling - .5), ``random_sd`` (spread of a random router's APGR).
 

@@ -9,7 +9,7 @@ scorer itself takes, to read every answer, is counted as nothing: no dollars, no
 `AutoMix` (Aggarwal et al. 2023, arXiv 2310.12963): a small model verifies its own answer several times, and a
 meta-verifier decides on that noisy evidence whether to ask the large one. Logs hold no self-verification. The stand-in
 here is how many of a few cheap models end in the same number: each vote costs an answer, and whether
-self-verification is as good a sign cannot be told from it. Such votes do not read the small model's answer and are
+self-verification is as good a sign cannot be learned from it. Such votes do not read the small model's answer and are
 asked beside it, in one round; verification proper waits for that answer, one round more than is counted here.
 """
 

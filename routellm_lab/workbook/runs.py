@@ -1,4 +1,4 @@
-"""Run folders: what a run was told (manifest), how far it got, and who is working on it."""
+"""Run folders: manifest, progress and lock."""
 
 import json
 import os

@@ -18,11 +18,11 @@ from routellm_lab.routers.scores.fitting import OWN_LEVEL, PENALTIES, logistic, 
 
 
 class IRTScores(ScoreRouter):
-    """Item response theory: P(m is right on x) = sigmoid(a_m (theta_m - b(x))), the difficulty b told from the text.
+    """Item response theory: P(m is right on x) = sigmoid(a_m (theta_m - b(x))), b predicted from the text.
 
     The difficulty of the training prompts comes from `routellm_lab.preferences.difficulty.fit_difficulty`, that of a
-    new one from ridge regression on the encoded prompt. What is told from a text varies less than the difficulty
-    itself; abilities and discriminations are therefore fitted again, on told difficulties of held-out prompts.
+    new one from ridge regression on the encoded prompt. What is predicted from a text varies less than the difficulty
+    itself; abilities and discriminations are therefore fitted again, on predicted difficulties of held-out prompts.
 
     Parameters
     ----------
@@ -30,7 +30,7 @@ class IRTScores(ScoreRouter):
     alphas : sequence of float
         Penalties of the ridge regression to choose from, by the leave-one-prompt-out squared error.
     folds : int
-        Parts of the prompts, by ``keys``, whose difficulty is told by the others.
+        Parts of the prompts, by ``keys``, whose difficulty is predicted from the others.
     random_state : int
 
     Attributes
@@ -92,7 +92,7 @@ class IRTScores(ScoreRouter):
         return pd.Series(self.response_[1], self.models_, name="discrimination")
 
     def difficulty(self, prompts: Iterable[str]) -> np.ndarray:
-        """Difficulty told from the text, (n,): 0 is the mean and 1 the standard deviation of those measured."""
+        """Difficulty predicted from the text, (n,): 0 is the mean and 1 the standard deviation of those measured."""
         check_is_fitted(self, "models_")
         texts = as_texts(prompts)
         return self._encode(texts) @ self.coefficients_ + self.intercept_ if texts else np.zeros(0)

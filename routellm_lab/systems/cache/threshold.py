@@ -38,7 +38,7 @@ def labelled_pairs(
     Parameters
     ----------
     prompts : iterable of str, (n,)
-        Questions; of those that are the same but for case and white space one is used.
+        Questions; equal ones (up to case and white space) count once.
     values : iterable, (n,), optional
         Reference answers. A new question whose nearest has the same answer may be the same one in other words: it is
         left out, and counted in ``attrs["unclear"]``. Without values it counts as another question.

@@ -82,7 +82,7 @@ def _data(explorer: "Explorer") -> dict[str, Any]:
     if explorer.tokens is not None:
         data["tokens"] = _tokens(explorer)
     if explorer.questions is not None:
-        # of those that turn at one position only the first can ever be among the first that are shown
+        # of the questions that turn at one position, only the first ones can be shown
         turning = []
         for position in range(len(explorer)):
             moved = explorer.questions[explorer.turns == position]
