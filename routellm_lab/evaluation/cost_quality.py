@@ -94,9 +94,6 @@ class CostQualityCurve:
         price = model_prices(PER * log.dollars.mean() if prices is None else prices, panel)
         return cls._swept(log, worth, price, panel, most)
 
-    from_utilities = from_scores
-    """The former name of `from_scores`."""
-
     @classmethod
     def oracle(cls, log: AnswerLog, models: Iterable[str] | None = None, most: int = 512) -> "CostQualityCurve":
         """The curve of a router that knows the score and the cost of every answer: none does better."""
